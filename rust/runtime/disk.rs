@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Block devices, as far as a core may know them.
+
+use core::future::Future;
+use kernel::prelude::*;
+
+/// Bytes in a sector, the unit of every address and length here.
+pub const SECTOR_SIZE: usize = 512;
+
+/// Bytes in a page, the unit in which buffers are laid out.
+pub const PAGE_SIZE: usize = 4096;
+
+/// Sectors in a page.
+pub const PAGE_SECTORS: u64 = (PAGE_SIZE / SECTOR_SIZE) as u64;
+
+/// One page of a buffer.
+pub type Page = [u8; PAGE_SIZE];
+
+/// Memory that a device reads into and writes from, with all that one I/O needs beside it.
+///
+/// Buffers are allocated when a table is loaded; an I/O takes one by value and gives it back, so
+/// it needs no allocation, and nobody can touch the memory while a device does.
+pub trait Buffer: Send + Sized + 'static {
+    /// Returns the number of pages.
+    fn pages(&self) -> usize;
+
+    /// Returns page `index`, or `None` behind the last one.
+    fn page(&self, index: usize) -> Option<&Page>;
+
+    /// Returns page `index` for writing, or `None` behind the last one.
+    fn page_mut(&mut self, index: usize) -> Option<&mut Page>;
+}
+
+/// What a write promises when it completes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// The data is on stable storage after the next flush that is issued after the completion.
+    Volatile,
+    /// The data is on stable storage (FUA).
+    Stable,
+}
+
+/// A block device.
+///
+/// `sector` counts from the start of the device, `sectors` is at most what the buffer holds.
+/// Every operation gives the buffer back, also when it failed. An operation that is dropped
+/// before it has completed leaks its buffer.
+///
+/// # Errors
+///
+/// A failed I/O gives the errno of its block status. The content of the buffer after a failed
+/// read, and of the sectors after a failed write, is undefined.
+pub trait Disk: Send + Sync + 'static {
+    /// The memory that this device does I/O with.
+    type Buffer: Buffer;
+
+    /// Returns the size of the device in sectors.
+    fn sectors(&self) -> u64;
+
+    /// Allocates a buffer of `pages` pages. May sleep: called when a table is loaded, not later.
+    fn buffer(&self, pages: usize) -> Result<Self::Buffer>;
+
+    /// Reads `sectors` sectors into the start of `buffer`.
+    fn read(
+        &self,
+        sector: u64,
+        sectors: u32,
+        buffer: Self::Buffer,
+    ) -> impl Future<Output = (Self::Buffer, Result)> + Send;
+
+    /// Writes `sectors` sectors from the start of `buffer`.
+    fn write(
+        &self,
+        sector: u64,
+        sectors: u32,
+        buffer: Self::Buffer,
+        durability: Durability,
+    ) -> impl Future<Output = (Self::Buffer, Result)> + Send;
+
+    /// Puts every write that completed before this call on stable storage. The buffer lends its
+    /// I/O resources only; its content stays.
+    fn flush(
+        &self,
+        buffer: Self::Buffer,
+    ) -> impl Future<Output = (Self::Buffer, Result)> + Send;
+}

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! State under a lock, with the tasks that wait for it: the one intrusive primitive.
+//!
+//! A [`Monitor`] holds a state and a list of [`Entry`]s. An entry lives in a future, is linked
+//! into the list in order of arrival, carries a key, and leaves the list when it is dropped. Its
+//! task waits with [`Entry::wait`] until a closure, run under the lock, says that its turn has
+//! come. Whoever changes the state wakes the entries that may now go on. Nothing is allocated.
+//!
+//! An entry stays linked after its turn has come, until it is dropped: a range lock reads from
+//! the same list who holds a range and who waits for one.
+
+#![expect(unsafe_code, reason = "the intrusive list that all other primitives stand on")]
+
+use crate::sync::Lock;
+use core::cell::UnsafeCell;
+use core::future::Future;
+use core::marker::PhantomPinned;
+use core::pin::Pin;
+use core::ptr;
+use core::task::Context;
+use core::task::Poll;
+use core::task::Waker;
+
+/// A state that tasks wait for, and what its entries carry.
+pub trait Rules: Sized {
+    /// What an entry carries, for its own turn and for others to see.
+    type Key;
+
+    /// An entry with this key has left; `rest` is who remains. Called under the lock.
+    fn left(&mut self, key: &Self::Key, rest: &mut Entries<'_, Self::Key>);
+}
+
+/// State under a lock, with the tasks that wait for it.
+pub struct Monitor<S: Rules> {
+    lock: Lock<Shared<S>>,
+}
+
+struct Shared<S: Rules> {
+    state: S,
+    list: List<S::Key>,
+}
+
+/// A doubly linked list of nodes.
+///
+/// # Invariants
+///
+/// `head` and `tail` are null together. Every node reachable from `head` is alive and pinned, has
+/// `linked` set, and is touched only by who holds the lock around the list.
+struct List<K> {
+    head: *mut Node<K>,
+    tail: *mut Node<K>,
+}
+
+struct Node<K> {
+    prev: *mut Node<K>,
+    next: *mut Node<K>,
+    linked: bool,
+    waker: Option<Waker>,
+    key: K,
+}
+
+// SAFETY: The list is only a set of pointers to nodes; a node's key and waker may be touched from
+// any thread that holds the lock, which needs them to be `Send`.
+unsafe impl<K: Send> Send for List<K> {}
+
+impl<K> List<K> {
+    const fn new() -> Self {
+        Self { head: ptr::null_mut(), tail: ptr::null_mut() }
+    }
+
+    /// Appends `node`.
+    ///
+    /// # Safety
+    ///
+    /// `node` is alive, pinned, not linked, and unlinked before it goes away; the lock is held.
+    unsafe fn push_back(&mut self, node: *mut Node<K>) {
+        // SAFETY: Alive, and ours by the lock.
+        let new = unsafe { &mut *node };
+        new.prev = self.tail;
+        new.next = ptr::null_mut();
+        new.linked = true;
+        if self.tail.is_null() {
+            self.head = node;
+        } else {
+            // SAFETY: By the invariant the tail is alive and ours by the lock. It is not `node`,
+            // which was not linked.
+            unsafe { (*self.tail).next = node };
+        }
+        self.tail = node;
+    }
+
+    /// Takes `node` out.
+    ///
+    /// # Safety
+    ///
+    /// `node` is linked into this list; the lock is held.
+    unsafe fn unlink(&mut self, node: *mut Node<K>) {
+        // SAFETY: Linked, therefore alive, and ours by the lock.
+        let (prev, next) = unsafe { ((*node).prev, (*node).next) };
+        if prev.is_null() {
+            self.head = next;
+        } else {
+            // SAFETY: A neighbour in the list is alive and ours by the lock.
+            unsafe { (*prev).next = next };
+        }
+        if next.is_null() {
+            self.tail = prev;
+        } else {
+            // SAFETY: As above.
+            unsafe { (*next).prev = prev };
+        }
+        // SAFETY: As above.
+        unsafe { (*node).linked = false };
+    }
+}
+
+/// The entries of a monitor, under its lock, in order of arrival; without the one whose turn it
+/// is, where it is somebody's turn.
+pub struct Entries<'a, K> {
+    list: &'a mut List<K>,
+    own: *mut Node<K>,
+}
+
+impl<K> Entries<'_, K> {
+    /// Returns the keys of all entries, in order of arrival.
+    pub fn iter(&self) -> impl Iterator<Item = &K> + '_ {
+        Keys { next: self.list.head, stop: ptr::null_mut(), skip: self.own, list: self }
+    }
+
+    /// Returns the keys of the entries that arrived before this one.
+    pub fn before(&self) -> impl Iterator<Item = &K> + '_ {
+        Keys { next: self.list.head, stop: self.own, skip: ptr::null_mut(), list: self }
+    }
+
+    /// Wakes every waiting entry whose key `chosen` accepts; `chosen` may change the key.
+    pub fn wake_where(&mut self, mut chosen: impl FnMut(&mut K) -> bool) {
+        let mut next = self.list.head;
+        while !next.is_null() {
+            let node = next;
+            // SAFETY: By the list's invariant the node is alive, and ours by the lock, which
+            // outlives `self`; its own entry's key may be borrowed, so that one is left alone.
+            next = unsafe { (*node).next };
+            if node == self.own {
+                continue;
+            }
+            // SAFETY: As above, and nobody else borrows this node.
+            let node = unsafe { &mut *node };
+            if chosen(&mut node.key) {
+                if let Some(waker) = node.waker.take() {
+                    waker.wake();
+                }
+            }
+        }
+    }
+
+    /// Wakes the entry that arrived first, if it waits.
+    pub fn wake_first(&mut self) {
+        let mut first = true;
+        self.wake_where(|_| core::mem::replace(&mut first, false));
+    }
+
+    /// Wakes every waiting entry.
+    pub fn wake_all(&mut self) {
+        self.wake_where(|_| true);
+    }
+}
+
+struct Keys<'a, K> {
+    next: *mut Node<K>,
+    stop: *mut Node<K>,
+    skip: *mut Node<K>,
+    list: &'a Entries<'a, K>,
+}
+
+impl<'a, K> Iterator for Keys<'a, K> {
+    type Item = &'a K;
+
+    fn next(&mut self) -> Option<&'a K> {
+        let _ = self.list;
+        loop {
+            if self.next.is_null() || self.next == self.stop {
+                return None;
+            }
+            let node = self.next;
+            // SAFETY: By the list's invariant the node is alive, and ours by the lock; the shared
+            // borrow of `Entries` keeps `wake_where` from borrowing it mutably.
+            self.next = unsafe { (*node).next };
+            if node != self.skip {
+                // SAFETY: As above; the key of the entry whose turn it is is never handed out.
+                return Some(unsafe { &(*node).key });
+            }
+        }
+    }
+}
+
+/// What a task sees when it asks whether its turn has come. The lock is held.
+pub struct Turn<'a, S: Rules> {
+    /// The state.
+    pub state: &'a mut S,
+    /// The key of this entry.
+    pub key: &'a mut S::Key,
+    /// The other entries.
+    pub others: Entries<'a, S::Key>,
+}
+
+impl<S: Rules> Monitor<S> {
+    /// Creates a monitor around `state`.
+    pub fn new(state: S) -> Self {
+        Self { lock: Lock::new(Shared { state, list: List::new() }) }
+    }
+
+    /// Runs `f` with the state and all entries, under the lock. `f` must not wait.
+    pub fn with<R>(&self, f: impl FnOnce(&mut S, &mut Entries<'_, S::Key>) -> R) -> R {
+        self.lock.with(|shared| {
+            let mut entries = Entries { list: &mut shared.list, own: ptr::null_mut() };
+            f(&mut shared.state, &mut entries)
+        })
+    }
+
+    /// Returns an entry, not yet linked: pin it, then use it.
+    pub fn entry(&self, key: S::Key) -> Entry<'_, S> {
+        Entry {
+            monitor: self,
+            node: UnsafeCell::new(Node {
+                prev: ptr::null_mut(),
+                next: ptr::null_mut(),
+                linked: false,
+                waker: None,
+                key,
+            }),
+            _pin: PhantomPinned,
+        }
+    }
+}
+
+/// A task's place in a monitor.
+pub struct Entry<'m, S: Rules> {
+    monitor: &'m Monitor<S>,
+    node: UnsafeCell<Node<S::Key>>,
+    _pin: PhantomPinned,
+}
+
+// SAFETY: The node is touched only under the monitor's lock; the key and the waker in it may move
+// to another thread.
+unsafe impl<S: Rules> Send for Entry<'_, S>
+where
+    S: Send,
+    S::Key: Send,
+{
+}
+
+// SAFETY: As above.
+unsafe impl<S: Rules> Sync for Entry<'_, S>
+where
+    S: Send,
+    S::Key: Send,
+{
+}
+
+impl<S: Rules> Entry<'_, S> {
+    /// Runs `f` with this entry's turn, under the lock; links the entry first if it is new.
+    pub fn with<R>(self: Pin<&Self>, f: impl FnOnce(&mut Turn<'_, S>) -> R) -> R {
+        let node = self.node.get();
+        self.monitor.lock.with(|shared| {
+            // SAFETY: The node is ours by the lock.
+            if unsafe { !(*node).linked } {
+                // SAFETY: The entry is pinned, and its drop unlinks the node.
+                unsafe { shared.list.push_back(node) };
+            }
+            // SAFETY: The key is ours by the lock; `Entries` never lends the key of `own`.
+            let key = unsafe { &mut (*node).key };
+            let others = Entries { list: &mut shared.list, own: node };
+            f(&mut Turn { state: &mut shared.state, key, others })
+        })
+    }
+
+    /// Waits until `ready`, run under the lock, returns something. It runs at once, and again
+    /// whenever somebody has woken the entry.
+    pub fn wait<'e, R, F>(self: Pin<&'e Self>, ready: F) -> Wait<'e, 'e, S, F>
+    where
+        F: FnMut(&mut Turn<'_, S>) -> Option<R>,
+    {
+        Wait { entry: self, ready }
+    }
+}
+
+impl<S: Rules> Drop for Entry<'_, S> {
+    fn drop(&mut self) {
+        let node = self.node.get();
+        self.monitor.lock.with(|shared| {
+            // SAFETY: The node is ours by the lock.
+            if unsafe { !(*node).linked } {
+                return;
+            }
+            // SAFETY: The node is linked into this monitor's list.
+            unsafe { shared.list.unlink(node) };
+            let mut rest = Entries { list: &mut shared.list, own: ptr::null_mut() };
+            // SAFETY: The node is unlinked, so nobody else reaches it.
+            shared.state.left(unsafe { &(*node).key }, &mut rest);
+        });
+    }
+}
+
+/// A task that waits for its turn; see [`Entry::wait`].
+pub struct Wait<'e, 'm, S: Rules, F> {
+    entry: Pin<&'e Entry<'m, S>>,
+    ready: F,
+}
+
+impl<S: Rules, F> Unpin for Wait<'_, '_, S, F> {}
+
+impl<S: Rules, R, F> Future for Wait<'_, '_, S, F>
+where
+    F: FnMut(&mut Turn<'_, S>) -> Option<R>,
+{
+    type Output = R;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<R> {
+        let this = &mut *self;
+        let node = this.entry.node.get();
+        let ready = &mut this.ready;
+        this.entry.with(|turn| {
+            let result = ready(turn);
+            // SAFETY: The lock is held, and only the key of the node is borrowed.
+            let waker = unsafe { &mut (*node).waker };
+            match (result, waker) {
+                (Some(result), waker) => {
+                    *waker = None;
+                    Poll::Ready(result)
+                }
+                (None, Some(waker)) => {
+                    waker.clone_from(cx.waker());
+                    Poll::Pending
+                }
+                (None, waker) => {
+                    *waker = Some(cx.waker().clone());
+                    Poll::Pending
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A fixed set of things that tasks borrow, first come, first served.
+//!
+//! A pool of one is a mutex: who has taken the thing owns it until it gives it back.
+
+use crate::monitor::Entries;
+use crate::monitor::Monitor;
+use crate::monitor::Rules;
+use core::pin::pin;
+use kernel::prelude::*;
+
+struct Shelf<T> {
+    things: KVec<T>,
+}
+
+impl<T> Rules for Shelf<T> {
+    type Key = ();
+
+    fn left(&mut self, _: &(), rest: &mut Entries<'_, ()>) {
+        // Who was behind the one that left may be first now.
+        if !self.things.is_empty() {
+            rest.wake_first();
+        }
+    }
+}
+
+/// A fixed set of things that tasks borrow, first come, first served.
+pub struct Pool<T> {
+    monitor: Monitor<Shelf<T>>,
+}
+
+impl<T> Pool<T> {
+    /// Creates a pool of `things`; nothing is allocated later.
+    pub fn new(things: KVec<T>) -> Self {
+        Self { monitor: Monitor::new(Shelf { things }) }
+    }
+
+    /// Waits for a thing and takes it.
+    pub async fn take(&self) -> T {
+        let entry = pin!(self.monitor.entry(()));
+        entry
+            .as_ref()
+            .wait(|turn| {
+                if turn.others.before().next().is_some() {
+                    return None;
+                }
+                turn.state.things.pop()
+            })
+            .await
+    }
+
+    /// Takes a thing if more than `spare` are there and nobody waits for one.
+    pub fn try_take(&self, spare: usize) -> Option<T> {
+        self.monitor.with(|shelf, waiting| {
+            if shelf.things.len() <= spare || waiting.iter().next().is_some() {
+                return None;
+            }
+            shelf.things.pop()
+        })
+    }
+
+    /// Gives a thing back. A pool holds what it was created with: a thing that does not fit is
+    /// one that never came from here, and is dropped.
+    pub fn give(&self, thing: T) {
+        let misfit = self.monitor.with(|shelf, waiting| {
+            let misfit = shelf.things.push_within_capacity(thing).err();
+            waiting.wake_first();
+            misfit
+        });
+        drop(misfit);
+    }
+}

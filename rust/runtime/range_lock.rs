@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Exclusive claims on ranges of numbers, first come, first served.
+//!
+//! A claim waits for every earlier claim that overlaps it, whether that one is held or waits
+//! itself, so nobody starves. A task holds at most one claim of a lock: there is no order to get
+//! wrong. The end of a held claim may be given up early, piece by piece, from the front.
+
+use crate::monitor::Entries;
+use crate::monitor::Entry;
+use crate::monitor::Monitor;
+use crate::monitor::Rules;
+use core::ops::Range;
+use core::pin::Pin;
+
+/// The rules of a [`RangeLock`]; only the type of a [`Claim`] needs the name.
+pub struct Ranges;
+
+impl Rules for Ranges {
+    type Key = Range<u64>;
+
+    fn left(&mut self, range: &Range<u64>, rest: &mut Entries<'_, Range<u64>>) {
+        rest.wake_where(|other| overlap(other, range));
+    }
+}
+
+fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
+    a.start < b.end && b.start < a.end
+}
+
+/// A lock on ranges of numbers.
+pub struct RangeLock {
+    monitor: Monitor<Ranges>,
+}
+
+/// A claim on a range; dropping it gives the range up.
+pub type Claim<'l> = Entry<'l, Ranges>;
+
+impl RangeLock {
+    /// Creates a lock on which nothing is claimed.
+    pub fn new() -> Self {
+        Self { monitor: Monitor::new(Ranges) }
+    }
+
+    /// Returns a claim that is not yet made: pin it, then [`acquire`] or [`try_acquire`] it.
+    pub fn claim(&self, range: Range<u64>) -> Claim<'_> {
+        self.monitor.entry(range)
+    }
+
+    /// Returns true if somebody holds or waits for a part of `range`.
+    pub fn is_claimed(&self, range: &Range<u64>) -> bool {
+        self.monitor.with(|_, claims| claims.iter().any(|other| overlap(other, range)))
+    }
+}
+
+impl Default for RangeLock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Waits until the claim's range is free of earlier claims, then holds it.
+pub async fn acquire(claim: Pin<&Claim<'_>>) {
+    claim
+        .wait(|turn| {
+            let range: &Range<u64> = turn.key;
+            (!turn.others.before().any(|earlier| overlap(earlier, range))).then_some(())
+        })
+        .await;
+}
+
+/// Gives up the part of a held claim that lies before `start`.
+pub fn release_before(claim: Pin<&Claim<'_>>, start: u64) {
+    claim.with(|turn| {
+        let start = start.clamp(turn.key.start, turn.key.end);
+        let given_up = turn.key.start..start;
+        turn.key.start = start;
+        turn.others.wake_where(|other| overlap(other, &given_up));
+    });
+}

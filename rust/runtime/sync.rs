@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Atomics, the lock, and shared ownership: the kernel's, std's, or loom's.
+//!
+//! Whatever several CPUs touch at once goes through here, so that loom can explore it.
+//!
+//! No two [`Lock`]s are held at once. They share one lockdep class, which makes a debug kernel
+//! report any code that nests them.
+
+#[cfg(MODULE)]
+mod imp {
+    pub use kernel::sync::Arc;
+    pub use kext::atomic::AtomicU32;
+    pub use kext::atomic::AtomicU64;
+    pub use kext::irq_lock::IrqLock as Lock;
+}
+
+#[cfg(not(MODULE))]
+mod imp {
+    pub use super::host::AtomicU32;
+    pub use super::host::AtomicU64;
+    pub use super::host::Lock;
+    pub use kernel::sync::Arc;
+}
+
+pub use imp::*;
+
+/// Host twins of `kext::atomic` and `kext::irq_lock`, with the same methods.
+#[cfg(not(MODULE))]
+mod host {
+    #[cfg(loom)]
+    use loom::sync::{atomic, Mutex};
+    #[cfg(not(loom))]
+    use std::sync::{atomic, Mutex};
+
+    use atomic::Ordering;
+
+    macro_rules! atomic {
+        ($name:ident, $std:ident, $int:ty) => {
+            /// An integer that several CPUs may touch at once.
+            pub struct $name(atomic::$std);
+
+            impl $name {
+                /// Creates the atomic with `value`.
+                pub fn new(value: $int) -> Self {
+                    Self(atomic::$std::new(value))
+                }
+
+                /// Reads without ordering.
+                pub fn load_relaxed(&self) -> $int {
+                    self.0.load(Ordering::Relaxed)
+                }
+
+                /// Reads; what comes later in this task stays later.
+                pub fn load_acquire(&self) -> $int {
+                    self.0.load(Ordering::Acquire)
+                }
+
+                /// Writes without ordering.
+                pub fn store_relaxed(&self, value: $int) {
+                    self.0.store(value, Ordering::Relaxed);
+                }
+
+                /// Writes; what came earlier in this task stays earlier.
+                pub fn store_release(&self, value: $int) {
+                    self.0.store(value, Ordering::Release);
+                }
+
+                /// Replaces the value, fully ordered, and returns the old one.
+                pub fn swap(&self, value: $int) -> $int {
+                    self.0.swap(value, Ordering::SeqCst)
+                }
+
+                /// Replaces `old` by `new`, fully ordered; fails with the value found.
+                pub fn compare_exchange(&self, old: $int, new: $int) -> Result<$int, $int> {
+                    self.0.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+                }
+
+                /// Adds, fully ordered, and returns the old value.
+                pub fn fetch_add(&self, value: $int) -> $int {
+                    self.0.fetch_add(value, Ordering::SeqCst)
+                }
+
+                /// Subtracts, fully ordered, and returns the old value.
+                pub fn fetch_sub(&self, value: $int) -> $int {
+                    self.0.fetch_sub(value, Ordering::SeqCst)
+                }
+
+                /// Sets bits, fully ordered, and returns the old value.
+                pub fn fetch_or(&self, bits: $int) -> $int {
+                    self.0.fetch_or(bits, Ordering::SeqCst)
+                }
+
+                /// Keeps only `bits`, fully ordered, and returns the old value.
+                pub fn fetch_and(&self, bits: $int) -> $int {
+                    self.0.fetch_and(bits, Ordering::SeqCst)
+                }
+            }
+        };
+    }
+
+    atomic!(AtomicU32, AtomicU32, u32);
+    atomic!(AtomicU64, AtomicU64, u64);
+
+    /// A lock that completions may take too (the kernel's disables interrupts).
+    pub struct Lock<T>(Mutex<T>);
+
+    impl<T> Lock<T> {
+        /// Creates the lock around `value`.
+        pub fn new(value: T) -> Self {
+            Self(Mutex::new(value))
+        }
+
+        /// Runs `f` with the lock held. `f` takes no other lock and does not wait.
+        pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+            f(&mut self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+        }
+    }
+}

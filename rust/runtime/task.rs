@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The life of a task, as one atomic word.
+//!
+//! An executor queues a task, polls it, and learns from wakers that it should be polled again.
+//! Wakes come from any CPU, also while the task is being polled. [`TaskState`] makes sure that a
+//! task is queued at most once, never polled twice at once, and never misses a wake.
+
+use crate::sync::AtomicU32;
+
+/// Nobody has anything to do.
+const IDLE: u32 = 0;
+/// The task is on a queue, or its first poll is due.
+const QUEUED: u32 = 1;
+/// The task is being polled.
+const POLLING: u32 = 2;
+/// The task is being polled and was woken meanwhile.
+const WOKEN: u32 = 3;
+/// The future has returned; wakes do nothing.
+const DONE: u32 = 4;
+
+/// Where a task stands.
+pub struct TaskState(AtomicU32);
+
+/// What the executor does after a poll that returned `Pending`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum AfterPoll {
+    /// Nothing: a waker will queue the task.
+    Wait,
+    /// Queue the task: it was woken while it was polled.
+    Requeue,
+}
+
+impl TaskState {
+    /// Returns the state of a task whose first poll is due.
+    pub fn new_queued() -> Self {
+        Self(AtomicU32::new(QUEUED))
+    }
+
+    /// A waker was called. Returns true if the caller has to queue the task.
+    pub fn wake(&self) -> bool {
+        let mut seen = self.0.load_relaxed();
+        loop {
+            let (next, queue) = match seen {
+                IDLE => (QUEUED, true),
+                POLLING => (WOKEN, false),
+                // Also a wake that changes nothing must order what the waker wrote before the
+                // poll that is to see it, so it is a write all the same.
+                other => (other, false),
+            };
+            match self.0.compare_exchange(seen, next) {
+                Ok(_) => return queue,
+                Err(found) => seen = found,
+            }
+        }
+    }
+
+    /// The executor is about to poll the task, which it had queued.
+    pub fn start_poll(&self) {
+        self.0.swap(POLLING);
+    }
+
+    /// The poll returned `Pending`.
+    pub fn end_poll(&self) -> AfterPoll {
+        if self.0.compare_exchange(POLLING, IDLE).is_ok() {
+            AfterPoll::Wait
+        } else {
+            self.0.swap(QUEUED);
+            AfterPoll::Requeue
+        }
+    }
+
+    /// The poll returned `Ready`.
+    pub fn finish(&self) {
+        self.0.swap(DONE);
+    }
+}
