@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Who waits for which commit.
+//!
+//! One task makes the commits, one after the other. Whoever needs one asks for *a commit that
+//! starts from now on* and waits for its end; all who ask while one runs share the next.
+
+use crate::region_map::RegionMap;
+use core::pin::pin;
+use kernel::prelude::*;
+use runtime::monitor::Entries;
+use runtime::monitor::Monitor;
+use runtime::monitor::Rules;
+use runtime::sync::AtomicU32;
+
+/// The queue for commits.
+pub struct CommitQueue {
+    monitor: Monitor<Progress>,
+    running: AtomicU32,
+}
+
+/// Commits are numbered from 1.
+struct Progress {
+    /// The last commit that somebody asked for.
+    wanted: u64,
+    /// The last commit that was started.
+    started: u64,
+    /// The last commit that has ended, and how.
+    ended: u64,
+    result: Result,
+    stopping: bool,
+}
+
+impl Rules for Progress {
+    type Key = ();
+
+    fn left(&mut self, _: &(), _: &mut Entries<'_, ()>) {}
+}
+
+/// What a flush has to wait for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Covered {
+    /// A commit was made after the call; it flushed the destination as well.
+    ByCommit,
+    /// Nothing awaited a commit (any more): only the destination's own cache is left.
+    Already,
+}
+
+impl CommitQueue {
+    /// Creates the queue; nothing is committed yet.
+    pub fn new() -> Self {
+        Self {
+            monitor: Monitor::new(Progress {
+                wanted: 0,
+                started: 0,
+                ended: 0,
+                result: Ok(()),
+                stopping: false,
+            }),
+            running: AtomicU32::new(0),
+        }
+    }
+
+    /// Returns true if everything that was set in `map` so far is on stable storage.
+    pub fn is_idle(&self, map: &RegionMap) -> bool {
+        // The committer raises `running` before it takes `changed`: who finds the latter taken
+        // finds the former raised until the commit has ended.
+        !map.is_changed() && self.running.load_acquire() == 0
+    }
+
+    /// Waits until everything that was set in `map` before the call is on stable storage.
+    ///
+    /// # Errors
+    ///
+    /// What the commit failed with; the volume is then read-only.
+    pub async fn cover(&self, map: &RegionMap) -> Result<Covered> {
+        let entry = pin!(self.monitor.entry(()));
+        let (needed, covered) = entry.as_ref().with(|turn| {
+            let progress = &mut *turn.state;
+            if map.is_changed() {
+                progress.wanted = progress.started + 1;
+                turn.others.wake_all();
+                (progress.wanted, Covered::ByCommit)
+            } else {
+                (progress.started, Covered::Already)
+            }
+        });
+        entry
+            .as_ref()
+            .wait(|turn| (turn.state.ended >= needed).then_some(turn.state.result))
+            .await?;
+        Ok(covered)
+    }
+
+    /// Asks for a commit if `map` has changed; waits for nothing.
+    pub fn request(&self, map: &RegionMap) {
+        self.monitor.with(|progress, waiting| {
+            if map.is_changed() {
+                progress.wanted = progress.started + 1;
+                waiting.wake_all();
+            }
+        });
+    }
+
+    /// For the committer: waits until a commit is wanted and starts it. Returns false when the
+    /// committer is to end.
+    pub(crate) async fn next(&self) -> bool {
+        let entry = pin!(self.monitor.entry(()));
+        entry
+            .as_ref()
+            .wait(|turn| {
+                let progress = &mut *turn.state;
+                if progress.wanted > progress.started {
+                    progress.started = progress.wanted;
+                    self.running.store_release(1);
+                    return Some(true);
+                }
+                progress.stopping.then_some(false)
+            })
+            .await
+    }
+
+    /// For the committer: the commit that was started has ended.
+    pub(crate) fn end(&self, result: Result) {
+        self.monitor.with(|progress, waiting| {
+            progress.ended = progress.started;
+            progress.result = result;
+            self.running.store_release(0);
+            waiting.wake_all();
+        });
+    }
+
+    /// Makes the committer end once nothing is wanted.
+    pub(crate) fn stop(&self) {
+        self.monitor.with(|progress, waiting| {
+            progress.stopping = true;
+            waiting.wake_all();
+        });
+    }
+}
+
+impl Default for CommitQueue {
+    fn default() -> Self {
+        Self::new()
+    }
+}

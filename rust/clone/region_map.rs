@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Which regions are hydrated: one bit a region, tested in `map()` without a lock.
+//!
+//! # Protocol
+//!
+//! A bit is set after the destination holds the region's data, with release order, and never goes
+//! back while the volume lives. A reader that sees a bit (acquire) may send I/O to the destination.
+//!
+//! What awaits a commit is one *dirty* bit per bitmap block, the unit in which the bitmap goes to
+//! disk. A setter sets the region's bit, then the block's dirty bit, then *changed*. The committer
+//! clears *changed*, then takes a dirty bit, then copies the block's words. So a region's bit is
+//! either in the copy, or its block is dirty again; and a bit that no commit has picked up yet is
+//! announced by *changed*. Loom explores this (`tests/loom.rs`).
+
+use crate::geometry::RegionRange;
+use crate::geometry::Regions;
+use kernel::prelude::*;
+use runtime::sync::AtomicU32;
+use runtime::sync::AtomicU64;
+
+/// Regions in a word.
+const WORD_REGIONS: u64 = u64::BITS as u64;
+
+/// Words in a bitmap block: what one block of the on-disk bitset holds.
+pub const BLOCK_WORDS: u64 = 509;
+
+/// Regions in a bitmap block.
+pub const BLOCK_REGIONS: u64 = BLOCK_WORDS * WORD_REGIONS;
+
+/// The hydration state of every region of a volume.
+pub struct RegionMap {
+    regions: Regions,
+    words: KVVec<AtomicU64>,
+    dirty: KVVec<AtomicU64>,
+    changed: AtomicU32,
+    hydrated: AtomicU64,
+}
+
+/// A run of neighbouring regions in the same state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Whether the regions are hydrated.
+    pub hydrated: bool,
+    /// The first region behind the run.
+    pub end: u64,
+}
+
+impl RegionMap {
+    /// Allocates the map of `regions` regions, none of them hydrated, nothing to commit.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(regions: Regions) -> Result<Self> {
+        let words = regions.div_ceil(WORD_REGIONS);
+        let blocks = words.div_ceil(BLOCK_WORDS);
+        Ok(Self {
+            regions,
+            words: zeroes(words)?,
+            dirty: zeroes(blocks.div_ceil(WORD_REGIONS))?,
+            changed: AtomicU32::new(0),
+            hydrated: AtomicU64::new(0),
+        })
+    }
+
+    /// Returns the number of regions.
+    pub fn regions(&self) -> Regions {
+        self.regions
+    }
+
+    /// Returns the number of hydrated regions, committed or not.
+    pub fn hydrated(&self) -> Regions {
+        self.hydrated.load_relaxed()
+    }
+
+    /// Returns true if every region is hydrated.
+    pub fn is_complete(&self) -> bool {
+        self.hydrated() == self.regions
+    }
+
+    /// Returns true if region `region` is hydrated.
+    pub fn is_hydrated(&self, region: u64) -> bool {
+        self.word(region / WORD_REGIONS) >> (region % WORD_REGIONS) & 1 == 1
+    }
+
+    /// Returns true if every region of `range` is hydrated.
+    pub fn is_range_hydrated(&self, range: &RegionRange) -> bool {
+        let run = self.run(range);
+        run.hydrated && run.end == range.end
+    }
+
+    /// Returns the state of the first region of `range`, and how far within the range it holds.
+    /// An empty range is hydrated.
+    pub fn run(&self, range: &RegionRange) -> Run {
+        if range.is_empty() {
+            return Run { hydrated: true, end: range.end };
+        }
+        let hydrated = self.is_hydrated(range.start);
+        let mut at = range.start;
+        while at < range.end {
+            // A bit of `differs` is set where the state is another one.
+            let word = self.word(at / WORD_REGIONS);
+            let differs = if hydrated { !word } else { word } >> (at % WORD_REGIONS);
+            if differs != 0 {
+                at += u64::from(differs.trailing_zeros());
+                break;
+            }
+            at = next_word(at);
+        }
+        Run { hydrated, end: at.min(range.end) }
+    }
+
+    /// Returns the first region of `range` that is not hydrated.
+    pub fn first_unhydrated(&self, range: &RegionRange) -> Option<u64> {
+        let run = self.run(range);
+        let start = if run.hydrated { run.end } else { range.start };
+        (start < range.end).then_some(start)
+    }
+
+    /// Marks `range` as hydrated: the destination holds its data.
+    pub fn set_hydrated(&self, range: &RegionRange) {
+        let end = range.end.min(self.regions);
+        let mut at = range.start;
+        let mut added = 0;
+        while at < end {
+            let next = next_word(at).min(end);
+            let bits = mask(at % WORD_REGIONS, next - at);
+            if let Some(word) = self.words.get((at / WORD_REGIONS) as usize) {
+                added += u64::from((bits & !word.fetch_or(bits)).count_ones());
+            }
+            at = next;
+        }
+        if added == 0 {
+            return;
+        }
+        self.hydrated.fetch_add(added);
+        self.mark_dirty(range.start / BLOCK_REGIONS, (end - 1) / BLOCK_REGIONS);
+    }
+
+    /// Marks every bitmap block as awaiting a commit: what is on disk is in doubt.
+    pub fn set_all_dirty(&self) {
+        self.mark_dirty(0, self.blocks() - 1);
+    }
+
+    fn mark_dirty(&self, first: u64, last: u64) {
+        let mut block = first;
+        while block <= last {
+            let next = next_word(block).min(last + 1);
+            if let Some(word) = self.dirty.get((block / WORD_REGIONS) as usize) {
+                word.fetch_or(mask(block % WORD_REGIONS, next - block));
+            }
+            block = next;
+        }
+        self.changed.store_release(1);
+    }
+
+    /// Returns true if something was set since the last [`take_changed`](Self::take_changed).
+    pub fn is_changed(&self) -> bool {
+        self.changed.load_acquire() != 0
+    }
+
+    /// A commit starts: returns whether there is something to commit, and forgets it.
+    pub fn take_changed(&self) -> bool {
+        self.changed.swap(0) != 0
+    }
+
+    /// Takes the dirty mark of the first dirty block that is not before `from`.
+    pub fn take_dirty_block(&self, from: u64) -> Option<u64> {
+        let mut block = from;
+        while block < self.blocks() {
+            let word = self.dirty.get((block / WORD_REGIONS) as usize)?;
+            let ahead = word.load_acquire() >> (block % WORD_REGIONS);
+            if ahead != 0 {
+                block += u64::from(ahead.trailing_zeros());
+                word.fetch_and(!(1 << (block % WORD_REGIONS)));
+                return Some(block);
+            }
+            block = next_word(block);
+        }
+        None
+    }
+
+    /// Returns the number of bitmap blocks.
+    pub fn blocks(&self) -> u64 {
+        (self.words.len() as u64).div_ceil(BLOCK_WORDS)
+    }
+
+    /// Returns the number of words that bitmap block `block` holds.
+    pub fn block_words(&self, block: u64) -> u64 {
+        (self.words.len() as u64).saturating_sub(block.saturating_mul(BLOCK_WORDS)).min(BLOCK_WORDS)
+    }
+
+    /// Returns word `index` of bitmap block `block`, as it goes to disk.
+    pub fn block_word(&self, block: u64, index: u64) -> u64 {
+        self.word(block.saturating_mul(BLOCK_WORDS).saturating_add(index))
+    }
+
+    /// Takes over word `index` of the bitset on disk, while a volume is opened. Bits behind the
+    /// last region mean nothing and are dropped.
+    pub fn load_word(&self, index: u64, word: u64) {
+        let first = index.saturating_mul(WORD_REGIONS);
+        let bits = word & mask(0, self.regions.saturating_sub(first).min(WORD_REGIONS));
+        if let Some(slot) = self.words.get(index as usize) {
+            slot.store_relaxed(bits);
+            self.hydrated.fetch_add(u64::from(bits.count_ones()));
+        }
+    }
+
+    fn word(&self, index: u64) -> u64 {
+        // A region behind the end does not exist; nothing may be done for it.
+        self.words.get(index as usize).map_or(0, AtomicU64::load_acquire)
+    }
+}
+
+fn zeroes(count: u64) -> Result<KVVec<AtomicU64>> {
+    let count = usize::try_from(count).map_err(|_| ENOMEM)?;
+    let mut words = KVVec::with_capacity(count, GFP_KERNEL)?;
+    for _ in 0..count {
+        words.push_within_capacity(AtomicU64::new(0)).map_err(|_| ENOMEM)?;
+    }
+    Ok(words)
+}
+
+/// Returns the first number behind the word that `at` lies in.
+fn next_word(at: u64) -> u64 {
+    (at / WORD_REGIONS + 1) * WORD_REGIONS
+}
+
+/// Returns `count` set bits, 0 to 64, from bit `first` on.
+fn mask(first: u64, count: u64) -> u64 {
+    match count {
+        0 => 0,
+        64.. => u64::MAX,
+        _ => ((1 << count) - 1) << first,
+    }
+}
+
+#[cfg(test)]
+mod tests;
