@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Shared by the shell scripts: where things lie, and how to speak.
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+cache=${DMOX_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/dmox}
+
+# A changed list of packages is another root: old and new live side by side.
+list_id() { cksum <"$top/scripts/packages.$1" | cut -d' ' -f1; }
+list() { sed 's/#.*//; /^[[:space:]]*$/d' "$top/scripts/packages.$1"; }
+
+# shellcheck disable=SC2034 # used by those who source this file
+{
+	root=$cache/root-$(list_id root)
+	guest=$cache/guest-$(list_id guest).img
+	kernels=$cache/kernels-$(list_id modules)
+}
+
+say() { printf '%s\n' "$*"; }
+die() {
+	printf '%s: %s\n' "${0##*/}" "$*" >&2
+	exit 1
+}
+
+# kernel_release [WANTED]: the release of a prepared kernel that WANTED names: the beginning of a
+# release (7.2, 7.2.12), or nothing for the newest that the archive had when we looked. A debug
+# kernel has to be named in full.
+kernel_release() {
+	local wanted=${1:-} found
+	if [ -z "$wanted" ]; then
+		found=$(readlink "$kernels/newest") || return 1
+	elif [ -d "$kernels/$wanted" ]; then
+		found=$wanted
+	else
+		found=$(cd "$kernels" 2>/dev/null && ls -d "$wanted"[.+]* 2>/dev/null |
+			grep -v -e debug -e '\.tmp$' | sort -V | tail -n 1)
+	fi
+	[ -n "$found" ] && [ -d "$kernels/$found" ] && say "$found"
+}
