@@ -1,0 +1,339 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0
+"""Boots a kernel of the cache under QEMU and runs a command in it, as root, with the clone at /src.
+
+The command's output is passed on as it comes, its exit status returned. The kernel's log goes to a
+file and is searched: an oops, a warning, a hung task, a lock or leak report fails a run that the
+command itself calls good. A VM that never reached init is started again (with several CPUs, TCG
+dies early in one boot of twenty); one that did is never repeated.
+
+Exit status: the command's; 70 the kernel's log shows a fault; 124 timed out; 125 could not be run;
+137 the power was cut, as asked (--cut-on, --cut-after, or SIGUSR1 to this process).
+"""
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+FAULT, TIMEOUT, NOT_RUN, CUT = 70, 124, 125, 137
+BOOTS_MAX = 4
+BOOT_SECONDS = 240
+
+# What a kernel says when something is wrong with it, or with one of its modules.
+FAULTS = re.compile(
+    r"Oops|BUG:|kernel BUG|WARNING:|panic|general protection|unable to handle"
+    r"|blocked for more than|soft lockup|hard LOCKUP|rcu: INFO:|self-detected stall"
+    r"|possible circular locking|possible recursive locking|inconsistent lock state"
+    r"|suspicious RCU usage|held lock freed|lock held when returning|bad unlock balance"
+    r"|sleeping function called from invalid context|scheduling while atomic"
+    r"|new suspected memory leaks|unreferenced object|Objects remaining in|Slab cache still has objects"
+    r"|still has .* buffers|leaked buffer|refcount_t:|ODEBUG:|list_(add|del) corruption"
+    r"|KASAN|UBSAN|Bad page|page allocation failure|invoked oom-killer|mempool.*(corrupt|mismatch)"
+)
+# Tainting is no fault: out-of-tree modules do it, and so do unsigned ones.
+HARMLESS = re.compile(
+    r"Command line:|panic=|module verification failed|taints kernel|Unknown kernel command line"
+)
+
+
+def arguments():
+    top = Path(__file__).resolve().parent.parent
+    p = argparse.ArgumentParser(
+        prog="scripts/vm", usage="scripts/vm [OPTION...] -- COMMAND...", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--impl", choices=("rust", "c", "none"), default="rust",
+                   help="what modprobe dm-clone (dm-vdo) takes: ours (default) or the in-tree one; "
+                   "none: hides both")
+    p.add_argument("--kernel", metavar="REL", help="another kernel than the newest: 7.2, a release")
+    p.add_argument("--debug", action="store_true", help="the debug kernel")
+    p.add_argument("--smp", type=int, default=2, help="CPUs (2)")
+    p.add_argument("--mem", default="1G", help="memory (1G)")
+    p.add_argument("--disk", action="append", default=[], metavar="NAME=SIZE|PATH[,OPTION...]",
+                   help="a disk, /dev/disk/NAME in the guest: an empty scratch one of SIZE, or a "
+                   "file that stays; options: size=SIZE (make the file if it is missing), ro, "
+                   "cache=writeback|none|..., block=4096, bps=, iops= (limits)")
+    p.add_argument("--share", metavar="DIR", help="a folder, read-write at /share")
+    p.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
+    p.add_argument("--append", default="", help="more for the kernel's command line")
+    p.add_argument("--load", action="append", default=[], metavar="MODULE",
+                   help="modprobe this before the command")
+    p.add_argument("--accel", default="tcg,thread=multi", help="QEMU's accelerator (%(default)s)")
+    p.add_argument("--icount", action="store_true",
+                   help="one CPU and a clock that counts instructions: repeatable figures")
+    p.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="(600)")
+    p.add_argument("--cut-on", metavar="TEXT", help="cut the power when the output has this text")
+    p.add_argument("--cut-after", type=float, metavar="SECONDS", help="... so long after init")
+    p.add_argument("--allow", action="append", default=[], metavar="REGEX",
+                   help="lines of the kernel's log that are no fault in this run")
+    p.add_argument("--log", metavar="FILE", help="keep the kernel's log here "
+                   "(default: build/log/vm-<n>.log)")
+    p.add_argument("--quiet", action="store_true", help="say nothing of our own unless it failed")
+    p.add_argument("--image", type=Path, required=True, help=argparse.SUPPRESS)
+    p.add_argument("--kernels", type=Path, required=True, help=argparse.SUPPRESS)
+    p.add_argument("--top", type=Path, default=top, help=argparse.SUPPRESS)
+    p.add_argument("command", nargs=argparse.REMAINDER)
+    args = p.parse_args()
+    if args.command[:1] == ["--"]:
+        del args.command[0]
+    if not args.command:
+        p.error("no command")
+    if args.icount:
+        args.smp = 1
+    return args
+
+
+def fail(text):
+    print(f"vm: {text}", file=sys.stderr, flush=True)
+    sys.exit(NOT_RUN)
+
+
+def pick_kernel(args):
+    """The folder of the kernel that was asked for; scripts/setup made it."""
+    wanted = args.kernel or os.environ.get("KERNEL") or ""
+    suffix = "-debug"
+    if wanted:
+        names = [d.name for d in args.kernels.iterdir()
+                 if re.match(re.escape(wanted) + r"([.+]|$)", d.name) and d.is_dir()
+                 and not d.name.endswith((".tmp", suffix))]
+        names.sort(key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
+        name = names[-1] if names else wanted
+    else:
+        name = os.readlink(args.kernels / "newest")
+    if args.debug:
+        name += suffix
+    folder = args.kernels / name
+    if not (folder / "vmlinuz").exists():
+        fail(f"kernel {name} is not there yet; run scripts/setup or scripts/debug-kernel")
+    release = folder / "release"
+    return folder, release.read_text().strip() if release.exists() else name
+
+
+def initramfs(args, folder, release, work):
+    """Our init, the in-tree modules and, under updates/, ours; modprobe prefers those."""
+    tree = work / "initramfs"
+    modules = tree / "lib/modules" / release
+    session = tree / "session"
+    for path in (tree / "bin", session):
+        path.mkdir(parents=True)
+    shutil.copy("/bin/busybox", tree / "bin/busybox")
+    shutil.copytree(folder / "modules", modules)
+    guest = args.top / "scripts/guest"
+    shutil.copy(guest / "init", tree / "init")
+    shutil.copy(guest / "session", session / "session")
+
+    ours = args.top / "build/modules" / release
+    if args.impl == "rust":
+        if not list(ours.glob("*.ko")):
+            fail(f"no modules in {ours}; run make modules")
+        shutil.copytree(ours, modules / "updates")
+    elif args.impl == "none":
+        for module in ("dm-clone.ko", "dm-vdo/dm-vdo.ko"):
+            (modules / "kernel/drivers/md" / module).unlink(missing_ok=True)
+
+    env = [f"DMOX_IMPL={args.impl}", f"DMOX_DEBUG={int(args.debug)}", *args.env]
+    (session / "environment").write_text("".join(
+        f"export {name}={shlex.quote(value)}\n" for name, value in (e.split("=", 1) for e in env)))
+    load = f"modprobe -a {shlex.join(args.load)} || exit 125\n" if args.load else ""
+    command = shlex.join(args.command) if len(args.command) > 1 else args.command[0]
+    (session / "command").write_text(load + command + "\n")
+
+    subprocess.run(["depmod", "-b", tree, release], check=True)
+    archive = work / "initramfs.cpio"
+    with archive.open("wb") as out:
+        find = subprocess.Popen(["find", ".", "-print0"], cwd=tree, stdout=subprocess.PIPE)
+        subprocess.run(["cpio", "-o", "-0", "-H", "newc", "--quiet"], cwd=tree, check=True,
+                       stdin=find.stdout, stdout=out)
+        find.wait()
+    shutil.rmtree(tree)
+    return archive
+
+
+def make_file(path, size):
+    with open(path, "wb") as file:
+        number, unit = re.fullmatch(r"(\d+)([KMGT]?)i?B?", size, re.I).groups()
+        file.truncate(int(number) << (10 * " KMGT".index(unit.upper() or " ")))
+
+
+def disk_options(text, index, work):
+    name, _, rest = text.partition("=")
+    what, *options = rest.split(",")
+    options = dict(o.partition("=")[::2] for o in options)
+    if re.fullmatch(r"\d+[KMGT]?i?B?", what, re.I):
+        path = work / f"disk-{name}"
+        make_file(path, what)
+    else:
+        path = Path(what)
+        if not path.exists():
+            if "size" not in options:
+                fail(f"disk {name}: no file {path}")
+            make_file(path, options["size"])
+    drive = (f"file={path},if=none,id=d{index},format=raw,discard=unmap,detect-zeroes=off"
+             f",cache={options.get('cache', 'writeback')}")
+    if "ro" in options:
+        drive += ",readonly=on"
+    for key, name_in_qemu in (("bps", "bps"), ("iops", "iops")):
+        if key in options:
+            drive += f",throttling.{name_in_qemu}-total={options[key]}"
+    device = f"virtio-blk-pci,drive=d{index},serial={name}"
+    if "block" in options:
+        device += f",logical_block_size={options['block']},physical_block_size={options['block']}"
+    return ["-drive", drive, "-device", device]
+
+
+def qemu_command(args, folder, archive, work):
+    append = ("console=ttyS0 quiet loglevel=7 panic=-1 oops=panic hung_task_panic=0 "
+              "sysctl.kernel.hung_task_timeout_secs=60 mempool_debug "
+              "nokaslr mitigations=off tsc=reliable no_timer_check "
+              + ("" if args.debug else "random.trust_cpu=on ") + args.append)
+    command = [
+        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-machine", "q35", "-cpu", "max", "-smp", str(args.smp), "-m", args.mem,
+        "-kernel", folder / "vmlinuz", "-initrd", archive, "-append", append,
+        "-serial", f"file:{work / 'kernel.log'}",
+        "-device", "virtio-rng-pci",
+        "-device", "virtio-serial-pci", "-chardev", "stdio,id=out,signal=off",
+        "-device", "virtconsole,chardev=out",
+        "-drive", f"file={args.image},if=none,id=image,format=raw,readonly=on",
+        "-device", "virtio-blk-pci,drive=image,serial=dmox-image",
+        "-virtfs", f"local,path={args.top},mount_tag=src,security_model=none,readonly=on",
+    ]
+    if args.icount:
+        command += ["-accel", "tcg", "-icount", "shift=0,sleep=off"]
+    else:
+        command += ["-accel", args.accel]
+    if args.share:
+        command += ["-virtfs", f"local,path={args.share},mount_tag=share,security_model=none"]
+    for index, text in enumerate(args.disk):
+        command += disk_options(text, index, work)
+    return [str(word) for word in command]
+
+
+class Run:
+    """One boot: passes the output on, watches time and markers, can cut the power."""
+
+    def __init__(self, args, command, log):
+        self.args, self.command, self.log = args, command, log
+        self.cut = self.timed_out = False
+        self.seen = b""
+
+    def reached_init(self):
+        return b"dmox: reached init" in self.log.read_bytes()
+
+    def kill(self):
+        self.qemu.kill()
+
+    def cut_power(self, *_):
+        self.cut = True
+        self.kill()
+
+    def passed_on(self, data):
+        # The virtual terminal ends lines with CR LF.
+        sys.stdout.buffer.write(data.replace(b"\r\n", b"\n"))
+        sys.stdout.flush()
+        if self.args.cut_on:
+            self.seen = (self.seen + data)[-65536:]
+            if self.args.cut_on.encode() in self.seen and not self.cut:
+                self.cut_power()
+
+    def boot(self):
+        self.log.write_bytes(b"")
+        self.qemu = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        signal.signal(signal.SIGUSR1, self.cut_power)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda n, _: (self.kill(), sys.exit(128 + n)))
+        start, init = time.monotonic(), None
+        stream = self.qemu.stdout.fileno()
+        os.set_blocking(stream, False)
+        while True:
+            ended = self.qemu.poll() is not None
+            try:
+                while data := os.read(stream, 65536):
+                    self.passed_on(data)
+            except BlockingIOError:
+                pass
+            if ended:
+                return init is not None or self.reached_init()
+            now = time.monotonic()
+            if init is None and self.reached_init():
+                init = now
+            if init is None and now - start > BOOT_SECONDS:
+                self.kill()
+            if init and self.args.cut_after is not None and now - init >= self.args.cut_after:
+                self.cut_power()
+            if init and now - start > self.args.timeout:
+                self.timed_out = True
+                self.kill()
+            time.sleep(0.02)
+
+
+def faults(log, allowed):
+    allowed = [re.compile(text) for text in allowed]
+    return [line for line in log.splitlines() if FAULTS.search(line) and not HARMLESS.search(line)
+            and not any(a.search(line) for a in allowed)]
+
+
+def log_path(args):
+    if args.log:
+        return Path(args.log).absolute()
+    folder = args.top / "build/log"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"vm-{time.strftime('%H%M%S')}-{os.getpid()}.log"
+
+
+def main():
+    args = arguments()
+    folder, release = pick_kernel(args)
+    kept = log_path(args)
+
+    def say(text):
+        print(f"vm: {text}", file=sys.stderr, flush=True)
+
+    scratch = args.kernels.parent / "tmp"
+    scratch.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="dmox-vm-", dir=scratch) as work:
+        work = Path(work)
+        log = work / "kernel.log"
+        archive = initramfs(args, folder, release, work)
+        run = Run(args, qemu_command(args, folder, archive, work), log)
+        start = time.monotonic()
+        for attempt in range(BOOTS_MAX):
+            if run.boot():
+                break
+            say(f"never reached init (boot {attempt + 1}); again")
+            shutil.copy(log, f"{kept}.boot{attempt + 1}")
+        else:
+            fail(f"{release} does not reach init; see {kept}.boot*")
+        text = log.read_text(errors="replace")
+        shutil.copy(log, kept)
+
+    ended = re.findall(r"dmox: exit (\d+)", text)
+    found = faults(text, args.allow)
+    for line in found[:20]:
+        say(f"kernel: {line}")
+    if run.cut:
+        status = CUT
+    elif run.timed_out:
+        say(f"timed out after {args.timeout:.0f} s")
+        status = TIMEOUT
+    elif ended:
+        status = int(ended[-1])
+    else:
+        say("the VM ended by itself")
+        status = FAULT
+    if found and status in (0, CUT):
+        status = FAULT
+    if status not in (0, CUT) or not args.quiet:
+        say(f"status {status} after {time.monotonic() - start:.0f} s; log {kept}")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()
