@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What each sector of a device under test may hold, as its user is entitled to see it.
+//!
+//! Every write is a version of its sectors. A write that was acknowledged supersedes what was
+//! acknowledged before it was issued; of writes that overlap in time any may be the newest. A
+//! read must find a version that was not superseded when the read was issued. A version may come
+//! back after a crash until its successor is durable: by a flush that was issued after the
+//! successor's acknowledgement, or because the successor had FUA. A discard leaves anything.
+
+use crate::pattern;
+use crate::pattern::Sector;
+use runtime::disk::SECTOR_SIZE;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::ops::Range;
+
+type Stamp = u64;
+
+/// The model of a device.
+#[derive(Clone)]
+pub struct Model {
+    now: Stamp,
+    sectors: Vec<Vec<Candidate>>,
+    writes: Vec<WriteState>,
+}
+
+/// A write or discard that the model knows of; its number is the version of what it writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Write(usize);
+
+/// A flush that the model knows of.
+#[derive(Clone, Copy, Debug)]
+pub struct Flush(Stamp);
+
+/// A read that the model knows of.
+#[derive(Clone, Debug)]
+pub struct Read {
+    range: Range<u64>,
+    issued: Stamp,
+}
+
+/// How a write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was acknowledged.
+    Acknowledged,
+    /// It was acknowledged, and had FUA.
+    Durable,
+    /// It failed: its sectors hold it or what was there before.
+    Failed,
+}
+
+#[derive(Clone)]
+struct WriteState {
+    range: Range<u64>,
+    issued: Stamp,
+    ended: Option<Stamp>,
+    content: Content,
+}
+
+#[derive(Clone)]
+enum Content {
+    Pattern,
+    Anything,
+    /// What was found where anything was allowed.
+    Seen(Box<Sector>),
+}
+
+/// A version that a sector may hold now or after a crash.
+#[derive(Clone)]
+struct Candidate {
+    version: usize,
+    superseded: Option<Stamp>,
+    /// A successor is durable, so that this version cannot come back after a crash.
+    buried: bool,
+}
+
+impl Candidate {
+    fn new(version: usize) -> Self {
+        Self { version, superseded: None, buried: false }
+    }
+}
+
+/// A sector that holds what it may not.
+#[derive(Clone, Debug)]
+pub struct Violation {
+    /// The sector.
+    pub sector: u64,
+    /// What was allowed.
+    pub allowed: Vec<String>,
+    /// What was found.
+    pub found: String,
+    /// What was going on.
+    pub when: &'static str,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sector, allowed, found, when } = self;
+        write!(f, "{when}: sector {sector} holds {found}, allowed: {}", allowed.join(" or "))
+    }
+}
+
+impl Model {
+    /// Creates the model of a device whose sectors hold their initial pattern.
+    pub fn new(sectors: u64) -> Self {
+        let initial = Candidate::new(pattern::INITIAL as usize);
+        Self {
+            now: 1,
+            sectors: vec![vec![initial]; sectors as usize],
+            writes: vec![WriteState {
+                range: 0..sectors,
+                issued: 0,
+                ended: Some(0),
+                content: Content::Pattern,
+            }],
+        }
+    }
+
+    /// Returns the size of the device in sectors.
+    pub fn sectors(&self) -> u64 {
+        self.sectors.len() as u64
+    }
+
+    /// A write to `range` is about to be issued.
+    pub fn begin_write(&mut self, range: Range<u64>) -> Write {
+        self.begin(range, Content::Pattern)
+    }
+
+    /// A discard of `range` is about to be issued. `range` is what it may touch.
+    pub fn begin_discard(&mut self, range: Range<u64>) -> Write {
+        self.begin(range, Content::Anything)
+    }
+
+    /// Returns the bytes that `write` has to write.
+    pub fn data(&self, write: Write) -> Vec<u8> {
+        let range = &self.writes[write.0].range;
+        pattern::run(write.0 as u64, range.start, range.end - range.start)
+    }
+
+    /// A write or discard has ended.
+    pub fn end_write(&mut self, write: Write, end: End) {
+        let now = self.tick();
+        let issued = self.writes[write.0].issued;
+        let range = self.writes[write.0].range.clone();
+        self.writes[write.0].ended = Some(now);
+        if end == End::Failed {
+            return;
+        }
+        for number in range {
+            for candidate in &mut self.sectors[number as usize] {
+                let ended = self.writes[candidate.version].ended;
+                if ended.is_some_and(|ended| ended < issued) {
+                    candidate.superseded.get_or_insert(now);
+                    candidate.buried |= end == End::Durable;
+                }
+            }
+        }
+    }
+
+    /// A flush is about to be issued.
+    pub fn begin_flush(&mut self) -> Flush {
+        Flush(self.tick())
+    }
+
+    /// A flush was acknowledged.
+    pub fn end_flush(&mut self, flush: Flush) {
+        for candidate in self.sectors.iter_mut().flatten() {
+            candidate.buried |= candidate.superseded.is_some_and(|at| at < flush.0);
+        }
+    }
+
+    /// A read of `range` is about to be issued.
+    pub fn begin_read(&mut self, range: Range<u64>) -> Read {
+        Read { range, issued: self.tick() }
+    }
+
+    /// A read was acknowledged with `data`.
+    pub fn end_read(&mut self, read: &Read, data: &[u8]) -> Result<(), Violation> {
+        self.check(read, data, "read")
+    }
+
+    /// The power failed: what was under way may have happened, what was not durable may be gone.
+    pub fn crash(&mut self) {
+        let now = self.tick();
+        for write in &mut self.writes {
+            write.ended.get_or_insert(now);
+        }
+        for candidates in &mut self.sectors {
+            candidates.retain(|candidate| !candidate.buried);
+            for candidate in candidates {
+                candidate.superseded = None;
+            }
+        }
+    }
+
+    /// `data` was read from `start` on while nothing else was going on. From now on the sectors
+    /// hold just that.
+    pub fn settle(&mut self, start: u64, data: &[u8], when: &'static str) -> Result<(), Violation> {
+        let sectors = (data.len() / SECTOR_SIZE) as u64;
+        let read = self.begin_read(start..start + sectors);
+        self.check(&read, data, when)?;
+        for (number, bytes) in read.range.clone().zip(data.chunks_exact(SECTOR_SIZE)) {
+            let version = self.version_of(number, bytes).unwrap_or_else(|| {
+                let mut seen = Box::new([0; SECTOR_SIZE]);
+                seen.copy_from_slice(bytes);
+                let write = self.begin(number..number + 1, Content::Seen(seen));
+                self.writes[write.0].ended = Some(self.now);
+                write.0
+            });
+            self.sectors[number as usize] = vec![Candidate::new(version)];
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, range: Range<u64>, content: Content) -> Write {
+        let issued = self.tick();
+        let version = self.writes.len();
+        for candidates in &mut self.sectors[range.start as usize..range.end as usize] {
+            candidates.push(Candidate::new(version));
+        }
+        self.writes.push(WriteState { range, issued, ended: None, content });
+        Write(version)
+    }
+
+    fn tick(&mut self) -> Stamp {
+        self.now += 1;
+        self.now
+    }
+
+    fn check(&self, read: &Read, data: &[u8], when: &'static str) -> Result<(), Violation> {
+        for (number, bytes) in read.range.clone().zip(data.chunks_exact(SECTOR_SIZE)) {
+            let candidates = self.sectors[number as usize].iter();
+            let current = candidates
+                .filter(|candidate| candidate.superseded.is_none_or(|at| at > read.issued));
+            let mut allowed = BTreeSet::new();
+            let mut found = false;
+            for candidate in current {
+                found |= self.matches(candidate.version, number, bytes);
+                allowed.insert(candidate.version);
+            }
+            if !found {
+                return Err(Violation {
+                    sector: number,
+                    allowed: allowed.into_iter().map(|version| self.name(version)).collect(),
+                    found: pattern::describe(number, bytes),
+                    when,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn matches(&self, version: usize, number: u64, bytes: &[u8]) -> bool {
+        match &self.writes[version].content {
+            Content::Pattern => pattern::sector(version as u64, number) == *bytes,
+            Content::Seen(seen) => **seen == *bytes,
+            Content::Anything => true,
+        }
+    }
+
+    /// Returns the version that holds just these bytes.
+    fn version_of(&self, number: u64, bytes: &[u8]) -> Option<usize> {
+        let candidates = self.sectors[number as usize].iter().map(|candidate| candidate.version);
+        let exact = |version: &usize| !matches!(self.writes[*version].content, Content::Anything);
+        candidates.filter(exact).find(|version| self.matches(*version, number, bytes))
+    }
+
+    fn name(&self, version: usize) -> String {
+        match &self.writes[version].content {
+            Content::Pattern if version as u64 == pattern::INITIAL => "the initial data".to_owned(),
+            Content::Pattern => format!("version {version}"),
+            Content::Anything => "anything".to_owned(),
+            Content::Seen(_) => "what was there after the crash".to_owned(),
+        }
+    }
+}
