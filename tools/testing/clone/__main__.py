@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: GPL-2.0
+
+"""python3 -m clone [--long] [NUMBERS...], in the VM, as root, with the target's module loaded.
+
+IMPL=c or IMPL=rust says what is under test.
+"""
+
+import sys
+
+from clone import commit
+from clone import discards
+from clone import failures
+from clone import hydration
+from clone import io
+from clone import lifecycle
+from clone import metadata
+from clone import table
+from lib import runner
+
+# What the VM cannot show, or another program shows.
+UNTESTED = [
+    (94, "kills the machine: run from outside by crash.py"),
+]
+
+if __name__ == "__main__":
+    sys.exit(runner.main(UNTESTED))

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0
+
+"""Runs numbered cases: each starts clean, is cleaned up after, and gives one line of output.
+
+A case is a function under `@case(number, title)`. Where the two implementations are meant to differ
+the case says so in words (`differs=`), and picks the values with `expect(c=..., rust=...)`.
+"""
+
+import argparse
+import os
+import sys
+import threading
+import time
+import traceback
+
+from dataclasses import dataclass
+from typing import Callable
+
+from lib import devices
+
+IMPL = os.environ["DMOX_IMPL"]
+_CASE_LIMIT_SECONDS = 240
+
+_cases = {}
+
+
+@dataclass
+class Case:
+    """One numbered case."""
+
+    number: int
+    title: str
+    differs: str | None
+    long: bool
+    run: Callable
+
+    @property
+    def name(self):
+        """A number may have a long part of its own."""
+        return f"{self.number}{' (long)' if self.long else ''}"
+
+
+def case(number, title, differs=None, long=False):
+    """Register a case. `differs`: what ours does instead; `long`: runs only with --long."""
+    def register(function):
+        one = Case(number, title, differs, long, function)
+        assert (number, long) not in _cases, f"case {one.name} twice"
+        _cases[number, long] = one
+        return function
+    return register
+
+
+def expect(*, c, rust):
+    """The value that the implementation under test must show."""
+    return c if IMPL == "c" else rust
+
+
+def equal(found, wanted, what=""):
+    assert found == wanted, f"{what + ': ' if what else ''}{found!r}, not {wanted!r}"
+
+
+def _selected(words):
+    """Cases by numbers and ranges: 3 10-20."""
+    numbers = {number for number, _ in _cases} if not words else set()
+    for word in words:
+        first, _, last = word.partition("-")
+        numbers |= set(range(int(first), int(last or first) + 1))
+    return [one for key, one in sorted(_cases.items()) if key[0] in numbers]
+
+
+def _hang(one):
+    """The main thread will not come back: say where it stands, show the kernel's stacks, end."""
+    frame = sys._current_frames()[threading.main_thread().ident]
+    print(f"FAIL {one.name} {one.title}: hangs", flush=True)
+    traceback.print_stack(frame, file=sys.stdout)
+    with open("/proc/sysrq-trigger", "w") as trigger:
+        trigger.write("w")
+    print("0 passed, 1 failed: stopped by a hang", flush=True)
+    os._exit(2)
+
+
+def _run(one):
+    """None if it passed, else the reason."""
+    watchdog = threading.Timer(_CASE_LIMIT_SECONDS * (5 if one.long else 1), _hang, [one])
+    watchdog.daemon = True
+    watchdog.start()
+    reason = None
+    try:
+        one.run()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        traceback.print_exc(file=sys.stdout)
+    try:
+        devices.remove_all()
+    except Exception as error:
+        reason = f"{reason or ''} (and cannot clean up: {error})"
+    watchdog.cancel()
+    return reason
+
+
+def main(untested=()):
+    """Command line: numbers or ranges, --long, --list. Returns the exit status."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("cases", nargs="*", help="numbers or ranges, 3 10-20; without: all")
+    parser.add_argument("--long", action="store_true", help="also the cases that take minutes")
+    parser.add_argument("--list", action="store_true", help="print numbers and titles only")
+    options = parser.parse_args()
+    cases = _selected(options.cases)
+    if options.list:
+        for one in cases:
+            print(one.name, one.title)
+        return 0
+
+    print(f"# implementation: {IMPL}", flush=True)
+    devices.prepare()
+    passed, failed, left = [], [], []
+    for one in cases:
+        if one.long and not options.long:
+            left.append(one.name)
+            continue
+        start = time.monotonic()
+        reason = _run(one)
+        took = f"({time.monotonic() - start:.1f} s)"
+        if reason is None:
+            passed.append(one.name)
+            print(f"ok {one.name} {one.title} {took}", flush=True)
+        else:
+            failed.append(one.name)
+            print(f"FAIL {one.name} {one.title}: {reason} {took}", flush=True)
+    for number, why in untested:
+        print(f"# case {number} is not run here: {why}")
+    if left:
+        print(f"# left for --long: {', '.join(left)}")
+    print(f"{len(passed)} passed, {len(failed)} failed", flush=True)
+    if failed:
+        print(f"failed: {', '.join(failed)}", flush=True)
+    return 1 if failed else 0
