@@ -33,8 +33,8 @@ kernel_release() {
 	elif [ -d "$kernels/$wanted" ]; then
 		found=$wanted
 	else
-		found=$(cd "$kernels" 2>/dev/null && ls -d "$wanted"[.+]* 2>/dev/null |
-			grep -v -e debug -e '\.tmp$' | sort -V | tail -n 1)
+		found=$(find "$kernels" -maxdepth 1 -name "${wanted}[.+]*" ! -name '*.tmp' ! -name '*-debug' \
+			-printf '%f\n' 2>/dev/null | sort -V | tail -n 1)
 	fi
 	[ -n "$found" ] && [ -d "$kernels/$found" ] && say "$found"
 }
