@@ -15,6 +15,7 @@
 use crate::sync::Lock;
 use core::cell::UnsafeCell;
 use core::future::Future;
+use core::marker::PhantomData;
 use core::marker::PhantomPinned;
 use core::pin::Pin;
 use core::ptr;
@@ -125,12 +126,24 @@ pub struct Entries<'a, K> {
 impl<K> Entries<'_, K> {
     /// Returns the keys of all entries, in order of arrival.
     pub fn iter(&self) -> impl Iterator<Item = &K> + '_ {
-        Keys { next: self.list.head, stop: ptr::null_mut(), skip: self.own, list: self }
+        self.keys(ptr::null_mut())
     }
 
     /// Returns the keys of the entries that arrived before this one.
     pub fn before(&self) -> impl Iterator<Item = &K> + '_ {
-        Keys { next: self.list.head, stop: self.own, skip: ptr::null_mut(), list: self }
+        self.keys(self.own)
+    }
+
+    fn keys(&self, stop: *mut Node<K>) -> Keys<'_, K> {
+        Keys { next: self.list.head, stop, skip: self.own, entries: PhantomData }
+    }
+
+    /// Runs `change` on the key of every entry.
+    pub fn for_each(&mut self, mut change: impl FnMut(&mut K)) {
+        self.wake_where(|key| {
+            change(key);
+            false
+        });
     }
 
     /// Wakes every waiting entry whose key `chosen` accepts; `chosen` may change the key.
@@ -166,18 +179,18 @@ impl<K> Entries<'_, K> {
     }
 }
 
+/// An iterator over keys that borrows the [`Entries`] it comes from.
 struct Keys<'a, K> {
     next: *mut Node<K>,
     stop: *mut Node<K>,
     skip: *mut Node<K>,
-    list: &'a Entries<'a, K>,
+    entries: PhantomData<&'a K>,
 }
 
 impl<'a, K> Iterator for Keys<'a, K> {
     type Item = &'a K;
 
     fn next(&mut self) -> Option<&'a K> {
-        let _ = self.list;
         loop {
             if self.next.is_null() || self.next == self.stop {
                 return None;
@@ -341,3 +354,6 @@ where
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

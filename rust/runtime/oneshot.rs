@@ -44,3 +44,6 @@ impl<T> Default for Oneshot<T> {
         Self::new()
     }
 }
+
+#[cfg(test)]
+mod tests;

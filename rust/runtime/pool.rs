@@ -71,3 +71,6 @@ impl<T> Pool<T> {
         drop(misfit);
     }
 }
+
+#[cfg(test)]
+mod tests;

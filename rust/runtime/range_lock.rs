@@ -24,8 +24,9 @@ impl Rules for Ranges {
     }
 }
 
+/// Returns true if the ranges have a number in common; an empty range has none with any other.
 fn overlap(a: &Range<u64>, b: &Range<u64>) -> bool {
-    a.start < b.end && b.start < a.end
+    a.start.max(b.start) < a.end.min(b.end)
 }
 
 /// A lock on ranges of numbers.
@@ -42,7 +43,8 @@ impl RangeLock {
         Self { monitor: Monitor::new(Ranges) }
     }
 
-    /// Returns a claim that is not yet made: pin it, then [`acquire`] or [`try_acquire`] it.
+    /// Returns a claim that is not yet made: pin it, then [`acquire`] or
+    /// [`try_acquire`] it.
     pub fn claim(&self, range: Range<u64>) -> Claim<'_> {
         self.monitor.entry(range)
     }
@@ -69,6 +71,20 @@ pub async fn acquire(claim: Pin<&Claim<'_>>) {
         .await;
 }
 
+/// Holds the claim's range if nobody holds or waits for a part of it; else returns false, and the
+/// claim is to be dropped.
+pub fn try_acquire(claim: Pin<&Claim<'_>>) -> bool {
+    claim.with(|turn| {
+        let range: &Range<u64> = turn.key;
+        let free = !turn.others.before().any(|earlier| overlap(earlier, range));
+        if !free {
+            // Until it is dropped it must stand in nobody's way.
+            *turn.key = 0..0;
+        }
+        free
+    })
+}
+
 /// Gives up the part of a held claim that lies before `start`.
 pub fn release_before(claim: Pin<&Claim<'_>>, start: u64) {
     claim.with(|turn| {
@@ -78,3 +94,6 @@ pub fn release_before(claim: Pin<&Claim<'_>>, start: u64) {
         turn.others.wake_where(|other| overlap(other, &given_up));
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -75,3 +75,6 @@ impl TaskState {
         self.0.swap(DONE);
     }
 }
+
+#[cfg(test)]
+mod tests;
