@@ -2,15 +2,22 @@
 
 //! Who waits for which commit.
 //!
-//! One task makes the commits, one after the other. Whoever needs one asks for *a commit that
+//! One task, the committer, makes the commits, one after the other. Whoever needs one asks for *a commit that
 //! starts from now on* and waits for its end; all who ask while one runs share the next.
 
+use crate::engine::Engine;
+use crate::engine::World;
+use crate::hydration::Hydration;
+use crate::metadata::CommitError;
 use crate::region_map::RegionMap;
+use crate::volume::Mode;
 use core::pin::pin;
 use kernel::prelude::*;
+use runtime::disk::Disk;
 use runtime::monitor::Entries;
 use runtime::monitor::Monitor;
 use runtime::monitor::Rules;
+use runtime::sync::Arc;
 use runtime::sync::AtomicU32;
 
 /// The queue for commits.
@@ -25,9 +32,10 @@ struct Progress {
     wanted: u64,
     /// The last commit that was started.
     started: u64,
-    /// The last commit that has ended, and how.
+    /// The last commit that has ended.
     ended: u64,
-    result: Result,
+    /// The first commit that failed. All later ones fail, too.
+    failed: Option<u64>,
     stopping: bool,
 }
 
@@ -54,7 +62,7 @@ impl CommitQueue {
                 wanted: 0,
                 started: 0,
                 ended: 0,
-                result: Ok(()),
+                failed: None,
                 stopping: false,
             }),
             running: AtomicU32::new(0),
@@ -72,7 +80,7 @@ impl CommitQueue {
     ///
     /// # Errors
     ///
-    /// What the commit failed with; the volume is then read-only.
+    /// `EIO` if the commit failed; the volume is then read-only.
     pub async fn cover(&self, map: &RegionMap) -> Result<Covered> {
         let entry = pin!(self.monitor.entry(()));
         let (needed, covered) = entry.as_ref().with(|turn| {
@@ -85,11 +93,14 @@ impl CommitQueue {
                 (progress.started, Covered::Already)
             }
         });
-        entry
+        let failed = entry
             .as_ref()
-            .wait(|turn| (turn.state.ended >= needed).then_some(turn.state.result))
-            .await?;
-        Ok(covered)
+            .wait(|turn| (turn.state.ended >= needed).then_some(turn.state.failed))
+            .await;
+        match failed {
+            Some(first) if first <= needed => Err(EIO),
+            _ => Ok(covered),
+        }
     }
 
     /// Asks for a commit if `map` has changed; waits for nothing.
@@ -124,7 +135,9 @@ impl CommitQueue {
     pub(crate) fn end(&self, result: Result) {
         self.monitor.with(|progress, waiting| {
             progress.ended = progress.started;
-            progress.result = result;
+            if result.is_err() {
+                progress.failed.get_or_insert(progress.ended);
+            }
             self.running.store_release(0);
             waiting.wake_all();
         });
@@ -136,6 +149,53 @@ impl CommitQueue {
             progress.stopping = true;
             waiting.wake_all();
         });
+    }
+}
+
+impl<W: World> Engine<W> {
+    /// The committer: makes the commits that are asked for until the engine stops.
+    pub async fn run_committer(engine: Arc<Self>) {
+        while engine.commit.next().await {
+            let result = engine.commit_once().await;
+            engine.commit.end(result);
+        }
+    }
+
+    async fn commit_once(&self) -> Result {
+        if self.volume.mode() != Mode::ReadWrite {
+            return Err(EIO);
+        }
+        match self.volume.commit(|| self.flush_destination()).await {
+            Ok(()) => {
+                if self.volume.is_newly_complete() {
+                    self.world.event();
+                }
+                Ok(())
+            }
+            Err(CommitError::Flush(error)) => self.fall_back("flush destination device", error),
+            Err(CommitError::Metadata(error)) => {
+                self.fall_back("dm_clone_metadata_commit", error)
+            }
+        }
+    }
+
+    /// A commit failed: goes on with what is in memory. Nothing that was acknowledged is unsaid.
+    fn fall_back(&self, operation: &str, error: Error) -> Result {
+        let errno = error.to_errno();
+        self.world.error(fmt!("Metadata operation `{operation}' failed: error = {errno}"));
+        self.world.error(fmt!("Aborting current metadata transaction"));
+        if self.volume.set_read_only() {
+            self.world.error(fmt!("Switching to read-only mode"));
+            self.copier.tune(Hydration::halt);
+            self.world.event();
+        }
+        Err(error)
+    }
+
+    async fn flush_destination(&self) -> Result {
+        let (carrier, result) = self.destination.flush(self.carrier.take().await).await;
+        self.carrier.give(carrier);
+        result
     }
 }
 

@@ -186,28 +186,20 @@ impl RegionMap {
         (self.words.len() as u64).div_ceil(BLOCK_WORDS)
     }
 
-    /// Returns the number of words that bitmap block `block` holds.
-    pub fn block_words(&self, block: u64) -> u64 {
-        (self.words.len() as u64).saturating_sub(block.saturating_mul(BLOCK_WORDS)).min(BLOCK_WORDS)
-    }
-
-    /// Returns word `index` of bitmap block `block`, as it goes to disk.
-    pub fn block_word(&self, block: u64, index: u64) -> u64 {
-        self.word(block.saturating_mul(BLOCK_WORDS).saturating_add(index))
-    }
-
     /// Takes over word `index` of the bitset on disk, while a volume is opened. Bits behind the
     /// last region mean nothing and are dropped.
     pub fn load_word(&self, index: u64, word: u64) {
         let first = index.saturating_mul(WORD_REGIONS);
         let bits = word & mask(0, self.regions.saturating_sub(first).min(WORD_REGIONS));
         if let Some(slot) = self.words.get(index as usize) {
-            slot.store_relaxed(bits);
+            let old = slot.swap(bits);
             self.hydrated.fetch_add(u64::from(bits.count_ones()));
+            self.hydrated.fetch_sub(u64::from(old.count_ones()));
         }
     }
 
-    fn word(&self, index: u64) -> u64 {
+    /// Returns word `index` of the bitmap, as it goes to disk.
+    pub fn word(&self, index: u64) -> u64 {
         // A region behind the end does not exist; nothing may be done for it.
         self.words.get(index as usize).map_or(0, AtomicU64::load_acquire)
     }

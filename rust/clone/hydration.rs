@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Background hydration: how much of it may run, and which regions come next.
+
+use crate::geometry::RegionRange;
+use crate::geometry::Regions;
+use crate::geometry::Sectors;
+use crate::region_map::RegionMap;
+use crate::window::Window;
+use runtime::clock::Millis;
+
+/// Most regions that one look for work passes over. The look holds a lock.
+const LOOK_REGIONS: Regions = 1 << 18;
+
+/// What a user may set. A value that was not stated leaves the choice to us.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tuning {
+    /// Most regions in flight; 0 stops hydration.
+    pub threshold: Option<u32>,
+    /// Most neighbouring regions in one copy; 0 counts as 1.
+    pub batch_size: Option<u32>,
+}
+
+/// How much hydration may run.
+pub(crate) struct Hydration {
+    region_size: Sectors,
+    pub(crate) enabled: bool,
+    pub(crate) tuning: Tuning,
+    /// False while the device is suspended, read-only, or not resumed yet.
+    running: bool,
+    /// The sweep has passed the last region; it starts again with the next tick.
+    resting: bool,
+    in_flight: Regions,
+    window: Window,
+}
+
+/// Leave to hydrate up to so many neighbouring regions.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Permit {
+    pub(crate) regions: Regions,
+}
+
+impl Hydration {
+    pub(crate) fn new(region_size: Sectors, enabled: bool, tuning: Tuning) -> Self {
+        Self {
+            region_size,
+            enabled,
+            tuning,
+            running: false,
+            resting: false,
+            in_flight: 0,
+            window: Window::new(),
+        }
+    }
+
+    pub(crate) fn run(&mut self) {
+        self.running = true;
+        self.kick();
+    }
+
+    pub(crate) fn halt(&mut self) {
+        self.running = false;
+        self.window.restart();
+    }
+
+    /// A new sweep may start.
+    pub(crate) fn kick(&mut self) {
+        self.resting = false;
+    }
+
+    /// The sweep has passed the last region.
+    pub(crate) fn rest(&mut self) {
+        self.resting = true;
+        self.window.restart();
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        self.in_flight == 0
+    }
+
+    /// Returns leave for one more copy by a worker with a buffer of `capacity` sectors.
+    pub(crate) fn permit(&mut self, capacity: Sectors, full_capacity: Sectors) -> Option<Permit> {
+        if !self.enabled || !self.running || self.resting {
+            return None;
+        }
+        let per_buffer = regions_in(full_capacity, self.region_size);
+        let batch = self.tuning.batch_size.map_or(per_buffer, |size| u64::from(size.max(1)));
+        let room = match self.tuning.threshold {
+            Some(threshold) => u64::from(threshold).saturating_sub(self.in_flight),
+            // The first copy may always run, however large a region is.
+            None if self.in_flight == 0 => per_buffer,
+            None => {
+                let sectors = self.in_flight.saturating_mul(self.region_size);
+                let room = self.window.sectors().saturating_sub(sectors);
+                // Rather wait than cut the window's rest into small copies.
+                if room < self.region_size.max(full_capacity) {
+                    0
+                } else {
+                    per_buffer
+                }
+            }
+        };
+        let regions = batch.min(room).min(per_buffer);
+        // A worker with a small buffer takes small copies only.
+        let fits = capacity == full_capacity
+            || regions.saturating_mul(self.region_size) <= capacity;
+        if regions == 0 || !fits {
+            return None;
+        }
+        self.in_flight += regions;
+        Some(Permit { regions })
+    }
+
+    /// Some of the regions of a permit are not needed.
+    pub(crate) fn give_back(&mut self, regions: Regions) {
+        self.in_flight = self.in_flight.saturating_sub(regions);
+    }
+
+    /// A copy of `regions` regions has ended.
+    pub(crate) fn completed(&mut self, regions: Regions, now: Millis) {
+        self.give_back(regions);
+        self.window.completed(regions.saturating_mul(self.region_size), now);
+    }
+}
+
+/// Returns how many regions fit a buffer; a larger region is copied in parts.
+fn regions_in(capacity: Sectors, region_size: Sectors) -> Regions {
+    // A region size is a power of two.
+    (capacity >> region_size.trailing_zeros()).max(1)
+}
+
+/// The sweep over the regions, in ascending order.
+pub(crate) struct Sweep {
+    next: u64,
+}
+
+/// What a look for work found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Regions to hydrate.
+    Run(RegionRange),
+    /// Nothing yet: look again.
+    Nothing,
+    /// The last region has been passed.
+    End,
+}
+
+impl Sweep {
+    pub(crate) fn new() -> Self {
+        Self { next: 0 }
+    }
+
+    /// Finds the next run of at most `regions_max` regions that are not hydrated.
+    pub(crate) fn next(&mut self, map: &RegionMap, regions_max: Regions) -> Found {
+        if self.next >= map.regions() {
+            self.next = 0;
+            return Found::End;
+        }
+        let look = self.next..self.next.saturating_add(LOOK_REGIONS).min(map.regions());
+        let Some(start) = map.first_unhydrated(&look) else {
+            self.next = look.end;
+            return Found::Nothing;
+        };
+        let run = map.run(&(start..start.saturating_add(regions_max).min(map.regions())));
+        self.next = run.end;
+        if run.hydrated {
+            return Found::Nothing;
+        }
+        Found::Run(start..run.end)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The metadata device: the superblock, and the bitset of hydrated regions that it leads to.
+//!
+//! # Order of writes
+//!
+//! A commit makes the bits that are set in memory true on disk:
+//! 1. each dirty bitmap block is taken (dirty mark first, then its words) and staged;
+//! 2. the destination is flushed: what the bits promise is on stable storage;
+//! 3. the metadata blocks are written, and flushed;
+//! 4. the superblock is written, and flushed.
+//!
+//! A crash before step 4 leaves the old bitmap, whose blocks steps 1 to 3 did not touch. It knows
+//! fewer hydrated regions, and the source still has their data: bits are only ever added.
+
+use crate::geometry::Geometry;
+use crate::region_map::RegionMap;
+use crate::superblock;
+use crate::superblock::Superblock;
+use core::future::Future;
+use kernel::prelude::*;
+use persistent_data::bitset;
+use persistent_data::bitset::Bitset;
+use persistent_data::cache::BlockCache;
+use persistent_data::space_map::Root;
+use persistent_data::space_map::BLOCKS_MAX;
+use persistent_data::transaction::TransactionManager;
+use persistent_data::Block;
+use persistent_data::Error as MetadataError;
+use runtime::disk::Disk;
+use runtime::sync::Arc;
+
+/// How much of the metadata device is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// Blocks in use.
+    pub used: u64,
+    /// Blocks that the space map knows.
+    pub total: u64,
+}
+
+/// Metadata that is open.
+pub(crate) struct Metadata<D: Disk> {
+    manager: TransactionManager<D>,
+    bitset: Bitset,
+    geometry: Geometry,
+}
+
+/// Which step of a commit failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommitError {
+    /// The flush of the destination.
+    Flush(Error),
+    /// Anything about the metadata.
+    Metadata(Error),
+}
+
+impl From<MetadataError> for CommitError {
+    fn from(error: MetadataError) -> Self {
+        CommitError::Metadata(error.into())
+    }
+}
+
+impl<D: Disk> Metadata<D> {
+    /// Opens the metadata of a device of `geometry`.
+    pub(crate) async fn open(mut cache: BlockCache<D>, geometry: &Geometry) -> Result<Self> {
+        let superblock = match cache.read(0, &superblock::KIND).await {
+            Ok(block) => Superblock::decode(block),
+            Err(error) => {
+                pr_err!("Failed to read_lock superblock\n");
+                return Err(error.into());
+            }
+        };
+        if (superblock.region_size, superblock.length)
+            != (geometry.region_size(), geometry.length())
+        {
+            pr_err!("Region and/or target size don't match the ones in metadata\n");
+            return Err(EINVAL);
+        }
+        let root = superblock.space_map_root;
+        let opened = TransactionManager::open(cache, root, BLOCKS_MAX).await;
+        let mut manager = opened.inspect_err(|_| pr_err!("dm_tm_open_with_sm failed\n"))?;
+        let bitset =
+            Bitset::open(&mut manager, superblock.bitset_root, geometry.regions()).await?;
+        Ok(Self { manager, bitset, geometry: *geometry })
+    }
+
+    /// Returns what a format of the device behind `cache` would take.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` if that, and one commit of everything, do not fit.
+    pub(crate) fn space_when_formatted(
+        cache: &BlockCache<D>,
+        geometry: &Geometry,
+    ) -> Result<Space> {
+        let total = cache.blocks().min(BLOCKS_MAX);
+        let size = bitset::size(geometry.regions(), total);
+        if total < size.needed {
+            pr_err!("Failed to resize on-disk bitset to {} entries\n", geometry.regions());
+            return Err(ENOSPC);
+        }
+        Ok(Space { used: size.used, total })
+    }
+
+    /// Formats a blank device: nothing is hydrated.
+    pub(crate) async fn format(cache: BlockCache<D>, geometry: &Geometry) -> Result<Self> {
+        let mut manager = TransactionManager::format(cache)?;
+        let bitset = Bitset::create(&mut manager, geometry.regions()).await?;
+        let mut metadata = Self { manager, bitset, geometry: *geometry };
+        metadata.write().await?;
+        Ok(metadata)
+    }
+
+    /// Drops all that is open and changed.
+    pub(crate) fn into_cache(self) -> BlockCache<D> {
+        self.manager.into_cache()
+    }
+
+    /// Goes on with `disk`, another handle of the same device.
+    pub(crate) fn set_disk(&mut self, disk: Arc<D>) {
+        self.manager.set_disk(disk);
+    }
+
+    /// Reads the bitset: calls `sink` with the number and the bits of each word.
+    pub(crate) async fn read(&mut self, sink: impl FnMut(u64, u64)) -> Result {
+        let read = self.bitset.load(&mut self.manager, sink).await;
+        read.inspect_err(|_| pr_err!("Failed to load on-disk region map\n"))?;
+        Ok(())
+    }
+
+    /// Commits every region of `map` that is marked dirty. `flush` puts the destination's data on
+    /// stable storage; it is called once a transaction.
+    pub(crate) async fn commit<F>(
+        &mut self,
+        map: &RegionMap,
+        mut flush: impl FnMut() -> F,
+    ) -> Result<(), CommitError>
+    where
+        F: Future<Output = Result> + Send,
+    {
+        let mut from = 0;
+        // One round unless the device is too small to hold all that has changed beside the old.
+        loop {
+            let first = from;
+            let complete = loop {
+                if self.manager.blocks_left() < self.bitset.stage_cost() {
+                    break false;
+                }
+                let Some(block) = map.take_dirty_block(from) else { break true };
+                self.bitset.stage(&mut self.manager, block, |index| map.word(index)).await?;
+                from = block + 1;
+            };
+            if from > first {
+                flush().await.map_err(CommitError::Flush)?;
+                self.write().await?;
+            } else if !complete {
+                return Err(CommitError::Metadata(ENOSPC));
+            }
+            if complete {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes what is staged, and the superblock last.
+    async fn write(&mut self) -> Result<(), MetadataError> {
+        let (region_size, length) = (self.geometry.region_size(), self.geometry.length());
+        let bitset_root = self.bitset.root();
+        let fill = |block: &mut Block, root: &Root| {
+            let space_map_root = *root;
+            Superblock { space_map_root, region_size, length, bitset_root }.encode(block);
+        };
+        self.manager.commit(&superblock::KIND, fill).await
+    }
+
+    /// Returns how much of the device is in use.
+    pub(crate) fn space(&self) -> Space {
+        Space { used: self.manager.nr_used(), total: self.manager.nr_blocks() }
+    }
+}

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What outlives a table: the region map, the metadata, and the mode.
+//!
+//! # Life
+//!
+//! [`Volume::load`] checks everything that is on the metadata device, takes all memory, and writes
+//! nothing. [`Volume::activate`], called when the first table over it resumes, formats a blank
+//! device or reads the bitmap. A table that replaces another one on the same metadata shares its
+//! volume and so finds every bit that was ever set, committed or not: nothing is read twice.
+
+use crate::geometry::Geometry;
+use crate::metadata::CommitError;
+use crate::metadata::Metadata;
+use crate::metadata::Space;
+use crate::region_map::RegionMap;
+use core::fmt;
+use core::future::Future;
+use kernel::prelude::*;
+use persistent_data::cache::BlockCache;
+use persistent_data::cache::CacheSize;
+use runtime::disk::Disk;
+use runtime::pool::Pool;
+use runtime::sync::Arc;
+use runtime::sync::AtomicU32;
+use runtime::sync::AtomicU64;
+
+/// Memory of the block cache: 1 MiB of blocks, and buffers of 1 MiB.
+const CACHE_SIZE: CacheSize = CacheSize { frames: 256, io_pages: 256 };
+
+/// What the metadata allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Everything.
+    ReadWrite,
+    /// A metadata error: what is in memory is served, nothing can be recorded any more.
+    ReadOnly,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Mode::ReadWrite => "rw",
+            Mode::ReadOnly => "ro",
+        })
+    }
+}
+
+/// A volume: the metadata, and what it says.
+pub struct Volume<D: Disk> {
+    pub(crate) geometry: Geometry,
+    pub(crate) map: RegionMap,
+    read_only: AtomicU32,
+    /// Set once a commit, or the load, has found every region hydrated.
+    complete: AtomicU32,
+    /// Set once `map` holds what the metadata says.
+    loaded: AtomicU32,
+    used: AtomicU64,
+    total: AtomicU64,
+    /// The metadata; who has it taken may do I/O on it.
+    store: Pool<Store<D>>,
+}
+
+/// The metadata, as far as it is open.
+enum Store<D: Disk> {
+    /// Checked at load; `blank` if it has to be formatted.
+    Checked { cache: BlockCache<D>, blank: bool },
+    /// In use.
+    Open(Metadata<D>),
+    /// A change went wrong half way: it must be opened anew.
+    Broken,
+}
+
+impl<D: Disk> Volume<D> {
+    /// Checks the metadata on `disk` for a device of `geometry`. Writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the metadata is of another geometry, `ENOSPC` if a blank device is too small,
+    /// `EROFS` if it is blank and `read_only`, `ENOMEM`, and what reading and checking gives.
+    pub async fn load(disk: Arc<D>, geometry: Geometry, read_only: bool) -> Result<Self> {
+        let map = RegionMap::new(geometry.regions())?;
+        let mut cache = BlockCache::new(disk, CACHE_SIZE)?;
+        let blank = cache.is_zeroed(0).await?;
+        let space;
+        if blank {
+            if read_only {
+                return Err(EROFS);
+            }
+            space = Metadata::space_when_formatted(&cache, &geometry)?;
+        } else {
+            let mut metadata = Metadata::open(cache, &geometry).await?;
+            metadata.read(|_, _| ()).await?;
+            space = metadata.space();
+            cache = metadata.into_cache();
+        }
+        let mut stores = KVec::with_capacity(1, GFP_KERNEL)?;
+        stores.push(Store::Checked { cache, blank }, GFP_KERNEL)?;
+        Ok(Self {
+            geometry,
+            map,
+            read_only: AtomicU32::new(0),
+            complete: AtomicU32::new(0),
+            loaded: AtomicU32::new(0),
+            used: AtomicU64::new(space.used),
+            total: AtomicU64::new(space.total),
+            store: Pool::new(stores),
+        })
+    }
+
+    /// Makes the volume ready for use by the table that resumes, whose metadata device is `disk`.
+    ///
+    /// The first time this formats a blank device, or reads the bitmap. Later it hands on what is
+    /// in memory; a volume that had become read-only is opened anew and has all its bits written
+    /// by the next commit.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load), and `EIO` if the device cannot be formatted.
+    pub async fn activate(&self, disk: Arc<D>) -> Result {
+        let store = self.store.take().await;
+        let (store, result) = self.open_store(store, disk).await;
+        self.store.give(store);
+        result
+    }
+
+    async fn open_store(&self, store: Store<D>, disk: Arc<D>) -> (Store<D>, Result) {
+        let opened = match store {
+            Store::Open(mut metadata) if self.mode() == Mode::ReadWrite => {
+                metadata.set_disk(disk);
+                return (Store::Open(metadata), Ok(()));
+            }
+            Store::Checked { mut cache, blank: true } => {
+                cache.set_disk(disk);
+                Metadata::format(cache, &self.geometry).await
+            }
+            Store::Checked { mut cache, blank: false } => {
+                cache.set_disk(disk);
+                Metadata::open(cache, &self.geometry).await
+            }
+            Store::Open(metadata) => {
+                let mut cache = metadata.into_cache();
+                cache.set_disk(disk);
+                Metadata::open(cache, &self.geometry).await
+            }
+            Store::Broken => match BlockCache::new(disk, CACHE_SIZE) {
+                Ok(cache) => Metadata::open(cache, &self.geometry).await,
+                Err(error) => Err(error.into()),
+            },
+        };
+        let mut metadata = match opened {
+            Ok(metadata) => metadata,
+            Err(error) => return (Store::Broken, Err(error)),
+        };
+        if self.loaded.load_relaxed() == 0 {
+            if let Err(error) = metadata.read(|index, word| self.map.load_word(index, word)).await {
+                return (Store::Broken, Err(error));
+            }
+            self.loaded.store_relaxed(1);
+            self.complete.store_relaxed(self.map.is_complete().into());
+        } else {
+            // Memory knows at least what the disk knows.
+            self.map.set_all_dirty();
+        }
+        self.note_space(&metadata);
+        self.read_only.store_release(0);
+        (Store::Open(metadata), Ok(()))
+    }
+
+    /// Returns the geometry.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Returns the region map.
+    pub fn map(&self) -> &RegionMap {
+        &self.map
+    }
+
+    /// Returns the mode.
+    pub fn mode(&self) -> Mode {
+        if self.read_only.load_acquire() == 0 {
+            Mode::ReadWrite
+        } else {
+            Mode::ReadOnly
+        }
+    }
+
+    /// The metadata cannot be written any more. Returns true if that is news.
+    pub(crate) fn set_read_only(&self) -> bool {
+        self.read_only.swap(1) == 0
+    }
+
+    /// Returns true the first time that everything is hydrated and committed.
+    pub(crate) fn is_newly_complete(&self) -> bool {
+        self.map.is_complete() && !self.map.is_changed() && self.complete.swap(1) == 0
+    }
+
+    /// Returns how much of the metadata device is in use.
+    pub fn space(&self) -> Space {
+        Space { used: self.used.load_relaxed(), total: self.total.load_relaxed() }
+    }
+
+    fn note_space(&self, metadata: &Metadata<D>) {
+        let space = metadata.space();
+        self.used.store_relaxed(space.used);
+        self.total.store_relaxed(space.total);
+    }
+
+    /// Commits every bit that was set before the call. `flush` puts the destination's data on
+    /// stable storage; it is called once a transaction.
+    pub(crate) async fn commit<F>(&self, flush: impl FnMut() -> F) -> Result<(), CommitError>
+    where
+        F: Future<Output = Result> + Send,
+    {
+        if !self.map.take_changed() {
+            return Ok(());
+        }
+        let mut store = self.store.take().await;
+        let result = match &mut store {
+            Store::Open(metadata) => metadata.commit(&self.map, flush).await,
+            _ => Err(CommitError::Metadata(EIO)),
+        };
+        match (&result, &store) {
+            (Ok(()), Store::Open(metadata)) => self.note_space(metadata),
+            // What was taken is not on disk; a later table may get it there.
+            _ => self.map.set_all_dirty(),
+        }
+        self.store.give(store);
+        result
+    }
+}
