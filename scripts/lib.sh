@@ -38,3 +38,32 @@ kernel_release() {
 	fi
 	[ -n "$found" ] && [ -d "$kernels/$found" ] && say "$found"
 }
+
+# Set-up: one at a time in a cache; what takes long is seen to be alive.
+lock_cache() {
+	mkdir -p "$cache/log" "$kernels"
+	exec 9>"$cache/lock"
+	flock --nonblock 9 || { say "set-up: another one is at work in $cache, waiting"; flock 9; }
+}
+
+start_ticker() {
+	(while sleep 20; do say "set-up: ... $SECONDS s"; done) 9>&- &
+	# shellcheck disable=SC2064 # the ticker of now
+	trap "kill $! 2>/dev/null" EXIT
+}
+
+# step NAME COMMAND...: says when it starts and ends; on failure gives the reason in one line.
+step() {
+	local name=$1 log=$cache/log/$1.log start=$SECONDS pid
+	shift
+	say "set-up: $name ..."
+	"$@" >"$log" 2>&1 &
+	pid=$!
+	if wait "$pid"; then
+		say "set-up: $name: done after $((SECONDS - start)) s"
+	else
+		say "set-up: $name: FAILED: $(grep -m 1 -E '^(E|Err|error|FAILED)\b' "$log" || tail -n 1 "$log")"
+		say "set-up: the whole log: $log"
+		return 1
+	fi
+}

@@ -27,6 +27,8 @@ FAULT, TIMEOUT, NOT_RUN, CUT = 70, 124, 125, 137
 BOOTS_MAX = 4
 BOOT_SECONDS = 240
 
+DEBUG = "-debug"  # a debug kernel's release ends so
+
 # What a kernel says when something is wrong with it, or with one of its modules.
 FAULTS = re.compile(
     r"Oops|BUG:|kernel BUG|WARNING:|panic|general protection|unable to handle"
@@ -96,28 +98,27 @@ def fail(text):
 
 
 def pick_kernel(args):
-    """The folder of the kernel that was asked for; scripts/setup made it."""
-    wanted = args.kernel or os.environ.get("KERNEL") or ""
-    suffix = "-debug"
-    if wanted:
-        names = [d.name for d in args.kernels.iterdir()
-                 if re.match(re.escape(wanted) + r"([.+]|$)", d.name) and d.is_dir()
-                 and not d.name.endswith((".tmp", suffix))]
-        names.sort(key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
-        name = names[-1] if names else wanted
-    else:
+    """The folder of the kernel that was asked for, named after its release; scripts/setup made it."""
+    wanted = args.kernel or os.environ.get("KERNEL")
+    if not wanted:
         name = os.readlink(args.kernels / "newest")
-    if args.debug:
-        name += suffix
-    folder = args.kernels / name
-    if not (folder / "vmlinuz").exists():
+    elif (args.kernels / wanted).is_dir():
+        name = wanted
+    else:
+        names = [d.name for d in args.kernels.iterdir() if d.is_dir()
+                 and re.match(re.escape(wanted) + r"[.+]", d.name)
+                 and not d.name.endswith((".tmp", DEBUG))]
+        name = max(names, default=wanted, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
+    if args.debug and not name.endswith(DEBUG):
+        name += DEBUG
+    if not (args.kernels / name / "vmlinuz").exists():
         fail(f"kernel {name} is not there yet; run scripts/setup or scripts/debug-kernel")
-    release = folder / "release"
-    return folder, release.read_text().strip() if release.exists() else name
+    return args.kernels / name
 
 
-def initramfs(args, folder, release, work):
+def initramfs(args, folder, work):
     """Our init, the in-tree modules and, under updates/, ours; modprobe prefers those."""
+    release = folder.name
     tree = work / "initramfs"
     modules = tree / "lib/modules" / release
     session = tree / "session"
@@ -138,7 +139,7 @@ def initramfs(args, folder, release, work):
         for module in ("dm-clone.ko", "dm-vdo/dm-vdo.ko"):
             (modules / "kernel/drivers/md" / module).unlink(missing_ok=True)
 
-    env = [f"DMOX_IMPL={args.impl}", f"DMOX_DEBUG={int(args.debug)}", *args.env]
+    env = [f"DMOX_IMPL={args.impl}", f"DMOX_MODE={os.environ.get('DMOX_MODE', 'test')}", *args.env]
     (session / "environment").write_text("".join(
         f"export {name}={shlex.quote(value)}\n" for name, value in (e.split("=", 1) for e in env)))
     load = f"modprobe -a {shlex.join(args.load)} || exit 125\n" if args.load else ""
@@ -189,10 +190,8 @@ def disk_options(text, index, work):
 
 
 def qemu_command(args, folder, archive, work):
-    append = ("console=ttyS0 quiet loglevel=7 panic=-1 oops=panic hung_task_panic=0 "
-              "sysctl.kernel.hung_task_timeout_secs=60 mempool_debug "
-              "nokaslr mitigations=off tsc=reliable no_timer_check "
-              + ("" if args.debug else "random.trust_cpu=on ") + args.append)
+    append = ("console=ttyS0 loglevel=7 oops=panic panic=-1 mempool_debug "
+              "sysctl.kernel.hung_task_timeout_secs=60 nokaslr mitigations=off " + args.append)
     command = [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-machine", "q35", "-cpu", "max", "-smp", str(args.smp), "-m", args.mem,
@@ -290,7 +289,7 @@ def log_path(args):
 
 def main():
     args = arguments()
-    folder, release = pick_kernel(args)
+    folder = pick_kernel(args)
     kept = log_path(args)
 
     def say(text):
@@ -301,7 +300,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="dmox-vm-", dir=scratch) as work:
         work = Path(work)
         log = work / "kernel.log"
-        archive = initramfs(args, folder, release, work)
+        archive = initramfs(args, folder, work)
         run = Run(args, qemu_command(args, folder, archive, work), log)
         start = time.monotonic()
         for attempt in range(BOOTS_MAX):
@@ -310,7 +309,7 @@ def main():
             say(f"never reached init (boot {attempt + 1}); again")
             shutil.copy(log, f"{kept}.boot{attempt + 1}")
         else:
-            fail(f"{release} does not reach init; see {kept}.boot*")
+            fail(f"{folder.name} does not reach init; see {kept}.boot*")
         text = log.read_text(errors="replace")
         shutil.copy(log, kept)
 
