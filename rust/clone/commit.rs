@@ -168,6 +168,7 @@ impl<W: World> Engine<W> {
         match self.volume.commit(|| self.flush_destination()).await {
             Ok(()) => {
                 if self.volume.is_newly_complete() {
+                    self.volume.map.shrink();
                     self.world.event();
                 }
                 Ok(())

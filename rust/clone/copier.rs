@@ -66,6 +66,8 @@ enum Place {
 /// A copy that is under way.
 struct Copy {
     id: u64,
+    /// Whether a user's write waits for it.
+    urgent: bool,
     /// The sectors that no worker has taken yet.
     left: SectorRange,
     chunks_in_flight: u32,
@@ -142,9 +144,10 @@ impl Copier {
         });
     }
 
-    fn copy(&self, sectors: SectorRange) -> Entry<'_, Desk> {
+    fn copy(&self, sectors: SectorRange, urgent: bool) -> Entry<'_, Desk> {
         self.monitor.entry(Place::Copy(Copy {
             id: 0,
+            urgent,
             left: sectors,
             chunks_in_flight: 0,
             result: Ok(()),
@@ -213,14 +216,10 @@ fn find_work(turn: &mut Turn<'_, Desk>) -> Option<Work> {
     let Place::Worker { capacity, idle } = turn.key else { return None };
     let capacity = *capacity;
     *idle = false;
-    let mut chunk = None;
-    turn.others.for_each(|place| {
-        if let (Place::Copy(copy), None) = (place, &chunk) {
-            chunk = copy.take(capacity);
+    for urgent in [true, false] {
+        if let Some(chunk) = take_chunk(&mut turn.others, capacity, urgent) {
+            return Some(Work::Chunk(chunk));
         }
-    });
-    if let Some(chunk) = chunk {
-        return Some(Work::Chunk(chunk));
     }
     if turn.state.stopping {
         return Some(Work::Stop);
@@ -230,6 +229,22 @@ fn find_work(turn: &mut Turn<'_, Desk>) -> Option<Work> {
     }
     *idle = true;
     None
+}
+
+/// Takes a chunk of the first copy that has one for a buffer of `capacity` sectors.
+fn take_chunk(
+    places: &mut Entries<'_, Place>,
+    capacity: Sectors,
+    urgent: bool,
+) -> Option<Chunk> {
+    let mut chunk = None;
+    places.for_each(|place| match place {
+        Place::Copy(copy) if chunk.is_none() && copy.urgent == urgent => {
+            chunk = copy.take(capacity);
+        }
+        _ => (),
+    });
+    chunk
 }
 
 /// What a worker needs; allocated when a table is loaded.
@@ -270,7 +285,7 @@ impl<W: World> Engine<W> {
     ///
     /// That of the read or write that failed; `EIO` if the volume has become read-only.
     pub(crate) async fn copy_regions(&self, regions: &RegionRange) -> Result {
-        let copy = pin!(self.copier.copy(self.volume.geometry.sectors(regions)));
+        let copy = pin!(self.copier.copy(self.volume.geometry.sectors(regions), true));
         enlist(copy.as_ref());
         copy.as_ref().wait(result_of).await?;
         self.mark_hydrated(regions)
@@ -306,7 +321,7 @@ impl<W: World> Engine<W> {
         let Some(start) = self.volume.map.first_unhydrated(run) else { return Ok(false) };
         let run = start..self.volume.map.run(&(start..run.end)).end;
         let _busy = self.count_hydrating(&run);
-        let copy = pin!(self.copier.copy(self.volume.geometry.sectors(&run)));
+        let copy = pin!(self.copier.copy(self.volume.geometry.sectors(&run), false));
         enlist(copy.as_ref());
         // Other workers may take chunks of a large region, too.
         while let Some(chunk) = copy.as_ref().with(|turn| match turn.key {

@@ -18,6 +18,7 @@ use crate::geometry::Regions;
 use kernel::prelude::*;
 use runtime::sync::AtomicU32;
 use runtime::sync::AtomicU64;
+use runtime::sync::RcuBox;
 
 /// Regions in a word.
 const WORD_REGIONS: u64 = u64::BITS as u64;
@@ -31,11 +32,14 @@ pub const BLOCK_REGIONS: u64 = BLOCK_WORDS * WORD_REGIONS;
 /// The hydration state of every region of a volume.
 pub struct RegionMap {
     regions: Regions,
-    words: KVVec<AtomicU64>,
-    dirty: KVVec<AtomicU64>,
+    /// Taken away once every bit is set for good.
+    words: RcuBox<Words>,
+    dirty: Words,
     changed: AtomicU32,
     hydrated: AtomicU64,
 }
+
+type Words = KVVec<AtomicU64>;
 
 /// A run of neighbouring regions in the same state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +61,7 @@ impl RegionMap {
         let blocks = words.div_ceil(BLOCK_WORDS);
         Ok(Self {
             regions,
-            words: zeroes(words)?,
+            words: RcuBox::new(KBox::new(zeroes(words)?, GFP_KERNEL)?),
             dirty: zeroes(blocks.div_ceil(WORD_REGIONS))?,
             changed: AtomicU32::new(0),
             hydrated: AtomicU64::new(0),
@@ -81,7 +85,7 @@ impl RegionMap {
 
     /// Returns true if region `region` is hydrated.
     pub fn is_hydrated(&self, region: u64) -> bool {
-        self.word(region / WORD_REGIONS) >> (region % WORD_REGIONS) & 1 == 1
+        self.run(&(region..region.saturating_add(1))).hydrated
     }
 
     /// Returns true if every region of `range` is hydrated.
@@ -93,22 +97,10 @@ impl RegionMap {
     /// Returns the state of the first region of `range`, and how far within the range it holds.
     /// An empty range is hydrated.
     pub fn run(&self, range: &RegionRange) -> Run {
-        if range.is_empty() {
-            return Run { hydrated: true, end: range.end };
-        }
-        let hydrated = self.is_hydrated(range.start);
-        let mut at = range.start;
-        while at < range.end {
-            // A bit of `differs` is set where the state is another one.
-            let word = self.word(at / WORD_REGIONS);
-            let differs = if hydrated { !word } else { word } >> (at % WORD_REGIONS);
-            if differs != 0 {
-                at += u64::from(differs.trailing_zeros());
-                break;
-            }
-            at = next_word(at);
-        }
-        Run { hydrated, end: at.min(range.end) }
+        self.words.read(|words| match words {
+            Some(words) if !range.is_empty() => run_in(words, range),
+            _ => Run { hydrated: true, end: range.end },
+        })
     }
 
     /// Returns the first region of `range` that is not hydrated.
@@ -121,16 +113,9 @@ impl RegionMap {
     /// Marks `range` as hydrated: the destination holds its data.
     pub fn set_hydrated(&self, range: &RegionRange) {
         let end = range.end.min(self.regions);
-        let mut at = range.start;
-        let mut added = 0;
-        while at < end {
-            let next = next_word(at).min(end);
-            let bits = mask(at % WORD_REGIONS, next - at);
-            if let Some(word) = self.words.get((at / WORD_REGIONS) as usize) {
-                added += u64::from((bits & !word.fetch_or(bits)).count_ones());
-            }
-            at = next;
-        }
+        let added = self.words.read(|words| {
+            words.map_or(0, |words| set_in(words, &(range.start..end)))
+        });
         if added == 0 {
             return;
         }
@@ -183,29 +168,81 @@ impl RegionMap {
 
     /// Returns the number of bitmap blocks.
     pub fn blocks(&self) -> u64 {
-        (self.words.len() as u64).div_ceil(BLOCK_WORDS)
+        self.regions.div_ceil(BLOCK_REGIONS)
+    }
+
+    /// Returns word `index` of the bitmap, as it goes to disk.
+    pub fn word(&self, index: u64) -> u64 {
+        self.words.read(|words| match words {
+            Some(words) => word_in(words, index),
+            None => self.existing(index),
+        })
     }
 
     /// Takes over word `index` of the bitset on disk, while a volume is opened. Bits behind the
     /// last region mean nothing and are dropped.
     pub fn load_word(&self, index: u64, word: u64) {
-        let first = index.saturating_mul(WORD_REGIONS);
-        let bits = word & mask(0, self.regions.saturating_sub(first).min(WORD_REGIONS));
-        if let Some(slot) = self.words.get(index as usize) {
-            let old = slot.swap(bits);
-            self.hydrated.fetch_add(u64::from(bits.count_ones()));
-            self.hydrated.fetch_sub(u64::from(old.count_ones()));
+        let bits = word & self.existing(index);
+        self.words.read(|words| {
+            if let Some(slot) = words.and_then(|words| words.get(index as usize)) {
+                let old = slot.swap(bits);
+                self.hydrated.fetch_add(u64::from(bits.count_ones()));
+                self.hydrated.fetch_sub(u64::from(old.count_ones()));
+            }
+        });
+    }
+
+    /// Every region is hydrated: gives the memory of the bits back. Waits for readers to be done.
+    pub fn shrink(&self) {
+        if self.is_complete() {
+            drop(self.words.take());
         }
     }
 
-    /// Returns word `index` of the bitmap, as it goes to disk.
-    pub fn word(&self, index: u64) -> u64 {
-        // A region behind the end does not exist; nothing may be done for it.
-        self.words.get(index as usize).map_or(0, AtomicU64::load_acquire)
+    /// Returns the bits of word `index` that stand for a region.
+    fn existing(&self, index: u64) -> u64 {
+        let first = index.saturating_mul(WORD_REGIONS);
+        mask(0, self.regions.saturating_sub(first).min(WORD_REGIONS))
     }
 }
 
-fn zeroes(count: u64) -> Result<KVVec<AtomicU64>> {
+fn word_in(words: &Words, index: u64) -> u64 {
+    // A region behind the end does not exist; nothing may be done for it.
+    words.get(index as usize).map_or(0, AtomicU64::load_acquire)
+}
+
+fn run_in(words: &Words, range: &RegionRange) -> Run {
+    let hydrated = word_in(words, range.start / WORD_REGIONS) >> (range.start % WORD_REGIONS) & 1 == 1;
+    let mut at = range.start;
+    while at < range.end {
+        // A bit of `differs` is set where the state is another one.
+        let word = word_in(words, at / WORD_REGIONS);
+        let differs = if hydrated { !word } else { word } >> (at % WORD_REGIONS);
+        if differs != 0 {
+            at += u64::from(differs.trailing_zeros());
+            break;
+        }
+        at = next_word(at);
+    }
+    Run { hydrated, end: at.min(range.end) }
+}
+
+/// Sets the bits of `range` and returns how many of them were clear.
+fn set_in(words: &Words, range: &RegionRange) -> u64 {
+    let mut at = range.start;
+    let mut added = 0;
+    while at < range.end {
+        let next = next_word(at).min(range.end);
+        let bits = mask(at % WORD_REGIONS, next - at);
+        if let Some(word) = words.get((at / WORD_REGIONS) as usize) {
+            added += u64::from((bits & !word.fetch_or(bits)).count_ones());
+        }
+        at = next;
+    }
+    added
+}
+
+fn zeroes(count: u64) -> Result<Words> {
     let count = usize::try_from(count).map_err(|_| ENOMEM)?;
     let mut words = KVVec::with_capacity(count, GFP_KERNEL)?;
     for _ in 0..count {

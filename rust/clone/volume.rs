@@ -158,6 +158,7 @@ impl<D: Disk> Volume<D> {
             }
             self.loaded.store_relaxed(1);
             self.complete.store_relaxed(self.map.is_complete().into());
+            self.map.shrink();
         } else {
             // Memory knows at least what the disk knows.
             self.map.set_all_dirty();

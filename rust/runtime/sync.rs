@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Atomics, the lock, and shared ownership: the kernel's, std's, or loom's.
+//! Atomics, the lock, RCU, and shared ownership: the kernel's, std's, or loom's.
 //!
 //! Whatever several CPUs touch at once goes through here, so that loom can explore it.
 //!
@@ -13,6 +13,7 @@ mod imp {
     pub use kext::atomic::AtomicU32;
     pub use kext::atomic::AtomicU64;
     pub use kext::irq_lock::IrqLock as Lock;
+    pub use kext::rcu::RcuBox;
 }
 
 #[cfg(not(MODULE))]
@@ -20,12 +21,13 @@ mod imp {
     pub use super::host::AtomicU32;
     pub use super::host::AtomicU64;
     pub use super::host::Lock;
+    pub use super::host::RcuBox;
     pub use kernel::sync::Arc;
 }
 
 pub use imp::*;
 
-/// Host twins of `kext::atomic` and `kext::irq_lock`, with the same methods.
+/// Host twins of `kext::atomic`, `kext::irq_lock` and `kext::rcu`, with the same methods.
 #[cfg(not(MODULE))]
 mod host {
     #[cfg(loom)]
@@ -34,6 +36,7 @@ mod host {
     use std::sync::{atomic, Mutex};
 
     use atomic::Ordering;
+    use kernel::prelude::*;
 
     macro_rules! atomic {
         ($name:ident, $std:ident, $int:ty) => {
@@ -72,7 +75,11 @@ mod host {
                 }
 
                 /// Replaces `old` by `new`, fully ordered; fails with the value found.
-                pub fn compare_exchange(&self, old: $int, new: $int) -> Result<$int, $int> {
+                pub fn compare_exchange(
+                    &self,
+                    old: $int,
+                    new: $int,
+                ) -> core::result::Result<$int, $int> {
                     self.0.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
                 }
 
@@ -114,6 +121,29 @@ mod host {
         /// Runs `f` with the lock held. `f` takes no other lock and does not wait.
         pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
             f(&mut self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+        }
+    }
+
+    /// A boxed value that is read without a lock until somebody takes it away.
+    pub struct RcuBox<T>(Lock<Option<std::sync::Arc<T>>>);
+
+    impl<T: Send + Sync> RcuBox<T> {
+        /// Creates the box.
+        pub fn new(value: KBox<T>) -> Self {
+            Self(Lock::new(Some(std::sync::Arc::new(KBox::into_inner(value)))))
+        }
+
+        /// Runs `f` with the value, or with `None` after it was taken. `f` must not wait.
+        pub fn read<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
+            let value = self.0.with(|value| value.clone());
+            f(value.as_deref())
+        }
+
+        /// Takes the value away; the kernel's waits for the last reader.
+        pub fn take(&self) -> Option<KBox<T>> {
+            let value = self.0.with(Option::take)?;
+            let value = std::sync::Arc::into_inner(value)?;
+            KBox::new(value, GFP_KERNEL).ok()
         }
     }
 }

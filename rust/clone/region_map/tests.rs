@@ -72,6 +72,20 @@ fn bits_behind_the_end_are_dropped() {
     assert_eq!(map.hydrated(), 1);
 }
 
+#[test]
+fn a_complete_map_needs_no_bits() {
+    let map = map(100);
+    map.set_hydrated(&(0..99));
+    map.shrink();
+    assert!(!map.is_hydrated(99));
+    map.set_hydrated(&(99..100));
+    let words = [map.word(0), map.word(1)];
+    map.shrink();
+    assert_eq!([map.word(0), map.word(1)], words);
+    assert!(map.is_range_hydrated(&(0..100)));
+    assert_eq!(map.hydrated(), 100);
+}
+
 proptest! {
     #[test]
     fn agrees_with_a_vector(
