@@ -17,3 +17,7 @@
 #include <linux/lz4.h>
 
 #include "helpers.h"
+
+const blk_mode_t DMOX_CONST_BLK_OPEN_READ = BLK_OPEN_READ;
+const blk_mode_t DMOX_CONST_BLK_OPEN_WRITE = BLK_OPEN_WRITE;
+const blk_status_t DMOX_CONST_BLK_STS_IOERR = BLK_STS_IOERR;

@@ -1,8 +1,137 @@
 // SPDX-License-Identifier: GPL-2.0
 
+#include <linux/atomic.h>
+#include <linux/blk-cgroup.h>
+#include <linux/gfp.h>
+#include <linux/ratelimit.h>
+#include <linux/sched/mm.h>
+
 #include "helpers.h"
+
+u32 dmox_fetch_or_u32(u32 bits, u32 *word)
+{
+	return atomic_fetch_or(bits, (atomic_t *)word);
+}
+
+u32 dmox_fetch_and_u32(u32 bits, u32 *word)
+{
+	return atomic_fetch_and(bits, (atomic_t *)word);
+}
+
+u64 dmox_fetch_or_u64(u64 bits, u64 *word)
+{
+	return atomic64_fetch_or(bits, (atomic64_t *)word);
+}
+
+u64 dmox_fetch_and_u64(u64 bits, u64 *word)
+{
+	return atomic64_fetch_and(bits, (atomic64_t *)word);
+}
+
+/* All these locks are one lockdep class, since no two of them may be held at once. */
+void dmox_irq_lock_init(spinlock_t *lock)
+{
+	spin_lock_init(lock);
+}
+
+unsigned long dmox_spin_lock_irqsave(spinlock_t *lock)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(lock, flags);
+	return flags;
+}
+
+void dmox_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags)
+{
+	spin_unlock_irqrestore(lock, flags);
+}
+
+unsigned int dmox_noio_save(void)
+{
+	return memalloc_noio_save();
+}
+
+void dmox_noio_restore(unsigned int flags)
+{
+	memalloc_noio_restore(flags);
+}
+
+void dmox_work_init(struct work_struct *work, work_func_t function)
+{
+	INIT_WORK(work, function);
+}
+
+void dmox_timer_init(struct timer_list *timer, void (*function)(struct timer_list *))
+{
+	timer_setup(timer, function, 0);
+}
+
+bool dmox_ratelimit(void)
+{
+	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
+
+	return __ratelimit(&state);
+}
+
+/* Compound, so that a network block device may send the pages without a copy. */
+struct page *dmox_alloc_pages(unsigned int order)
+{
+	gfp_t gfp = GFP_KERNEL | __GFP_ZERO;
+
+	if (order)
+		gfp |= __GFP_COMP | __GFP_NORETRY | __GFP_NOWARN;
+	return alloc_pages(gfp, order);
+}
+
+void *dmox_page_address(struct page *page)
+{
+	return page_address(page);
+}
+
+/*
+ * A bio for I/O that everybody may come to wait for: no cgroup's limits apply to it, whichever
+ * process happened to start it.
+ */
+void dmox_bio_init_internal(struct bio *bio, struct block_device *bdev, struct bio_vec *vecs,
+			    unsigned short max_vecs, blk_opf_t opf)
+{
+	bio_init(bio, NULL, vecs, max_vecs, opf);
+	bio->bi_bdev = bdev;
+	bio_associate_blkg_from_css(bio, blkcg_root_css);
+}
 
 void dmox_bio_set_dev(struct bio *bio, struct block_device *bdev)
 {
 	bio_set_dev(bio, bdev);
+}
+
+sector_t dmox_bdev_sectors(struct block_device *bdev)
+{
+	return bdev_nr_sectors(bdev);
+}
+
+bool dmox_bdev_read_only(struct block_device *bdev)
+{
+	return bdev_read_only(bdev);
+}
+
+unsigned int dmox_bdev_logical_block_size(struct block_device *bdev)
+{
+	return bdev_logical_block_size(bdev);
+}
+
+void dmox_bdev_limits(struct block_device *bdev, struct queue_limits *limits)
+{
+	*limits = bdev_get_queue(bdev)->limits;
+}
+
+int dmox_bdev_name(struct block_device *bdev, char *name, size_t size)
+{
+	return scnprintf(name, size, "%pg", bdev);
+}
+
+dev_t dmox_dm_dev(struct dm_target *target)
+{
+	return disk_devt(dm_disk(dm_table_get_md(target->table)));
 }

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What device-mapper calls: from C pointers to a [`Target`]'s methods and back.
+
+use crate::args::Args;
+use crate::map::MapBio;
+use crate::setup::Setup;
+use crate::status::StatusKind;
+use crate::status::StatusWriter;
+use crate::target::features_raw;
+use crate::target::module_raw;
+use crate::target::DeviceVisitor;
+use crate::target::Target;
+use core::ptr::NonNull;
+use kernel::bindings;
+use kernel::prelude::*;
+use kext::bio::Status;
+use kext::block::QueueLimits;
+use kext::lease::Lender;
+
+/// Bit of the status flags: no I/O, please (`DM_STATUS_NOFLUSH_FLAG` of `drivers/md/dm.h`).
+const STATUS_NOFLUSH: c_uint = 1;
+
+type RawTarget = *mut dm_bindings::dm_target;
+
+/// What a target's `private` points to.
+///
+/// The fields are dropped in this order: the target with all that it owns, then the lender, which
+/// waits for the handles that others still have; the devices are closed after that.
+struct Instance<T> {
+    target: T,
+    lender: Lender,
+    devices: KVec<NonNull<dm_bindings::dm_dev>>,
+}
+
+/// Returns the C description of `T`.
+pub(crate) fn target_type<T: Target>(module: &'static ThisModule) -> dm_bindings::target_type {
+    let end_io: dm_bindings::dm_endio_fn = if T::END_IO { Some(end_io::<T>) } else { None };
+    dm_bindings::target_type {
+        features: features_raw(T::FEATURES),
+        name: T::NAME.as_char_ptr(),
+        module: module_raw(module),
+        version: T::VERSION,
+        ctr: Some(ctr::<T>),
+        dtr: Some(dtr::<T>),
+        map: Some(map::<T>),
+        end_io,
+        presuspend: Some(presuspend::<T>),
+        presuspend_undo: Some(presuspend_undo::<T>),
+        postsuspend: Some(postsuspend::<T>),
+        preresume: Some(preresume::<T>),
+        resume: Some(resume::<T>),
+        status: Some(status::<T>),
+        message: Some(message::<T>),
+        iterate_devices: Some(iterate_devices::<T>),
+        io_hints: Some(io_hints::<T>),
+        ..pin_init::zeroed()
+    }
+}
+
+/// Returns the target of `ti`.
+///
+/// # Safety
+///
+/// The constructor of `ti` succeeded, as one of `T`, and the destructor was not called in `'a`.
+unsafe fn instance<'a, T: Target>(ti: RawTarget) -> &'a T {
+    // SAFETY: The constructor left a boxed instance in `private`.
+    unsafe { &(*(*ti).private.cast::<Instance<T>>()).target }
+}
+
+/// Closes devices.
+///
+/// # Safety
+///
+/// They were opened for `ti`, and nobody uses them any more.
+unsafe fn close(ti: RawTarget, devices: KVec<NonNull<dm_bindings::dm_dev>>) {
+    for device in &devices {
+        // SAFETY: By the contract.
+        unsafe { dm_bindings::dm_put_device(ti, device.as_ptr()) };
+    }
+}
+
+unsafe extern "C" fn ctr<T: Target>(ti: RawTarget, argc: c_uint, argv: *mut *mut c_char) -> c_int {
+    // SAFETY: Device-mapper calls a constructor with as many words as it says, which stay as they
+    // are during the call.
+    let args = unsafe { Args::from_raw(argc, argv) };
+    // SAFETY: `ti` is valid, under construction, and ours for the call.
+    match unsafe { construct::<T>(ti, args) } {
+        Ok(()) => 0,
+        Err(error) => error.to_errno(),
+    }
+}
+
+/// # Safety
+///
+/// `ti` is valid, under construction, and ours.
+unsafe fn construct<T: Target>(ti: RawTarget, args: Args<'_>) -> Result {
+    let raw = NonNull::new(ti).ok_or(EINVAL)?;
+    let lender = Lender::new()?;
+    let mut devices = KVec::new();
+    let mut setup = Setup::new(raw, T::LOG_NAME, &lender, &mut devices);
+    let error = match T::new(&mut setup, args) {
+        Ok(target) => match KBox::new_uninit(GFP_KERNEL) {
+            Ok(room) => {
+                let instance: KBox<Instance<T>> =
+                    KBox::write(room, Instance { target, lender, devices });
+                // SAFETY: `ti` is ours.
+                unsafe { (*ti).private = KBox::into_raw(instance).cast() };
+                return Ok(());
+            }
+            Err(error) => {
+                drop(target);
+                error.into()
+            }
+        },
+        Err(failure) => {
+            // SAFETY: `ti` is ours; device-mapper only reads the text.
+            unsafe { (*ti).error = failure.text.as_char_ptr().cast_mut() };
+            failure.error
+        }
+    };
+    drop(lender);
+    // SAFETY: The target is gone, and the lender has waited for the handles.
+    unsafe { close(ti, devices) };
+    Err(error)
+}
+
+unsafe extern "C" fn dtr<T: Target>(ti: RawTarget) {
+    // SAFETY: The constructor left a boxed instance here, and device-mapper calls the destructor
+    // once, when no other callback runs or will run.
+    let instance = unsafe { KBox::from_raw((*ti).private.cast::<Instance<T>>()) };
+    let Instance { target, lender, devices } = KBox::into_inner(instance);
+    drop(target);
+    drop(lender);
+    // SAFETY: The target is gone, and the lender has waited for the handles.
+    unsafe { close(ti, devices) };
+}
+
+unsafe extern "C" fn map<T: Target>(ti: RawTarget, bio: *mut bindings::bio) -> c_int {
+    let (Some(raw), Some(target)) = (NonNull::new(bio), NonNull::new(ti)) else {
+        return dm_bindings::DM_MAPIO_KILL as c_int;
+    };
+    // SAFETY: Device-mapper maps bios between constructor and destructor only, and waits for each
+    // of them before the destructor.
+    let this = unsafe { instance::<T>(ti) };
+    // SAFETY: Device-mapper gives us the bio; see above for how long the target lives.
+    this.map(unsafe { MapBio::from_raw(raw, target) }).into_raw()
+}
+
+unsafe extern "C" fn end_io<T: Target>(
+    ti: RawTarget,
+    _bio: *mut bindings::bio,
+    status: *mut bindings::blk_status_t,
+) -> c_int {
+    // SAFETY: The bio is one of the target's, so the target lives.
+    let this = unsafe { instance::<T>(ti) };
+    // SAFETY: The pointer is valid for the call.
+    let old = unsafe { *status };
+    let before = Status::from_raw(old).to_result();
+    let after = this.end_io(before);
+    if after != before {
+        // SAFETY: As above.
+        unsafe { *status = Status::from_result(after).as_raw() };
+    }
+    dm_bindings::DM_ENDIO_DONE as c_int
+}
+
+macro_rules! notice {
+    ($($name:ident),*) => {
+        $(
+            unsafe extern "C" fn $name<T: Target>(ti: RawTarget) {
+                // SAFETY: Called between constructor and destructor only.
+                unsafe { instance::<T>(ti) }.$name();
+            }
+        )*
+    };
+}
+
+notice!(presuspend, presuspend_undo, postsuspend, resume);
+
+unsafe extern "C" fn preresume<T: Target>(ti: RawTarget) -> c_int {
+    // SAFETY: Called between constructor and destructor only.
+    match unsafe { instance::<T>(ti) }.preresume() {
+        Ok(()) => 0,
+        Err(error) => error.to_errno(),
+    }
+}
+
+unsafe extern "C" fn status<T: Target>(
+    ti: RawTarget,
+    kind: dm_bindings::status_type_t,
+    flags: c_uint,
+    result: *mut c_char,
+    size: c_uint,
+) {
+    let kind = match kind {
+        dm_bindings::status_type_t_STATUSTYPE_TABLE => StatusKind::Table,
+        dm_bindings::status_type_t_STATUSTYPE_IMA => StatusKind::Ima,
+        _ => StatusKind::Info,
+    };
+    let noflush = flags & STATUS_NOFLUSH != 0;
+    // SAFETY: The buffer is ours for the call.
+    let mut out = unsafe { StatusWriter::from_raw(result, size) };
+    // SAFETY: Called between constructor and destructor only.
+    unsafe { instance::<T>(ti) }.status(kind, noflush, &mut out);
+}
+
+unsafe extern "C" fn message<T: Target>(
+    ti: RawTarget,
+    argc: c_uint,
+    argv: *mut *mut c_char,
+    result: *mut c_char,
+    size: c_uint,
+) -> c_int {
+    // SAFETY: The words are valid during the call.
+    let args = unsafe { Args::from_raw(argc, argv) };
+    // SAFETY: The buffer is ours for the call.
+    let mut reply = unsafe { StatusWriter::from_raw(result, size) };
+    // SAFETY: Called between constructor and destructor only.
+    match unsafe { instance::<T>(ti) }.message(args, &mut reply) {
+        // One more than success: there is an answer.
+        Ok(()) => c_int::from(!reply.is_empty()),
+        Err(error) => error.to_errno(),
+    }
+}
+
+unsafe extern "C" fn iterate_devices<T: Target>(
+    ti: RawTarget,
+    callout: dm_bindings::iterate_devices_callout_fn,
+    data: *mut c_void,
+) -> c_int {
+    let Some(callout) = callout else {
+        return 0;
+    };
+    let mut call = |device, start, sectors| {
+        // SAFETY: Device-mapper wants to be called so, with devices that the target has open.
+        unsafe { callout(ti, device, start, sectors, data) }
+    };
+    let mut visitor = DeviceVisitor::new(&mut call);
+    // SAFETY: Called between constructor and destructor only.
+    let _ = unsafe { instance::<T>(ti) }.iterate_devices(&mut visitor);
+    visitor.answer()
+}
+
+unsafe extern "C" fn io_hints<T: Target>(ti: RawTarget, limits: *mut bindings::queue_limits) {
+    // SAFETY: The limits are ours for the call.
+    let limits = unsafe { QueueLimits::from_raw(limits) };
+    // SAFETY: Called between constructor and destructor only.
+    unsafe { instance::<T>(ti) }.io_hints(limits);
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a target may ask of its table at any time: events, the log, who it is.
+
+use core::ptr::NonNull;
+use kernel::fmt::Arguments;
+use kernel::prelude::*;
+use kext::block::DevT;
+use kext::lease::Lease;
+
+/// A target's line of its table, from constructor to destructor.
+///
+/// The destructor waits until all clones of the handle are gone.
+#[derive(Clone)]
+pub struct TargetHandle {
+    raw: NonNull<dm_bindings::dm_target>,
+    name: &'static str,
+    _alive: Lease,
+}
+
+// SAFETY: What is used of the C structure is constant while the table lives, which the lease
+// ensures, or locked.
+unsafe impl Send for TargetHandle {}
+
+// SAFETY: As above.
+unsafe impl Sync for TargetHandle {}
+
+impl TargetHandle {
+    /// Makes a handle.
+    ///
+    /// # Safety
+    ///
+    /// The table lives as long as the lender of `alive` waits. `raw` belongs to a target of name
+    /// `name`.
+    pub(crate) unsafe fn from_raw(
+        raw: NonNull<dm_bindings::dm_target>,
+        name: &'static str,
+        alive: Lease,
+    ) -> Self {
+        Self { raw, name, _alive: alive }
+    }
+
+    fn table(&self) -> *mut dm_bindings::dm_table {
+        // SAFETY: The table lives.
+        unsafe { (*self.raw.as_ptr()).table }
+    }
+
+    /// Returns the first sector of the target in its table.
+    pub fn begin(&self) -> u64 {
+        // SAFETY: The table lives.
+        unsafe { (*self.raw.as_ptr()).begin }
+    }
+
+    /// Returns the length of the target in sectors.
+    pub fn len(&self) -> u64 {
+        // SAFETY: The table lives.
+        unsafe { (*self.raw.as_ptr()).len }
+    }
+
+    /// Returns false: device-mapper refuses targets without sectors.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Raises an event: the counter goes up and who waits for it wakes. May sleep.
+    pub fn event(&self) {
+        // SAFETY: The table lives.
+        unsafe { dm_bindings::dm_table_event(self.table()) };
+    }
+
+    /// Returns true while the mapped device is suspended.
+    pub fn is_suspended(&self) -> bool {
+        // SAFETY: The table lives.
+        unsafe { dm_bindings::dm_suspended(self.raw.as_ptr()) != 0 }
+    }
+
+    /// Returns true while the mapped device is being suspended without waiting for its I/O.
+    pub fn is_noflush_suspending(&self) -> bool {
+        // SAFETY: The table lives.
+        unsafe { dm_bindings::dm_noflush_suspending(self.raw.as_ptr()) != 0 }
+    }
+
+    /// Returns the number of the mapped device.
+    pub fn mapped_device(&self) -> DevT {
+        // SAFETY: The table lives, and with it its mapped device.
+        DevT::from_raw(unsafe { dm_bindings::dmox_dm_dev(self.raw.as_ptr()) })
+    }
+
+    /// Logs an error, as `device-mapper: clone: 254:3: Text`.
+    pub fn error(&self, text: Arguments<'_>) {
+        pr_err!("{}: {}: {}\n", self.name, self.mapped_device(), text);
+    }
+
+    /// Logs an error unless there were too many of late.
+    pub fn error_limited(&self, text: Arguments<'_>) {
+        if kext::print::ratelimit() {
+            self.error(text);
+        }
+    }
+
+    /// Logs a warning.
+    pub fn warn(&self, text: Arguments<'_>) {
+        pr_warn!("{}: {}: {}\n", self.name, self.mapped_device(), text);
+    }
+
+    /// Logs for information.
+    pub fn info(&self, text: Arguments<'_>) {
+        pr_info!("{}: {}: {}\n", self.name, self.mapped_device(), text);
+    }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bios on their way through a target.
+
+use crate::device::Device;
+use core::marker::PhantomData;
+use core::ptr::NonNull;
+use kernel::bindings;
+use kernel::prelude::*;
+use kext::bio;
+use kext::bio::Bio;
+pub use kext::bio::Kind;
+use kext::bio::Status;
+
+/// A bio that device-mapper asks a target to map.
+///
+/// `'a` is the life of the bio, during which the target lives too: what serves the bio may borrow
+/// the target for it. It is invariant, so that nobody can pass a shorter life off as it.
+///
+/// # Invariants
+///
+/// The bio is ours, has not left `map`, and belongs to the target.
+pub struct MapBio<'a> {
+    raw: NonNull<bindings::bio>,
+    target: NonNull<dm_bindings::dm_target>,
+    _life: PhantomData<fn(&'a ()) -> &'a ()>,
+}
+
+/// Memory that device-mapper reserved with a bio.
+pub struct PerBioData {
+    /// Where it starts, aligned to 8 bytes.
+    pub start: NonNull<u8>,
+    /// Its size in bytes.
+    pub size: usize,
+}
+
+impl<'a> MapBio<'a> {
+    /// Takes a bio from device-mapper.
+    ///
+    /// # Safety
+    ///
+    /// Called from the map callback of `target`, once for the bio. `'a` ends no later than the
+    /// bio is completed, and no later than the target is destroyed.
+    pub(crate) unsafe fn from_raw(
+        raw: NonNull<bindings::bio>,
+        target: NonNull<dm_bindings::dm_target>,
+    ) -> Self {
+        Self { raw, target, _life: PhantomData }
+    }
+
+    fn bio(&self) -> &Bio {
+        // SAFETY: By the invariant the bio is ours.
+        unsafe { Bio::from_raw(self.raw) }
+    }
+
+    fn begin(&self) -> u64 {
+        // SAFETY: By the invariant the target lives.
+        unsafe { (*self.target.as_ptr()).begin }
+    }
+
+    /// Returns what the bio asks for.
+    pub fn kind(&self) -> Kind {
+        self.bio().kind()
+    }
+
+    /// Returns true if the data must be on stable storage when the bio completes.
+    pub fn is_fua(&self) -> bool {
+        self.bio().is_fua()
+    }
+
+    /// Returns true if the submitter must not be put to sleep.
+    pub fn is_nowait(&self) -> bool {
+        self.bio().is_nowait()
+    }
+
+    /// Returns the first sector, counted from the start of the target.
+    pub fn sector(&self) -> u64 {
+        self.bio().sector().wrapping_sub(self.begin())
+    }
+
+    /// Returns the number of sectors; 0 for a flush.
+    pub fn sectors(&self) -> u32 {
+        self.bio().sectors()
+    }
+
+    /// Shortens the bio to its first `sectors` sectors; device-mapper sends the rest as another.
+    ///
+    /// Does nothing where it is not possible: more than there is, nothing at all, a flush.
+    pub fn accept_partial(&mut self, sectors: u32) {
+        let splittable = !matches!(self.kind(), Kind::Flush | Kind::Other);
+        if splittable && 0 < sectors && sectors < self.sectors() {
+            // SAFETY: We are in `map`. The bio is not a duplicate: `Setup` asks for one bio of a
+            // kind. It is not atomic, nor zoned: the target has no such features. The count is
+            // less than the bio has.
+            unsafe { dm_bindings::dm_accept_partial_bio(self.raw.as_ptr(), sectors) };
+        }
+    }
+
+    /// Narrows a discard or the like to `sectors` sectors from `sector`, counted from the start
+    /// of the target. What is cut off counts as done. Does nothing for a bio with data, or if the
+    /// range is not inside the bio's.
+    pub fn trim(&mut self, sector: u64, sectors: u32) {
+        self.bio().trim(sector.wrapping_add(self.begin()), sectors);
+    }
+
+    /// Sends the bio on, to `sector` of `device`.
+    pub fn remap(self, device: &'a Device, sector: u64) -> Mapped<'a> {
+        self.bio().set_target(device, sector);
+        Mapped::new(dm_bindings::DM_MAPIO_REMAPPED)
+    }
+
+    /// Completes the bio.
+    pub fn end(self, result: Result) -> Mapped<'a> {
+        // SAFETY: By the invariant the bio is ours, and `self` is gone after this.
+        unsafe { bio::end(self.raw, Status::from_result(result)) };
+        Mapped::new(dm_bindings::DM_MAPIO_SUBMITTED)
+    }
+
+    /// Gives the bio back, to be mapped again after the suspend that is under way, by whatever
+    /// table is there then. Without such a suspend it fails.
+    pub fn requeue(self) -> Mapped<'a> {
+        Mapped::new(dm_bindings::DM_MAPIO_REQUEUE)
+    }
+
+    /// Takes the bio out of its wrapper, with the memory reserved with it.
+    ///
+    /// Whoever does so submits or completes the bio himself, later or at once, and then returns
+    /// [`Mapped::taken`] or [`Mapped::remapped`].
+    pub fn take(self) -> (NonNull<bindings::bio>, PerBioData) {
+        // SAFETY: By the invariant the target lives.
+        let size = unsafe { (*self.target.as_ptr()).per_io_data_size } as usize;
+        // SAFETY: The size is the one that device-mapper reserved for this target's bios.
+        let start = unsafe { dm_bindings::dm_per_bio_data(self.raw.as_ptr(), size) };
+        // With size 0 the pointer may not be used for anything, but it is never null.
+        let start = NonNull::new(start.cast()).unwrap_or(NonNull::dangling());
+        (self.raw, PerBioData { start, size })
+    }
+}
+
+/// What became of a bio: proof that `map` did something with it.
+pub struct Mapped<'a> {
+    code: c_int,
+    _life: PhantomData<fn(&'a ()) -> &'a ()>,
+}
+
+impl Mapped<'_> {
+    fn new(code: u32) -> Self {
+        Self { code: code as c_int, _life: PhantomData }
+    }
+
+    pub(crate) fn into_raw(self) -> c_int {
+        self.code
+    }
+
+    /// Says that a bio that was taken was or will be submitted or completed.
+    ///
+    /// # Safety
+    ///
+    /// It is so, exactly once.
+    pub unsafe fn taken() -> Self {
+        Self::new(dm_bindings::DM_MAPIO_SUBMITTED)
+    }
+
+    /// Says that a bio that was taken is ours still and points at where it is to go.
+    ///
+    /// # Safety
+    ///
+    /// It is so, and nobody else touches it.
+    pub unsafe fn remapped() -> Self {
+        Self::new(dm_bindings::DM_MAPIO_REMAPPED)
+    }
+}

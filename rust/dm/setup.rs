@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the constructor of a target can ask for and set.
+
+use crate::device::Device;
+use crate::device::Mode;
+use crate::handle::TargetHandle;
+use core::ptr;
+use core::ptr::NonNull;
+use kernel::error::to_result;
+use kernel::prelude::*;
+use kext::lease::Lender;
+
+/// Why a table was not loaded: an errno for the caller and a text for the log.
+pub struct LoadError {
+    /// The errno.
+    pub error: Error,
+    /// The text.
+    pub text: &'static CStr,
+}
+
+impl LoadError {
+    /// Makes one.
+    pub const fn new(error: Error, text: &'static CStr) -> Self {
+        Self { error, text }
+    }
+}
+
+/// Gives an error its text.
+pub trait OrFail<T> {
+    /// Turns an error into a [`LoadError`] with `text`.
+    ///
+    /// # Errors
+    ///
+    /// The error, if there was one.
+    fn or_fail(self, text: &'static CStr) -> Result<T, LoadError>;
+}
+
+impl<T, E: Into<Error>> OrFail<T> for Result<T, E> {
+    fn or_fail(self, text: &'static CStr) -> Result<T, LoadError> {
+        self.map_err(|error| LoadError::new(error.into(), text))
+    }
+}
+
+/// The line of a table that a target is being constructed for.
+///
+/// # Invariants
+///
+/// `raw` belongs to a table under construction, to which nobody else has access. `devices` are
+/// open, and `lender` waits before they are closed.
+pub struct Setup<'s> {
+    raw: NonNull<dm_bindings::dm_target>,
+    name: &'static str,
+    lender: &'s Lender,
+    devices: &'s mut KVec<NonNull<dm_bindings::dm_dev>>,
+}
+
+impl<'s> Setup<'s> {
+    /// Makes one; the caller establishes the invariants.
+    pub(crate) fn new(
+        raw: NonNull<dm_bindings::dm_target>,
+        name: &'static str,
+        lender: &'s Lender,
+        devices: &'s mut KVec<NonNull<dm_bindings::dm_dev>>,
+    ) -> Self {
+        Self { raw, name, lender, devices }
+    }
+
+    fn target(&mut self) -> &mut dm_bindings::dm_target {
+        // SAFETY: By the invariant the structure is valid and ours.
+        unsafe { self.raw.as_mut() }
+    }
+
+    /// Returns the length of the target in sectors.
+    pub fn len(&self) -> u64 {
+        // SAFETY: By the invariant the structure is valid.
+        unsafe { (*self.raw.as_ptr()).len }
+    }
+
+    /// Returns false: device-mapper refuses targets without sectors.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns what the mapped device may be used for.
+    pub fn table_mode(&self) -> Mode {
+        // SAFETY: By the invariant the table is valid.
+        Mode::from_raw(unsafe { dm_bindings::dm_table_get_mode((*self.raw.as_ptr()).table) })
+    }
+
+    /// Returns a handle for use until the destructor.
+    pub fn handle(&self) -> TargetHandle {
+        // SAFETY: The destructor, or the failed constructor, waits for the lease; the table is
+        // there until then.
+        unsafe { TargetHandle::from_raw(self.raw, self.name, self.lender.lease()) }
+    }
+
+    /// Opens the device at `path`, which may also be `major:minor`.
+    ///
+    /// # Errors
+    ///
+    /// Whatever stands in the way: `ENOENT`, `EBUSY`, ...
+    pub fn device(&mut self, path: &CStr, mode: Mode) -> Result<Device> {
+        self.devices.reserve(1, GFP_KERNEL)?;
+        let mut raw = ptr::null_mut();
+        // SAFETY: The target is under construction, and all arguments are valid.
+        to_result(unsafe {
+            dm_bindings::dm_get_device(
+                self.raw.as_ptr(),
+                path.as_char_ptr(),
+                mode.as_raw(),
+                &mut raw,
+            )
+        })?;
+        let raw = NonNull::new(raw).ok_or(ENODEV)?;
+        self.devices.push(raw, GFP_KERNEL)?;
+        // SAFETY: The device is closed only after the lender has waited.
+        Ok(unsafe { Device::from_raw(raw, self.lender.lease()) })
+    }
+
+    /// Has reads and writes split at multiples of `sectors`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if that is too much for device-mapper.
+    pub fn set_max_io_len(&mut self, sectors: u64) -> Result {
+        // SAFETY: The target is under construction.
+        to_result(unsafe { dm_bindings::dm_set_target_max_io_len(self.raw.as_ptr(), sectors) })
+    }
+
+    /// Has at least `size` bytes reserved with each bio, for what `map` keeps there.
+    pub fn set_per_bio_size(&mut self, size: usize) -> Result {
+        self.target().per_io_data_size = u32::try_from(size)?;
+        Ok(())
+    }
+
+    /// Asks for flushes, even if no device below has a volatile cache.
+    pub fn accept_flushes(&mut self) {
+        self.target().num_flush_bios = 1;
+        self.target().set_flush_supported(true);
+    }
+
+    /// Asks for discards, even if no device below knows them.
+    pub fn accept_discards(&mut self) {
+        self.target().num_discard_bios = 1;
+        self.target().set_discards_supported(true);
+    }
+
+    /// Asks for write-zeroes requests, if the queue limits allow them.
+    pub fn accept_write_zeroes(&mut self) {
+        self.target().num_write_zeroes_bios = 1;
+    }
+
+    /// Asks for secure-erase requests, if the queue limits allow them.
+    pub fn accept_secure_erase(&mut self) {
+        self.target().num_secure_erase_bios = 1;
+    }
+}

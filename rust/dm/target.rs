@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a target is, and how it becomes known.
+
+use crate::args::Args;
+use crate::callbacks;
+use crate::device::Device;
+use crate::map::MapBio;
+use crate::map::Mapped;
+use crate::setup::LoadError;
+use crate::setup::Setup;
+use crate::status::StatusKind;
+use crate::status::StatusWriter;
+use core::ops::ControlFlow;
+use kernel::bindings;
+use kernel::error::to_result;
+use kernel::prelude::*;
+use kext::block::QueueLimits;
+
+/// What device-mapper may expect of a target.
+#[derive(Clone, Copy)]
+pub struct Features(u32);
+
+impl Features {
+    /// Nothing special.
+    pub const NONE: Self = Self(0);
+    /// A table with this target has no other.
+    pub const SINGLETON: Self = Self(dm_bindings::DM_TARGET_SINGLETON);
+    /// Not for read-only tables.
+    pub const ALWAYS_WRITEABLE: Self = Self(dm_bindings::DM_TARGET_ALWAYS_WRITEABLE);
+    /// `map` does not sleep for bios that ask for that.
+    pub const NOWAIT: Self = Self(dm_bindings::DM_TARGET_NOWAIT);
+
+    /// Returns both.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// A target: one value for each line of a table.
+///
+/// Device-mapper calls the methods in this order: [`new`], then [`io_hints`] and
+/// [`iterate_devices`]; on activation [`preresume`] and [`resume`]; then [`map`] on all CPUs; to
+/// stop, [`presuspend`], no more `map`, [`postsuspend`]. `status` and `message` may come at any
+/// time. When it is suspended and no bio is left, the value is dropped.
+///
+/// [`new`]: Target::new
+/// [`io_hints`]: Target::io_hints
+/// [`iterate_devices`]: Target::iterate_devices
+/// [`preresume`]: Target::preresume
+/// [`resume`]: Target::resume
+/// [`map`]: Target::map
+/// [`presuspend`]: Target::presuspend
+/// [`postsuspend`]: Target::postsuspend
+pub trait Target: Send + Sync + Sized + 'static {
+    /// The name in the table.
+    const NAME: &'static CStr;
+
+    /// The same, for the log.
+    const LOG_NAME: &'static str;
+
+    /// Major, minor, patch level of the interface.
+    const VERSION: [u32; 3];
+
+    /// What device-mapper may expect.
+    const FEATURES: Features = Features::NONE;
+
+    /// Whether [`Target::end_io`] is wanted.
+    const END_IO: bool = false;
+
+    /// Makes a target for a line of a table, inactive. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// Why the table cannot be loaded.
+    fn new(setup: &mut Setup<'_>, args: Args<'_>) -> Result<Self, LoadError>;
+
+    /// Maps a bio. Must not wait: what was submitted here starts only after the return.
+    fn map<'a>(&'a self, bio: MapBio<'a>) -> Mapped<'a>;
+
+    /// Sees how a bio ended, and may replace the result; in any context.
+    fn end_io(&self, result: Result) -> Result {
+        result
+    }
+
+    /// A suspend begins: bios are still coming and going.
+    fn presuspend(&self) {}
+
+    /// The suspend that had begun was given up.
+    fn presuspend_undo(&self) {}
+
+    /// Suspended: no bio is there any more.
+    fn postsuspend(&self) {}
+
+    /// About to be activated; the table before, if there was one, is suspended.
+    ///
+    /// # Errors
+    ///
+    /// Why this is not possible; the device then stays suspended.
+    fn preresume(&self) -> Result {
+        Ok(())
+    }
+
+    /// Activated.
+    fn resume(&self) {}
+
+    /// Writes the status; `noflush` asks for no I/O.
+    fn status(&self, kind: StatusKind, noflush: bool, out: &mut StatusWriter<'_>);
+
+    /// Obeys a message. An answer that is not empty goes to the sender.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the message.
+    fn message(&self, _args: Args<'_>, _reply: &mut StatusWriter<'_>) -> Result {
+        Err(EINVAL)
+    }
+
+    /// Shows every device that limits what bios may look like, until the visitor has seen enough.
+    fn iterate_devices(&self, _visitor: &mut DeviceVisitor<'_>) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    /// Changes the limits that were stacked from the devices.
+    fn io_hints(&self, _limits: &mut QueueLimits) {}
+}
+
+/// What device-mapper does with each device of a target.
+pub struct DeviceVisitor<'v> {
+    call: &'v mut dyn FnMut(*mut dm_bindings::dm_dev, u64, u64) -> c_int,
+    answer: c_int,
+}
+
+impl<'v> DeviceVisitor<'v> {
+    pub(crate) fn new(
+        call: &'v mut dyn FnMut(*mut dm_bindings::dm_dev, u64, u64) -> c_int,
+    ) -> Self {
+        Self { call, answer: 0 }
+    }
+
+    pub(crate) fn answer(&self) -> c_int {
+        self.answer
+    }
+
+    /// Shows `sectors` sectors from `start` of `device`.
+    pub fn visit(&mut self, device: &Device, start: u64, sectors: u64) -> ControlFlow<()> {
+        if self.answer == 0 {
+            self.answer = (self.call)(device.as_raw(), start, sectors);
+        }
+        if self.answer == 0 {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    }
+}
+
+/// A target that is known to device-mapper, until this is dropped.
+///
+/// # Invariants
+///
+/// The C structure is registered and stays where it is.
+pub struct Registration {
+    raw: KBox<dm_bindings::target_type>,
+}
+
+// SAFETY: Device-mapper does its own locking.
+unsafe impl Send for Registration {}
+
+// SAFETY: Nothing can be done through a shared reference.
+unsafe impl Sync for Registration {}
+
+impl Registration {
+    /// Makes `T` known.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if there is a target of this name.
+    pub fn new<T: Target>(module: &'static ThisModule) -> Result<Self> {
+        let mut raw = KBox::new(callbacks::target_type::<T>(module), GFP_KERNEL)?;
+        // SAFETY: All fields are set, and the structure stays where it is until it is
+        // unregistered.
+        to_result(unsafe { dm_bindings::dm_register_target(&mut *raw) })?;
+        // INVARIANT: Registered just now.
+        Ok(Self { raw })
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant. No table uses the target: it would hold the module.
+        unsafe { dm_bindings::dm_unregister_target(&mut *self.raw) };
+    }
+}
+
+/// The features as C has them.
+pub(crate) fn features_raw(features: Features) -> u64 {
+    features.0.into()
+}
+
+/// The module as C has it.
+pub(crate) fn module_raw(module: &'static ThisModule) -> *mut bindings::module {
+    module.as_ptr()
+}

@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Block I/O requests.
+
+use crate::block::BlockDevice;
+use core::ptr::NonNull;
+use kernel::bindings;
+use kernel::error::to_result;
+use kernel::prelude::*;
+use kernel::types::Opaque;
+
+/// Bytes in a sector.
+const SECTOR_SHIFT: u32 = 9;
+
+const FUA: u32 = 1 << bindings::req_flag_bits___REQ_FUA;
+const PREFLUSH: u32 = 1 << bindings::req_flag_bits___REQ_PREFLUSH;
+const SYNC: u32 = 1 << bindings::req_flag_bits___REQ_SYNC;
+const IDLE: u32 = 1 << bindings::req_flag_bits___REQ_IDLE;
+const META: u32 = 1 << bindings::req_flag_bits___REQ_META;
+const PRIO: u32 = 1 << bindings::req_flag_bits___REQ_PRIO;
+const NOWAIT: u32 = 1 << bindings::req_flag_bits___REQ_NOWAIT;
+const OP_MASK: u32 = (1 << bindings::REQ_OP_BITS) - 1;
+
+/// What a bio asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Data from the device.
+    Read,
+    /// Data to the device.
+    Write,
+    /// Completed writes to stable storage; no data, no address.
+    Flush,
+    /// The sectors' content is of no interest any more.
+    Discard,
+    /// As discard, but nobody can read the old content ever again.
+    SecureErase,
+    /// The sectors read as zeroes.
+    WriteZeroes,
+    /// Anything else.
+    Other,
+}
+
+/// How an I/O of ours is marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Plain data.
+    Data,
+    /// Metadata, which others wait for.
+    Metadata,
+}
+
+/// How a bio of ours is to be set up: operation and flags.
+#[derive(Clone, Copy)]
+pub struct Operation(u32);
+
+impl Operation {
+    /// A read.
+    pub const fn read(class: Class) -> Self {
+        Self(bindings::req_op_REQ_OP_READ | SYNC | class.flags())
+    }
+
+    /// A write; with `stable` it completes when the data is on stable storage.
+    ///
+    /// Marked as direct writes of applications are, so that the throttling of buffered writeback
+    /// does not put the submitter to sleep.
+    pub const fn write(class: Class, stable: bool) -> Self {
+        let fua = if stable { FUA } else { 0 };
+        Self(bindings::req_op_REQ_OP_WRITE | SYNC | IDLE | fua | class.flags())
+    }
+
+    /// A flush without data.
+    pub const fn flush() -> Self {
+        Self(bindings::req_op_REQ_OP_WRITE | PREFLUSH | SYNC | IDLE)
+    }
+}
+
+impl Class {
+    const fn flags(self) -> u32 {
+        match self {
+            Class::Data => 0,
+            Class::Metadata => META | PRIO,
+        }
+    }
+}
+
+/// A status of the block layer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Status(bindings::blk_status_t);
+
+impl Status {
+    /// Returns the errno, if it is an error.
+    ///
+    /// # Errors
+    ///
+    /// The errno of the status.
+    pub fn to_result(self) -> Result {
+        // SAFETY: May be called with any status, in any context.
+        to_result(unsafe { bindings::blk_status_to_errno(self.0) })
+    }
+
+    /// Makes a status.
+    pub fn from_result(result: Result) -> Self {
+        match result {
+            Ok(()) => Self(bindings::BLK_STS_OK as bindings::blk_status_t),
+            // SAFETY: May be called with any errno, in any context.
+            Err(error) => Self(unsafe { bindings::errno_to_blk_status(error.to_errno()) }),
+        }
+    }
+
+    /// Makes a status from the number in `raw`.
+    pub const fn from_raw(raw: u8) -> Self {
+        Self(raw)
+    }
+
+    /// Returns the number.
+    pub const fn as_raw(self) -> u8 {
+        self.0
+    }
+}
+
+/// A bio that this thread owns: nobody else touches it.
+///
+/// It embeds the C structure and is used by reference. It is not `Sync`, so a shared reference is
+/// enough to change it.
+#[repr(transparent)]
+pub struct Bio(Opaque<bindings::bio>);
+
+impl Bio {
+    /// Makes a reference from a C pointer.
+    ///
+    /// # Safety
+    ///
+    /// The bio is valid, and for `'a` it is neither submitted nor completed, and no other thread
+    /// touches it.
+    pub unsafe fn from_raw<'a>(raw: NonNull<bindings::bio>) -> &'a Self {
+        // SAFETY: By the contract; the types have the same layout.
+        unsafe { &*raw.as_ptr().cast() }
+    }
+
+    fn raw(&self) -> *mut bindings::bio {
+        self.0.get()
+    }
+
+    fn opf(&self) -> u32 {
+        // SAFETY: The bio is ours.
+        unsafe { (*self.raw()).bi_opf }
+    }
+
+    /// Returns what the bio asks for.
+    pub fn kind(&self) -> Kind {
+        match self.opf() & OP_MASK {
+            bindings::req_op_REQ_OP_READ => Kind::Read,
+            bindings::req_op_REQ_OP_WRITE if self.is_empty_flush() => Kind::Flush,
+            bindings::req_op_REQ_OP_WRITE => Kind::Write,
+            bindings::req_op_REQ_OP_FLUSH => Kind::Flush,
+            bindings::req_op_REQ_OP_DISCARD => Kind::Discard,
+            bindings::req_op_REQ_OP_SECURE_ERASE => Kind::SecureErase,
+            bindings::req_op_REQ_OP_WRITE_ZEROES => Kind::WriteZeroes,
+            _ => Kind::Other,
+        }
+    }
+
+    fn is_empty_flush(&self) -> bool {
+        self.opf() & PREFLUSH != 0 && self.bytes() == 0
+    }
+
+    /// Returns true if the bio wants its data on stable storage before it completes.
+    pub fn is_fua(&self) -> bool {
+        self.opf() & FUA != 0
+    }
+
+    /// Returns true if the submitter must not be put to sleep.
+    pub fn is_nowait(&self) -> bool {
+        self.opf() & NOWAIT != 0
+    }
+
+    fn bytes(&self) -> u32 {
+        // SAFETY: The bio is ours.
+        unsafe { (*self.raw()).bi_iter.bi_size }
+    }
+
+    /// Returns the first sector.
+    pub fn sector(&self) -> u64 {
+        // SAFETY: The bio is ours.
+        unsafe { (*self.raw()).bi_iter.bi_sector }
+    }
+
+    /// Returns the number of sectors.
+    pub fn sectors(&self) -> u32 {
+        self.bytes() >> SECTOR_SHIFT
+    }
+
+    /// Points the bio at `sector` of `device`; a flush has no sector.
+    pub fn set_target(&self, device: &BlockDevice, sector: u64) {
+        // SAFETY: The bio is ours, and the device open.
+        unsafe { dm_bindings::dmox_bio_set_dev(self.raw(), device.as_raw()) };
+        // SAFETY: The bio is ours.
+        unsafe { (*self.raw()).bi_iter.bi_sector = sector };
+    }
+
+    /// Narrows a bio without data to `sectors` sectors from `sector`.
+    ///
+    /// Does nothing if the bio carries data or the new range is not inside the old one.
+    pub fn trim(&self, sector: u64, sectors: u32) {
+        let inside = match sector.checked_sub(self.sector()) {
+            Some(skip) => skip.saturating_add(sectors.into()) <= self.sectors().into(),
+            None => false,
+        };
+        let dataless = matches!(self.kind(), Kind::Discard | Kind::SecureErase | Kind::WriteZeroes);
+        if !inside || !dataless {
+            return;
+        }
+        // SAFETY: The bio is ours; without data there are no segments to advance over. The size
+        // does not overflow, being at most the old one.
+        unsafe {
+            (*self.raw()).bi_iter.bi_sector = sector;
+            (*self.raw()).bi_iter.bi_size = sectors << SECTOR_SHIFT;
+        }
+    }
+
+    /// Returns how the bio was completed.
+    pub fn status(&self) -> Status {
+        // SAFETY: The bio is ours.
+        Status(unsafe { (*self.raw()).bi_status })
+    }
+}
+
+/// Submits a bio that came from above to the device it points at.
+///
+/// # Safety
+///
+/// The bio is valid and ours; from now on it is the block layer's, until its completion function
+/// is called.
+pub unsafe fn submit_noacct(bio: NonNull<bindings::bio>) {
+    // SAFETY: By the contract.
+    unsafe { bindings::submit_bio_noacct(bio.as_ptr()) };
+}
+
+/// Completes a bio.
+///
+/// # Safety
+///
+/// The bio is valid and ours; from now on it is gone.
+pub unsafe fn end(bio: NonNull<bindings::bio>, status: Status) {
+    // SAFETY: By the contract.
+    unsafe {
+        (*bio.as_ptr()).bi_status = status.0;
+        bindings::bio_endio(bio.as_ptr());
+    }
+}
+
+/// What a bio from above looks like before it is sent below, to be put back when it returns.
+///
+/// The block layer moves a bio's position, sets flags, and counts splits in it.
+pub struct Saved {
+    opf: bindings::blk_opf_t,
+    flags: c_ushort,
+    iter: bindings::bvec_iter,
+    end_io: bindings::bio_end_io_t,
+    private: *mut c_void,
+}
+
+impl Saved {
+    /// Notes what `bio` looks like, then makes `end_io` its completion function.
+    ///
+    /// # Safety
+    ///
+    /// The bio is valid and ours. `end_io` may be called with it once it is submitted.
+    pub unsafe fn hook(
+        bio: NonNull<bindings::bio>,
+        end_io: unsafe extern "C" fn(*mut bindings::bio),
+        private: *mut c_void,
+    ) -> Self {
+        // SAFETY: By the contract.
+        let raw = unsafe { &mut *bio.as_ptr() };
+        let saved = Self {
+            opf: raw.bi_opf,
+            flags: raw.bi_flags,
+            iter: raw.bi_iter,
+            end_io: raw.bi_end_io,
+            private: raw.bi_private,
+        };
+        raw.bi_end_io = Some(end_io);
+        raw.bi_private = private;
+        saved
+    }
+
+    /// Puts everything back but the status and the device.
+    ///
+    /// # Safety
+    ///
+    /// `bio` is the bio of [`Saved::hook`], was completed, and is ours again.
+    pub unsafe fn restore(self, bio: NonNull<bindings::bio>) {
+        // SAFETY: By the contract.
+        let raw = unsafe { &mut *bio.as_ptr() };
+        raw.bi_opf = self.opf;
+        raw.bi_flags = self.flags;
+        raw.bi_iter = self.iter;
+        raw.bi_end_io = self.end_io;
+        raw.bi_private = self.private;
+        // One completion to come, as after allocation.
+        raw.__bi_remaining.counter = 1;
+    }
+}
+
+/// A bio of our own, without memory for its data.
+///
+/// # Invariants
+///
+/// While it is not in flight, nobody but the owner touches it.
+pub struct OwnBio {
+    bio: Opaque<bindings::bio>,
+    vecs: KVec<bindings::bio_vec>,
+}
+
+// SAFETY: A bio belongs to no thread.
+unsafe impl Send for OwnBio {}
+
+impl OwnBio {
+    /// Creates a bio for at most `segments` pieces of memory.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(segments: usize) -> Result<Self> {
+        let mut vecs = KVec::with_capacity(segments, GFP_KERNEL)?;
+        for _ in 0..segments {
+            vecs.push(bindings::bio_vec::default(), GFP_KERNEL)?;
+        }
+        Ok(Self { bio: Opaque::uninit(), vecs })
+    }
+
+    /// Makes the bio at `this` ready: `operation` on `sectors` sectors from `sector` of `device`,
+    /// from or into the start of `pieces`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the pieces are too small or too many.
+    ///
+    /// # Safety
+    ///
+    /// `this` is valid, ours, not in flight, and does not move before it was completed. The
+    /// pieces outlive the I/O.
+    pub unsafe fn prepare(
+        this: NonNull<Self>,
+        device: &BlockDevice,
+        operation: Operation,
+        sector: u64,
+        sectors: u32,
+        pieces: &[crate::pages::Piece],
+    ) -> Result {
+        // SAFETY: By the contract.
+        let vecs = unsafe { &mut (*this.as_ptr()).vecs };
+        let raw = Self::raw(this);
+        let max = u16::try_from(vecs.len())?;
+        let mut left = u32::try_from(u64::from(sectors) << SECTOR_SHIFT)?;
+        // SAFETY: The bio and the table stay where they are; the device is open.
+        unsafe {
+            dm_bindings::dmox_bio_init_internal(
+                raw,
+                device.as_raw(),
+                vecs.as_mut_ptr(),
+                max,
+                operation.0,
+            );
+            (*raw).bi_iter.bi_sector = sector;
+        }
+        for piece in pieces {
+            let part = left.min(u32::try_from(piece.bytes())?);
+            if part == 0 {
+                break;
+            }
+            // SAFETY: The bio is initialised, the piece valid.
+            let added = unsafe { bindings::bio_add_page(raw, piece.as_ptr(), part, 0) };
+            if u32::try_from(added) != Ok(part) {
+                return Err(EINVAL);
+            }
+            left -= part;
+        }
+        if left == 0 {
+            Ok(())
+        } else {
+            Err(EINVAL)
+        }
+    }
+
+    /// Submits the bio at `this`; `end_io` is called when it is done.
+    ///
+    /// # Safety
+    ///
+    /// The bio was prepared. Until `end_io` is called it is the block layer's.
+    pub unsafe fn submit(
+        this: NonNull<Self>,
+        end_io: unsafe extern "C" fn(*mut bindings::bio),
+        private: *mut c_void,
+    ) {
+        let raw = Self::raw(this);
+        // SAFETY: By the contract.
+        unsafe {
+            (*raw).bi_end_io = Some(end_io);
+            (*raw).bi_private = private;
+            bindings::submit_bio(raw);
+        }
+    }
+
+    /// Gives up what the block layer attached to the bio at `this`.
+    ///
+    /// # Safety
+    ///
+    /// The bio was prepared and is not in flight.
+    pub unsafe fn finish(this: NonNull<Self>) {
+        // SAFETY: By the contract.
+        unsafe { bindings::bio_uninit(Self::raw(this)) };
+    }
+
+    fn raw(this: NonNull<Self>) -> *mut bindings::bio {
+        // SAFETY: The pointer is valid; no reference is made.
+        unsafe { Opaque::cast_into(core::ptr::addr_of!((*this.as_ptr()).bio)) }
+    }
+}
+
+/// Returns the `bi_private` of a bio whose completion function runs, and its status.
+///
+/// # Safety
+///
+/// The bio is valid and ours.
+pub unsafe fn completion(bio: *mut bindings::bio) -> (*mut c_void, Status) {
+    // SAFETY: By the contract.
+    unsafe { ((*bio).bi_private, Status((*bio).bi_status)) }
+}

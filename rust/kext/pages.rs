@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Memory for I/O: whole pages, in as few contiguous pieces as can be had.
+
+use core::ptr::NonNull;
+use kernel::bindings;
+use kernel::page::PAGE_SIZE;
+use kernel::prelude::*;
+
+/// The largest piece is this many times doubled: 64 KiB of pages of 4 KiB. A larger one would
+/// shorten a bio's list of segments only a little more and be hard to get.
+const MAX_ORDER: u32 = 4;
+
+/// One page as bytes.
+pub type PageBytes = [u8; PAGE_SIZE];
+
+/// A contiguous piece.
+#[derive(Clone, Copy)]
+pub struct Piece {
+    page: NonNull<bindings::page>,
+    order: u32,
+}
+
+impl Piece {
+    /// Returns the first page.
+    pub fn as_ptr(&self) -> *mut bindings::page {
+        self.page.as_ptr()
+    }
+
+    /// Returns the length in bytes.
+    pub fn bytes(&self) -> usize {
+        PAGE_SIZE << self.order
+    }
+}
+
+/// Pages, always mapped.
+///
+/// # Invariants
+///
+/// `pieces` and what they consist of are ours. `pages` are the addresses of their pages, in order.
+pub struct Pages {
+    pieces: KVec<Piece>,
+    pages: KVec<NonNull<PageBytes>>,
+}
+
+// SAFETY: The pages are owned memory.
+unsafe impl Send for Pages {}
+
+// SAFETY: Shared access only reads.
+unsafe impl Sync for Pages {}
+
+impl Pages {
+    /// Allocates `count` zeroed pages; may sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(count: usize) -> Result<Self> {
+        let mut this = Self {
+            pieces: KVec::new(),
+            pages: KVec::with_capacity(count, GFP_KERNEL)?,
+        };
+        while this.pages.len() < count {
+            this.grow(count - this.pages.len())?;
+        }
+        Ok(this)
+    }
+
+    /// Adds a piece of at most `wanted` pages.
+    fn grow(&mut self, wanted: usize) -> Result {
+        self.pieces.reserve(1, GFP_KERNEL)?;
+        let mut order = wanted.checked_ilog2().unwrap_or(0).min(MAX_ORDER);
+        let page = loop {
+            // SAFETY: May be called where one may sleep.
+            if let Some(page) = NonNull::new(unsafe { dm_bindings::dmox_alloc_pages(order) }) {
+                break page;
+            }
+            order = order.checked_sub(1).ok_or(ENOMEM)?;
+        };
+        self.pieces.push(Piece { page, order }, GFP_KERNEL)?;
+        // SAFETY: The page is valid, and was not allocated from high memory.
+        let start = unsafe { dm_bindings::dmox_page_address(page.as_ptr()) };
+        let start = NonNull::new(start.cast::<PageBytes>()).ok_or(ENOMEM)?;
+        for index in 0..1usize << order {
+            // SAFETY: The piece has this many pages.
+            self.pages.push(unsafe { start.add(index) }, GFP_KERNEL)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the number of pages.
+    pub fn len(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Returns true if there are no pages.
+    pub fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+    }
+
+    /// Returns the pieces, in order.
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// Returns page `index`.
+    pub fn page(&self, index: usize) -> Option<&PageBytes> {
+        // SAFETY: By the invariant the page is ours, and lives as long as `self`.
+        self.pages.get(index).map(|page| unsafe { page.as_ref() })
+    }
+
+    /// Returns page `index` for writing.
+    pub fn page_mut(&mut self, index: usize) -> Option<&mut PageBytes> {
+        // SAFETY: As in `page`, and `self` is borrowed for writing.
+        self.pages.get_mut(index).map(|page| unsafe { page.as_mut() })
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        for piece in &self.pieces {
+            // SAFETY: By the invariant the piece is ours, and was allocated with this order.
+            unsafe { bindings::__free_pages(piece.page.as_ptr(), piece.order) };
+        }
+    }
+}

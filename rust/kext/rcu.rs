@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A box that readers look into under RCU and that can be emptied once.
+
+use core::ptr;
+use kernel::prelude::*;
+use kernel::sync::atomic::Acquire;
+use kernel::sync::atomic::Atomic;
+use kernel::sync::atomic::Full;
+use kernel::sync::rcu;
+
+/// A boxed value that is read without a lock until somebody takes it away.
+///
+/// # Invariants
+///
+/// `value` is null or came from [`KBox::into_raw`], and is ours.
+pub struct RcuBox<T: Send + Sync> {
+    value: Atomic<*mut T>,
+}
+
+// SAFETY: The box owns a `T`, which may move.
+unsafe impl<T: Send + Sync> Send for RcuBox<T> {}
+
+// SAFETY: Readers share a `T`, and whoever takes it gets it after the last of them.
+unsafe impl<T: Send + Sync> Sync for RcuBox<T> {}
+
+impl<T: Send + Sync> RcuBox<T> {
+    /// Creates the box.
+    pub fn new(value: KBox<T>) -> Self {
+        Self { value: Atomic::new(KBox::into_raw(value)) }
+    }
+
+    /// Runs `f` with the value, or with `None` after it was taken. `f` must not sleep.
+    pub fn read<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
+        let _guard = rcu::read_lock();
+        // SAFETY: By the invariant the pointer is null or valid, and `take` frees the value only
+        // after a grace period, that is not before the guard is dropped.
+        f(unsafe { self.value.load(Acquire).as_ref() })
+    }
+
+    /// Takes the value away, when the last reader is done; sleeps.
+    pub fn take(&self) -> Option<KBox<T>> {
+        let value = self.value.xchg(ptr::null_mut(), Full);
+        if value.is_null() {
+            return None;
+        }
+        // SAFETY: May be called where one may sleep.
+        unsafe { kernel::bindings::synchronize_rcu() };
+        // SAFETY: By the invariant, and nobody else has it: the exchange gave it to us, and those
+        // who read it before are done.
+        Some(unsafe { KBox::from_raw(value) })
+    }
+}
+
+impl<T: Send + Sync> Drop for RcuBox<T> {
+    fn drop(&mut self) {
+        let value = self.value.xchg(ptr::null_mut(), Full);
+        if !value.is_null() {
+            // SAFETY: By the invariant; who drops the box has it for himself, so nobody reads.
+            drop(unsafe { KBox::from_raw(value) });
+        }
+    }
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The kernel's classic timer: cheap, per jiffy, its function runs in a soft interrupt.
+
+use kernel::bindings;
+use kernel::prelude::*;
+use kernel::types::Opaque;
+
+/// What a timer runs.
+pub trait TimerFunction: Send + Sync {
+    /// Runs in a soft interrupt when the time has come.
+    fn expired(&self);
+}
+
+/// A timer on the heap, with the data that its function sees.
+///
+/// Dropping it stops the timer and waits for its function.
+pub struct Timer<T: TimerFunction>(Pin<KBox<Inner<T>>>);
+
+#[pin_data]
+#[repr(C)]
+struct Inner<T> {
+    #[pin]
+    raw: Opaque<bindings::timer_list>,
+    data: T,
+}
+
+// SAFETY: A timer may be armed and stopped from any thread, and `T` is `Send`.
+unsafe impl<T: TimerFunction> Send for Timer<T> {}
+
+// SAFETY: The timer does its own locking, and `T` is `Sync`.
+unsafe impl<T: TimerFunction> Sync for Timer<T> {}
+
+impl<T: TimerFunction> Timer<T> {
+    /// Creates a timer that is not armed.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(data: T) -> Result<Self> {
+        let init = pin_init!(Inner {
+            // SAFETY: The slot is where the timer will stay.
+            raw <- Opaque::ffi_init(|slot| unsafe {
+                dm_bindings::dmox_timer_init(slot, Some(Self::run))
+            }),
+            data,
+        });
+        Ok(Self(KBox::pin_init(init, GFP_KERNEL)?))
+    }
+
+    unsafe extern "C" fn run(raw: *mut bindings::timer_list) {
+        // SAFETY: The timer is the first field of an `Inner`, which lives until its drop has
+        // waited for this function.
+        let inner = unsafe { &*raw.cast::<Inner<T>>() };
+        inner.data.expired();
+    }
+
+    /// Returns the data.
+    pub fn data(&self) -> &T {
+        &self.0.data
+    }
+
+    /// Arms the timer anew, to expire after at least `ms` milliseconds.
+    pub fn arm(&self, ms: u64) {
+        let ms = u32::try_from(ms).unwrap_or(u32::MAX);
+        // One more, because the running jiffy is already partly over.
+        let delay = kernel::time::msecs_to_jiffies(ms).saturating_add(1);
+        // SAFETY: A plain read of a counter that C code changes; any value that it had will do.
+        let now = unsafe { core::ptr::addr_of!(bindings::jiffies).read_volatile() };
+        // SAFETY: The timer is initialised.
+        unsafe { bindings::mod_timer(self.0.raw.get(), now.wrapping_add(delay)) };
+    }
+
+    /// Stops the timer and waits for its function; may sleep.
+    pub fn stop(&self) {
+        // SAFETY: The timer is initialised.
+        unsafe { bindings::timer_delete_sync(self.0.raw.get()) };
+    }
+}
+
+impl<T: TimerFunction> Drop for Timer<T> {
+    fn drop(&mut self) {
+        // SAFETY: The timer is initialised, and nobody can arm it any more.
+        unsafe { bindings::timer_shutdown_sync(self.0.raw.get()) };
+    }
+}
+
+/// Returns the nanoseconds since boot, without those in suspend.
+pub fn monotonic_ns() -> u64 {
+    // SAFETY: May be called in any context.
+    unsafe { bindings::ktime_get() }.unsigned_abs()
+}
+

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A work queue of one's own, and work items for those who manage their memory themselves.
+//!
+//! The kernel crate can use queues but not create them, and its `Work` insists on an `Arc` or a
+//! box; a work item in the memory of a bio is neither.
+
+use core::ptr::NonNull;
+use kernel::bindings;
+use kernel::prelude::*;
+use kernel::types::Opaque;
+
+/// A work queue that exists for memory reclaim: it makes progress even when no worker can be
+/// created.
+///
+/// Its workers are bound to the CPU that queued the work, so what an I/O's completion wakes runs
+/// where the completion ran. Dropping the queue runs what is on it to the end.
+pub struct ReclaimQueue(NonNull<bindings::workqueue_struct>);
+
+// SAFETY: Work queues belong to no thread and do their own locking.
+unsafe impl Send for ReclaimQueue {}
+
+// SAFETY: As above.
+unsafe impl Sync for ReclaimQueue {}
+
+impl ReclaimQueue {
+    /// Creates a queue; `name` shows in the names of its threads.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(name: &CStr) -> Result<Self> {
+        let flags = bindings::wq_flags_WQ_MEM_RECLAIM | bindings::wq_flags_WQ_PERCPU;
+        // SAFETY: The format wants one string; `name` is one. The queue copies it.
+        let queue = unsafe {
+            bindings::alloc_workqueue_noprof(c"%s".as_char_ptr(), flags, 0, name.as_char_ptr())
+        };
+        Ok(Self(NonNull::new(queue).ok_or(ENOMEM)?))
+    }
+
+    /// Queues `work` on this CPU; does nothing if it is queued already.
+    ///
+    /// # Safety
+    ///
+    /// `work` was initialised, and stays alive until its function has been entered for the last
+    /// time. The queue is alive.
+    pub unsafe fn enqueue(this: NonNull<Self>, work: NonNull<RawWork>) {
+        // SAFETY: By the contract the queue is alive.
+        let queue = unsafe { (*this.as_ptr()).0 };
+        let cpu = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
+        // SAFETY: By the contract both are alive. On a per-CPU queue "unbound" means this CPU.
+        unsafe { bindings::queue_work_on(cpu, queue.as_ptr(), RawWork::raw(work)) };
+    }
+}
+
+impl Drop for ReclaimQueue {
+    fn drop(&mut self) {
+        // SAFETY: The queue is ours, and nobody can queue anything after this.
+        unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
+    }
+}
+
+/// What a work item runs.
+pub type WorkFunction = unsafe extern "C" fn(*mut bindings::work_struct);
+
+/// A work item inside something larger.
+#[repr(transparent)]
+pub struct RawWork(Opaque<bindings::work_struct>);
+
+impl RawWork {
+    /// Returns a work item that must be initialised where it will stay.
+    pub const fn uninit() -> Self {
+        Self(Opaque::uninit())
+    }
+
+    /// Initialises the item at `this`.
+    ///
+    /// # Safety
+    ///
+    /// `this` points to memory that is ours and does not move while the item is in use.
+    pub unsafe fn init(this: NonNull<Self>, function: WorkFunction) {
+        // SAFETY: By the contract.
+        unsafe { dm_bindings::dmox_work_init(Self::raw(this), Some(function)) };
+    }
+
+    fn raw(this: NonNull<Self>) -> *mut bindings::work_struct {
+        this.as_ptr().cast()
+    }
+}
