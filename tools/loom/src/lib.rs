@@ -16,10 +16,11 @@ use std::task::Poll;
 use std::task::Wake;
 use std::task::Waker;
 
-/// Explores `f`, with up to three switches between threads where none was needed.
-pub fn explore(f: impl Fn() + Sync + Send + 'static) {
+/// Explores `f`, with up to `switches` switches between threads where none was needed;
+/// `LOOM_MAX_PREEMPTIONS` overrules that.
+pub fn explore(switches: usize, f: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
-    model.preemption_bound.get_or_insert(3);
+    model.preemption_bound.get_or_insert(switches);
     model.check(f);
 }
 

@@ -34,7 +34,7 @@ async fn reach(monitor: &Monitor<Level>, level: u32) {
 
 #[test]
 fn who_waits_is_woken() {
-    explore(|| {
+    explore(3, || {
         let monitor = Arc::new(Monitor::new(Level(0)));
         let waiters = [1, 2].map(|level| {
             let monitor = monitor.clone();
@@ -52,7 +52,7 @@ fn who_waits_is_woken() {
 
 #[test]
 fn a_value_reaches_its_receiver() {
-    explore(|| {
+    explore(3, || {
         let oneshot = Arc::new(Oneshot::new());
         let sender = oneshot.clone();
         let sender = thread::spawn(move || sender.send(7));
@@ -81,7 +81,7 @@ impl Guarded {
 
 #[test]
 fn claims_exclude_each_other_and_end() {
-    explore(|| {
+    explore(3, || {
         let guarded = Guarded { lock: RangeLock::new(), inside: UnsafeCell::new(0) };
         let guarded = Arc::new(guarded);
         let other = guarded.clone();
@@ -95,7 +95,7 @@ fn claims_exclude_each_other_and_end() {
 
 #[test]
 fn a_front_that_is_given_up_wakes_who_waits_for_it() {
-    explore(|| {
+    explore(3, || {
         let guarded = Guarded { lock: RangeLock::new(), inside: UnsafeCell::new(0) };
         let guarded = Arc::new(guarded);
         let other = guarded.clone();

@@ -58,7 +58,7 @@ impl<const EVENTS: usize> Task<EVENTS> {
 }
 
 fn events_finish_a_task<const EVENTS: usize>() {
-    explore(|| {
+    explore(3, || {
         let task = Arc::new(Task::<EVENTS>::new());
         let threads = [(); EVENTS].map(|()| task.clone()).into_iter().enumerate();
         let threads: Vec<_> =
