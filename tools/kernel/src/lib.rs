@@ -7,6 +7,7 @@
 
 pub mod alloc;
 pub mod error;
+pub mod fmt;
 pub mod print;
 pub mod sync;
 
