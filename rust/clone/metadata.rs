@@ -23,7 +23,7 @@ use persistent_data::bitset;
 use persistent_data::bitset::Bitset;
 use persistent_data::cache::BlockCache;
 use persistent_data::space_map::Root;
-use persistent_data::space_map::BLOCKS_MAX;
+use persistent_data::space_map::MAX_BLOCKS;
 use persistent_data::transaction::TransactionManager;
 use persistent_data::Block;
 use persistent_data::Error as MetadataError;
@@ -74,11 +74,11 @@ impl<D: Disk> Metadata<D> {
         if (superblock.region_size, superblock.length)
             != (geometry.region_size(), geometry.length())
         {
-            pr_err!("Region and/or target size don't match the ones in metadata\n");
+            report_mismatch();
             return Err(EINVAL);
         }
         let root = superblock.space_map_root;
-        let opened = TransactionManager::open(cache, root, BLOCKS_MAX).await;
+        let opened = TransactionManager::open(cache, root, MAX_BLOCKS).await;
         let mut manager = opened.inspect_err(|_| pr_err!("dm_tm_open_with_sm failed\n"))?;
         let bitset =
             Bitset::open(&mut manager, superblock.bitset_root, geometry.regions()).await?;
@@ -94,7 +94,7 @@ impl<D: Disk> Metadata<D> {
         cache: &BlockCache<D>,
         geometry: &Geometry,
     ) -> Result<Space> {
-        let total = cache.blocks().min(BLOCKS_MAX);
+        let total = cache.blocks().min(MAX_BLOCKS);
         let size = bitset::size(geometry.regions(), total);
         if total < size.needed {
             pr_err!("Failed to resize on-disk bitset to {} entries\n", geometry.regions());
@@ -105,7 +105,7 @@ impl<D: Disk> Metadata<D> {
 
     /// Formats a blank device: nothing is hydrated.
     pub(crate) async fn format(cache: BlockCache<D>, geometry: &Geometry) -> Result<Self> {
-        let mut manager = TransactionManager::format(cache)?;
+        let mut manager = TransactionManager::format(cache).await?;
         let bitset = Bitset::create(&mut manager, geometry.regions()).await?;
         let mut metadata = Self { manager, bitset, geometry: *geometry };
         metadata.write().await?;
@@ -178,4 +178,9 @@ impl<D: Disk> Metadata<D> {
     pub(crate) fn space(&self) -> Space {
         Space { used: self.manager.nr_used(), total: self.manager.nr_blocks() }
     }
+}
+
+/// Logs that a table and the metadata do not belong together.
+pub(crate) fn report_mismatch() {
+    pr_err!("Region and/or target size don't match the ones in metadata\n");
 }

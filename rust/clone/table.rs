@@ -12,6 +12,7 @@
 use crate::geometry::Geometry;
 use crate::geometry::Sectors;
 use crate::hydration::Tuning;
+use core::ffi::CStr;
 use kernel::prelude::*;
 
 /// Arguments that must be there: three devices and the region size.
@@ -31,11 +32,11 @@ pub struct Refusal {
     /// The errno.
     pub error: Error,
     /// The text for the log.
-    pub text: &'static str,
+    pub text: &'static CStr,
 }
 
 /// Returns the refusal of an invalid argument.
-pub const fn invalid(text: &'static str) -> Refusal {
+pub const fn invalid(text: &'static CStr) -> Refusal {
     Refusal { error: EINVAL, text }
 }
 
@@ -60,16 +61,16 @@ pub fn parse_geometry(
 ) -> Result<Geometry, Refusal> {
     let region_size = parse_digits(word)
         .filter(|size| (REGION_SIZE_MIN..=REGION_SIZE_MAX).contains(size))
-        .ok_or(invalid("Invalid region size"))?;
+        .ok_or(invalid(c"Invalid region size"))?;
     if !region_size.is_power_of_two() {
-        return Err(invalid("Region size is not a power of 2"));
+        return Err(invalid(c"Region size is not a power of 2"));
     }
     // Both are powers of two, so one is a multiple of the other.
     if block_sizes.iter().any(|block_size| region_size < *block_size) {
-        return Err(invalid("Region size is not a multiple of device logical block size"));
+        return Err(invalid(c"Region size is not a multiple of device logical block size"));
     }
     Geometry::new(length, region_size.trailing_zeros())
-        .ok_or(invalid("Too many regions. Consider increasing the region size"))
+        .ok_or(invalid(c"Too many regions. Consider increasing the region size"))
 }
 
 /// Parses the arguments behind the region size.
@@ -77,33 +78,33 @@ pub fn parse_options<'a>(
     mut words: impl ExactSizeIterator<Item = &'a str>,
 ) -> Result<Options, Refusal> {
     let mut options = Options::default();
-    let count = parse_count(&mut words, FEATURES_MAX, "Invalid number of feature arguments")?;
+    let count = parse_count(&mut words, FEATURES_MAX, c"Invalid number of feature arguments")?;
     for word in words.by_ref().take(count) {
         if word.eq_ignore_ascii_case("no_hydration") {
             options.no_hydration = true;
         } else if word.eq_ignore_ascii_case("no_discard_passdown") {
             options.no_discard_passdown = true;
         } else {
-            return Err(invalid("Invalid feature argument"));
+            return Err(invalid(c"Invalid feature argument"));
         }
     }
-    let count = parse_count(&mut words, CORE_ARGUMENTS_MAX, "Invalid number of core arguments")?;
+    let count = parse_count(&mut words, CORE_ARGUMENTS_MAX, c"Invalid number of core arguments")?;
     if count % 2 != 0 {
-        return Err(invalid("Number of core arguments must be even"));
+        return Err(invalid(c"Number of core arguments must be even"));
     }
     for _ in 0..count / 2 {
         let (Some(key), Some(value)) = (words.next(), words.next()) else {
-            return Err(invalid("Invalid number of core arguments"));
+            return Err(invalid(c"Invalid number of core arguments"));
         };
         let value = parse_u32(value);
         if key.eq_ignore_ascii_case("hydration_threshold") {
-            let text = "Invalid value for argument `hydration_threshold'";
+            let text = c"Invalid value for argument `hydration_threshold'";
             options.tuning.threshold = Some(value.ok_or(invalid(text))?);
         } else if key.eq_ignore_ascii_case("hydration_batch_size") {
-            let text = "Invalid value for argument `hydration_batch_size'";
+            let text = c"Invalid value for argument `hydration_batch_size'";
             options.tuning.batch_size = Some(value.ok_or(invalid(text))?);
         } else {
-            return Err(invalid("Invalid core argument"));
+            return Err(invalid(c"Invalid core argument"));
         }
     }
     Ok(options)
@@ -113,7 +114,7 @@ pub fn parse_options<'a>(
 fn parse_count<'a>(
     words: &mut impl ExactSizeIterator<Item = &'a str>,
     count_max: usize,
-    text: &'static str,
+    text: &'static CStr,
 ) -> Result<usize, Refusal> {
     let Some(word) = words.next() else { return Ok(0) };
     parse_digits(word)

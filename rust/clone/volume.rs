@@ -10,6 +10,7 @@
 //! volume and so finds every bit that was ever set, committed or not: nothing is read twice.
 
 use crate::geometry::Geometry;
+use crate::metadata;
 use crate::metadata::CommitError;
 use crate::metadata::Metadata;
 use crate::metadata::Space;
@@ -24,6 +25,7 @@ use runtime::pool::Pool;
 use runtime::sync::Arc;
 use runtime::sync::AtomicU32;
 use runtime::sync::AtomicU64;
+use runtime::sync::Lock;
 
 /// Memory of the block cache: 1 MiB of blocks, and buffers of 1 MiB.
 const CACHE_SIZE: CacheSize = CacheSize { frames: 256, io_pages: 256 };
@@ -57,6 +59,8 @@ pub struct Volume<D: Disk> {
     loaded: AtomicU32,
     used: AtomicU64,
     total: AtomicU64,
+    /// The handle of the metadata device that the store uses.
+    disk: Lock<Option<Arc<D>>>,
     /// The metadata; who has it taken may do I/O on it.
     store: Pool<Store<D>>,
 }
@@ -67,8 +71,8 @@ enum Store<D: Disk> {
     Checked { cache: BlockCache<D>, blank: bool },
     /// In use.
     Open(Metadata<D>),
-    /// A change went wrong half way: it must be opened anew.
-    Broken,
+    /// Not in use, or a change went wrong half way: it must be opened anew.
+    Closed,
 }
 
 impl<D: Disk> Volume<D> {
@@ -80,7 +84,7 @@ impl<D: Disk> Volume<D> {
     /// `EROFS` if it is blank and `read_only`, `ENOMEM`, and what reading and checking gives.
     pub async fn load(disk: Arc<D>, geometry: Geometry, read_only: bool) -> Result<Self> {
         let map = RegionMap::new(geometry.regions())?;
-        let mut cache = BlockCache::new(disk, CACHE_SIZE)?;
+        let mut cache = BlockCache::new(disk.clone(), CACHE_SIZE)?;
         let blank = cache.is_zeroed(0).await?;
         let space;
         if blank {
@@ -104,6 +108,7 @@ impl<D: Disk> Volume<D> {
             loaded: AtomicU32::new(0),
             used: AtomicU64::new(space.used),
             total: AtomicU64::new(space.total),
+            disk: Lock::new(Some(disk)),
             store: Pool::new(stores),
         })
     }
@@ -119,9 +124,25 @@ impl<D: Disk> Volume<D> {
     /// As [`load`](Self::load), and `EIO` if the device cannot be formatted.
     pub async fn activate(&self, disk: Arc<D>) -> Result {
         let store = self.store.take().await;
-        let (store, result) = self.open_store(store, disk).await;
+        let (store, result) = self.open_store(store, disk.clone()).await;
+        let before = self.disk.with(|current| current.replace(disk));
         self.store.give(store);
+        drop(before);
         result
+    }
+
+    /// The table whose metadata device is `disk` goes away. If the volume still uses that handle,
+    /// because no other table was activated, it lets go of it; the bits stay.
+    pub async fn release(&self, disk: &Arc<D>) {
+        let store = self.store.take().await;
+        let in_use = |current: &mut Arc<D>| Arc::ptr_eq(current, disk);
+        let released = self.disk.with(|current| current.take_if(in_use));
+        if released.is_some() {
+            self.store.give(Store::Closed);
+            drop(store);
+        } else {
+            self.store.give(store);
+        }
     }
 
     async fn open_store(&self, store: Store<D>, disk: Arc<D>) -> (Store<D>, Result) {
@@ -143,18 +164,18 @@ impl<D: Disk> Volume<D> {
                 cache.set_disk(disk);
                 Metadata::open(cache, &self.geometry).await
             }
-            Store::Broken => match BlockCache::new(disk, CACHE_SIZE) {
+            Store::Closed => match BlockCache::new(disk, CACHE_SIZE) {
                 Ok(cache) => Metadata::open(cache, &self.geometry).await,
                 Err(error) => Err(error.into()),
             },
         };
         let mut metadata = match opened {
             Ok(metadata) => metadata,
-            Err(error) => return (Store::Broken, Err(error)),
+            Err(error) => return (Store::Closed, Err(error)),
         };
         if self.loaded.load_relaxed() == 0 {
             if let Err(error) = metadata.read(|index, word| self.map.load_word(index, word)).await {
-                return (Store::Broken, Err(error));
+                return (Store::Closed, Err(error));
             }
             self.loaded.store_relaxed(1);
             self.complete.store_relaxed(self.map.is_complete().into());
@@ -166,6 +187,24 @@ impl<D: Disk> Volume<D> {
         self.note_space(&metadata);
         self.read_only.store_release(0);
         (Store::Open(metadata), Ok(()))
+    }
+
+    /// Returns true if a table over the volume has been active: memory knows what the disk knows.
+    pub fn is_loaded(&self) -> bool {
+        self.loaded.load_relaxed() != 0
+    }
+
+    /// Checks that a table of `geometry` can use the volume.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the metadata is of another geometry.
+    pub fn check_geometry(&self, geometry: &Geometry) -> Result {
+        if *geometry == self.geometry {
+            return Ok(());
+        }
+        metadata::report_mismatch();
+        Err(EINVAL)
     }
 
     /// Returns the geometry.

@@ -37,7 +37,11 @@ impl TargetHandle {
         name: &'static str,
         alive: Lease,
     ) -> Self {
-        Self { raw, name, _alive: alive }
+        Self {
+            raw,
+            name,
+            _alive: alive,
+        }
     }
 
     fn table(&self) -> *mut dm_bindings::dm_table {
@@ -84,6 +88,16 @@ impl TargetHandle {
     pub fn mapped_device(&self) -> DevT {
         // SAFETY: The table lives, and with it its mapped device.
         DevT::from_raw(unsafe { dm_bindings::dmox_dm_dev(self.raw.as_ptr()) })
+    }
+
+    /// Returns true if `other` is a line of the same table.
+    pub fn is_same_table(&self, other: &Self) -> bool {
+        self.table() == other.table()
+    }
+
+    /// Returns true if `other` is the same line of the same table.
+    pub fn is_same_line(&self, other: &Self) -> bool {
+        self.raw == other.raw
     }
 
     /// Logs an error, as `device-mapper: clone: 254:3: Text`.

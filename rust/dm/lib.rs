@@ -11,6 +11,7 @@
 pub mod args;
 pub mod device;
 pub mod handle;
+pub mod log;
 pub mod map;
 pub mod setup;
 pub mod status;
@@ -34,5 +35,5 @@ pub use target::Features;
 pub use target::Registration;
 pub use target::Target;
 
-/// What [`handle`] prints before each line.
+/// What [`handle`] and [`log`] print before each line.
 const __LOG_PREFIX: &[u8] = b"device-mapper\0";

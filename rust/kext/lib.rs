@@ -13,6 +13,7 @@ pub mod irq_lock;
 pub mod lease;
 pub mod noio;
 pub mod pages;
+pub mod param;
 pub mod print;
 pub mod rcu;
 pub mod timer;

@@ -8,6 +8,9 @@ use kernel::types::Opaque;
 
 /// What a timer runs.
 pub trait TimerFunction: Send + Sync {
+    /// If set, the timer is armed anew after each run, to expire so many milliseconds later.
+    const PERIOD_MS: Option<u64> = None;
+
     /// Runs in a soft interrupt when the time has come.
     fn expired(&self);
 }
@@ -23,6 +26,18 @@ struct Inner<T> {
     #[pin]
     raw: Opaque<bindings::timer_list>,
     data: T,
+}
+
+impl<T> Inner<T> {
+    fn arm(&self, ms: u64) {
+        let ms = u32::try_from(ms).unwrap_or(u32::MAX);
+        // One more, because the running jiffy is already partly over.
+        let delay = kernel::time::msecs_to_jiffies(ms).saturating_add(1);
+        // SAFETY: A plain read of a counter that C code changes; any value that it had will do.
+        let now = unsafe { core::ptr::addr_of!(bindings::jiffies).read_volatile() };
+        // SAFETY: The timer is initialised.
+        unsafe { bindings::mod_timer(self.raw.get(), now.wrapping_add(delay)) };
+    }
 }
 
 // SAFETY: A timer may be armed and stopped from any thread, and `T` is `Send`.
@@ -48,11 +63,17 @@ impl<T: TimerFunction> Timer<T> {
         Ok(Self(KBox::pin_init(init, GFP_KERNEL)?))
     }
 
+    /// # Safety
+    ///
+    /// Called for the timer of an `Inner<T>`.
     unsafe extern "C" fn run(raw: *mut bindings::timer_list) {
         // SAFETY: The timer is the first field of an `Inner`, which lives until its drop has
         // waited for this function.
         let inner = unsafe { &*raw.cast::<Inner<T>>() };
         inner.data.expired();
+        if let Some(period_ms) = T::PERIOD_MS {
+            inner.arm(period_ms);
+        }
     }
 
     /// Returns the data.
@@ -62,13 +83,7 @@ impl<T: TimerFunction> Timer<T> {
 
     /// Arms the timer anew, to expire after at least `ms` milliseconds.
     pub fn arm(&self, ms: u64) {
-        let ms = u32::try_from(ms).unwrap_or(u32::MAX);
-        // One more, because the running jiffy is already partly over.
-        let delay = kernel::time::msecs_to_jiffies(ms).saturating_add(1);
-        // SAFETY: A plain read of a counter that C code changes; any value that it had will do.
-        let now = unsafe { core::ptr::addr_of!(bindings::jiffies).read_volatile() };
-        // SAFETY: The timer is initialised.
-        unsafe { bindings::mod_timer(self.0.raw.get(), now.wrapping_add(delay)) };
+        self.0.arm(ms);
     }
 
     /// Stops the timer and waits for its function; may sleep.
@@ -90,4 +105,3 @@ pub fn monotonic_ns() -> u64 {
     // SAFETY: May be called in any context.
     unsafe { bindings::ktime_get() }.unsigned_abs()
 }
-

@@ -83,6 +83,12 @@ impl<D: Disk> BlockCache<D> {
         })
     }
 
+    /// Goes on with `disk`, another handle of the same device.
+    pub fn set_disk(&mut self, disk: Arc<D>) {
+        self.blocks = disk.sectors() / BLOCK_SECTORS;
+        self.disk = disk;
+    }
+
     /// Returns the size of the device in blocks.
     pub fn blocks(&self) -> u64 {
         self.blocks

@@ -23,6 +23,7 @@ use crate::space_map::Root;
 use crate::space_map::SpaceMap;
 use crate::space_map::MAX_BLOCKS;
 use runtime::disk::Disk;
+use runtime::sync::Arc;
 
 /// The block of the superblock.
 pub const SUPERBLOCK: u64 = 0;
@@ -76,6 +77,11 @@ impl<D: Disk> TransactionManager<D> {
 
     fn new(cache: BlockCache<D>, map: SpaceMap) -> Result<Self> {
         Ok(Self { cache, map, open_operations: 0, scratch: Scratch::new()? })
+    }
+
+    /// Goes on with `disk`, another handle of the same device.
+    pub fn set_disk(&mut self, disk: Arc<D>) {
+        self.cache.set_disk(disk);
     }
 
     /// Drops all changes since the last commit and everything that is in memory.

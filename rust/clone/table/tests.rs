@@ -4,13 +4,13 @@ use super::*;
 
 fn options(line: &str) -> Result<Options, &'static str> {
     let words: std::vec::Vec<&str> = line.split_whitespace().collect();
-    parse_options(words.into_iter()).map_err(|refusal| refusal.text)
+    parse_options(words.into_iter()).map_err(|refusal| refusal.text.to_str().expect("ASCII"))
 }
 
 fn region_size(word: &str) -> Result<Sectors, &'static str> {
     parse_geometry(word, 131_072, [1, 1])
         .map(|geometry| geometry.region_size())
-        .map_err(|refusal| refusal.text)
+        .map_err(|refusal| refusal.text.to_str().expect("ASCII"))
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn region_size_is_a_power_of_two_in_range() {
 
 #[test]
 fn region_size_holds_whole_blocks() {
-    let text = "Region size is not a multiple of device logical block size";
+    let text = c"Region size is not a multiple of device logical block size";
     assert_eq!(parse_geometry("8", 131_072, [1, 16]), Err(invalid(text)));
     assert_eq!(parse_geometry("8", 131_072, [16, 1]), Err(invalid(text)));
     assert!(parse_geometry("16", 131_072, [16, 16]).is_ok());
@@ -37,7 +37,7 @@ fn region_size_holds_whole_blocks() {
 
 #[test]
 fn regions_are_counted() {
-    let text = "Too many regions. Consider increasing the region size";
+    let text = c"Too many regions. Consider increasing the region size";
     assert_eq!(parse_geometry("8", 17_179_869_192, [1, 1]), Err(invalid(text)));
     assert_eq!(parse_geometry("8", 17_179_869_184, [1, 1]).map(|g| g.regions()), Ok(1 << 31));
     assert_eq!(parse_geometry("4096", 1000, [1, 1]).map(|g| g.regions()), Ok(1));
@@ -79,7 +79,7 @@ fn core_arguments() {
     for value in ["x", "-1", "4294967296", "0x10", "++1", ""] {
         let words = ["0", "2", "hydration_batch_size", value];
         assert_eq!(
-            parse_options(words.into_iter()).map_err(|refusal| refusal.text),
+            parse_options(words.into_iter()).map_err(|refusal| refusal.text.to_str().expect("ASCII")),
             Err("Invalid value for argument `hydration_batch_size'"),
             "{value}"
         );

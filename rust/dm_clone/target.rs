@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The `clone` target: from device-mapper's calls to the engine's.
+
+use crate::limits;
+use crate::registry::Claim;
+use crate::world::KernelWorld;
+use clone::copier;
+use clone::copier::Tools;
+use clone::engine::Engine;
+use clone::engine::Settings;
+use clone::geometry::SectorRange;
+use clone::geometry::Sectors;
+use clone::message;
+use clone::message::Refused;
+use clone::route::Job;
+use clone::route::Operation;
+use clone::route::Request;
+use clone::route::Route;
+use clone::route::Side;
+use clone::route::Verdict;
+use clone::table;
+use clone::table::Refusal;
+use clone::volume::Volume;
+use core::ops::ControlFlow;
+use dm::map::Kind;
+use dm::Args;
+use dm::Device;
+use dm::DeviceVisitor;
+use dm::LoadError;
+use dm::MapBio;
+use dm::Mapped;
+use dm::Mode;
+use dm::OrFail;
+use dm::Setup;
+use dm::StatusKind;
+use dm::StatusWriter;
+use dm::Target;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kext::bio::Class;
+use kext::block::QueueLimits;
+use kext::errno::eopnotsupp;
+use kext::timer::Timer;
+use kext::timer::TimerFunction;
+use platform::bio_task;
+use platform::bio_task::BioIo;
+use platform::bio_task::Served;
+use platform::block_on::block_on;
+use platform::disk::KernelDisk;
+use platform::executor::Executor;
+
+/// The target's name, for the log.
+pub(crate) const NAME: &str = "clone";
+
+/// Sectors of a metadata device beyond which mainline warns that it is too large.
+const METADATA_SECTORS_WARN: Sectors = 33_554_432;
+
+/// Sectors of a metadata device that can be used.
+const METADATA_SECTORS_MAX: Sectors = 33_292_800;
+
+/// A clone device, or a part of one: one line of a table.
+pub(crate) struct CloneTarget {
+    // Dropped in this order: no more ticks, then the end of the engine's tasks, then the claim.
+    ticker: Timer<Ticker>,
+    executor: Executor,
+    engine: Arc<Engine<KernelWorld>>,
+    metadata: Device,
+    metadata_disk: Arc<KernelDisk>,
+    destination: Device,
+    source: Device,
+    /// The arguments behind the devices, as they were given.
+    arguments: KVec<u8>,
+    _claim: Claim,
+}
+
+/// Wakes the engine every second.
+struct Ticker(Arc<Engine<KernelWorld>>);
+
+impl TimerFunction for Ticker {
+    const PERIOD_MS: Option<u64> = Some(1000);
+
+    fn expired(&self) {
+        self.0.tick();
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Failure(LoadError::new(refusal.error, refusal.text))
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        Failure(error)
+    }
+}
+
+/// A [`LoadError`] that a [`Refusal`] can become.
+struct Failure(LoadError);
+
+impl Target for CloneTarget {
+    const NAME: &'static CStr = c"clone";
+    const LOG_NAME: &'static str = NAME;
+    const VERSION: [u32; 3] = [1, 0, 0];
+
+    fn new(setup: &mut Setup<'_>, args: Args<'_>) -> Result<Self, LoadError> {
+        Self::load(setup, args).map_err(|failure| failure.0)
+    }
+
+    fn map<'a>(&'a self, mut bio: MapBio<'a>) -> Mapped<'a> {
+        let operation = match bio.kind() {
+            Kind::Read => Operation::Read,
+            Kind::Write => Operation::Write { fua: bio.is_fua() },
+            Kind::Discard => Operation::Discard,
+            Kind::Flush => Operation::Flush,
+            _ => return bio.end(Err(eopnotsupp())),
+        };
+        let start = bio.sector();
+        let sectors = start..start.saturating_add(bio.sectors().into());
+        match self.engine.route(operation, sectors) {
+            Route::Remap(side, front) => {
+                cut(&mut bio, &front);
+                let device = match side {
+                    Side::Source => &self.source,
+                    Side::Destination => &self.destination,
+                };
+                bio.remap(device, front.start)
+            }
+            Route::Serve(job, front) => {
+                cut(&mut bio, &front);
+                bio_task::serve(&self.executor, bio, |io| self.serve(job, io))
+            }
+            Route::Complete => bio.end(Ok(())),
+            Route::Fail(error) => bio.end(Err(error)),
+        }
+    }
+
+    fn preresume(&self) -> Result {
+        block_on(self.engine.volume().activate(self.metadata_disk.clone()))
+    }
+
+    fn resume(&self) {
+        self.engine.resume();
+        self.ticker.arm(1000);
+    }
+
+    fn postsuspend(&self) {
+        self.ticker.stop();
+        block_on(self.engine.suspend());
+    }
+
+    fn status(&self, kind: StatusKind, noflush: bool, out: &mut StatusWriter<'_>) {
+        match kind {
+            StatusKind::Info => {
+                if !noflush && !self.engine.world().line().is_suspended() {
+                    block_on(self.engine.commit_now());
+                }
+                // The writer cuts off what does not fit, and never fails.
+                let _ = self.engine.write_status(out);
+            }
+            StatusKind::Table => {
+                for device in [&self.metadata, &self.destination, &self.source] {
+                    out.write_bytes(device.table_name().to_bytes());
+                    out.write_bytes(b" ");
+                }
+                out.write_bytes(&self.arguments);
+            }
+            StatusKind::Ima => (),
+        }
+    }
+
+    fn message(&self, args: Args<'_>, _reply: &mut StatusWriter<'_>) -> Result {
+        match message::parse(args.clone().map(word)) {
+            Ok(message) => {
+                self.engine.message(message);
+                Ok(())
+            }
+            Err(refused) => {
+                if let (Refused::Unsupported, Some(word)) = (refused, args.map(word).next()) {
+                    self.engine.world().line().error(fmt!("Unsupported message `{word}'"));
+                }
+                Err(refused.into())
+            }
+        }
+    }
+
+    fn iterate_devices(&self, visitor: &mut DeviceVisitor<'_>) -> ControlFlow<()> {
+        let length = self.engine.volume().geometry().length();
+        visitor.visit(&self.source, 0, length)?;
+        visitor.visit(&self.destination, 0, length)
+    }
+
+    fn io_hints(&self, queue_limits: &mut QueueLimits) {
+        let region_size = self.engine.volume().geometry().region_size();
+        if self.engine.passes_discards_down()
+            && !limits::can_pass_discards_down(&self.destination, region_size)
+        {
+            self.engine.disable_discard_passdown();
+        }
+        let passdown = self.engine.passes_discards_down();
+        limits::set(queue_limits, region_size, &self.destination, passdown);
+    }
+}
+
+impl CloneTarget {
+    fn load(setup: &mut Setup<'_>, mut args: Args<'_>) -> Result<Self, Failure> {
+        let count = args.len();
+        if count < table::ARGUMENTS_MIN {
+            return Err(table::invalid(c"Invalid number of arguments").into());
+        }
+        let read_only = setup.table_mode() == Mode::Read;
+        let [metadata, destination, source] = open_devices(setup, &mut args, read_only)?;
+        let arguments = join(args.clone()).or_fail(c"Failed to allocate memory for table line")?;
+        let length = setup.len();
+        let block_sizes = [&source, &destination].map(|device| device.logical_block_size() >> 9);
+        let region_size = args.next().map_or("", word);
+        let geometry = table::parse_geometry(region_size, length, block_sizes)?;
+        let options = table::parse_options(args.map(word))?;
+        check_length(&destination, length, c"Destination device is too small")?;
+        check_length(&source, length, c"Source device is too small")?;
+
+        let line = setup.handle();
+        let metadata_disk =
+            Arc::new(KernelDisk::new(metadata.clone(), Class::Metadata), GFP_KERNEL)
+                .or_fail(c"Failed to allocate clone structure")?;
+        let (claim, active) = Claim::new(metadata.dev(), &line)
+            .or_fail(c"Metadata device is already in use")?;
+        let volume = match active {
+            Some(volume) => {
+                volume.check_geometry(&geometry).or_fail(c"Failed to load metadata")?;
+                volume
+            }
+            None => block_on(Volume::load(metadata_disk.clone(), geometry, read_only))
+                .and_then(|volume| Ok(Arc::new(volume, GFP_KERNEL)?))
+                .or_fail(c"Failed to load metadata")?,
+        };
+        claim.set_volume(&volume);
+        let settings = Settings {
+            hydration: !options.no_hydration,
+            discard_passdown: !options.no_discard_passdown,
+            tuning: options.tuning,
+            read_only,
+        };
+        let engine = Engine::new(
+            KernelWorld::new(line),
+            volume,
+            KernelDisk::new(source.clone(), Class::Data),
+            KernelDisk::new(destination.clone(), Class::Data),
+            settings,
+        );
+        let engine = engine
+            .and_then(|engine| Ok(Arc::new(engine, GFP_KERNEL)?))
+            .or_fail(c"Failed to allocate clone structure")?;
+        let executor = Executor::new(c"dm-clone").or_fail(c"Failed to allocate workqueue")?;
+        let ticker =
+            Timer::new(Ticker(engine.clone())).or_fail(c"Failed to allocate clone structure")?;
+        // From here on the drop of the target ends the tasks, also of a load that fails.
+        let target = Self {
+            ticker,
+            executor,
+            engine,
+            metadata,
+            metadata_disk,
+            destination,
+            source,
+            arguments,
+            _claim: claim,
+        };
+        target.spawn_tasks().or_fail(c"Failed to allocate copy buffers")?;
+        setup.accept_flushes();
+        setup.accept_discards();
+        setup
+            .set_per_bio_size(bio_task::size_of_task(|this: &Self, io| this.serve(Job::Flush, io)))
+            .or_fail(c"Failed to set per-bio size")?;
+        Ok(target)
+    }
+
+    fn spawn_tasks(&self) -> Result {
+        self.executor.spawn(Engine::run_committer(self.engine.clone()))?;
+        // Small copies go to the workers that come first, if they can.
+        let small = core::iter::repeat_n(1, copier::SMALL_WORKERS);
+        let large = core::iter::repeat_n(copier::LARGE_PAGES, copier::LARGE_WORKERS);
+        for pages in small.chain(large) {
+            let tools = Tools::new(&self.engine, pages)?;
+            self.executor.spawn(Engine::run_worker(self.engine.clone(), tools))?;
+        }
+        Ok(())
+    }
+
+    async fn serve<'a>(&'a self, job: Job, io: BioIo<'a>) -> Served<'a> {
+        let sector = io.sector();
+        let mut request = UserRequest { io, destination: &self.destination };
+        match self.engine.serve(job, &mut request).await {
+            Verdict::Remap => request.io.remap(&self.destination, sector),
+            Verdict::End(result) => request.io.end(result),
+        }
+    }
+}
+
+impl Drop for CloneTarget {
+    fn drop(&mut self) {
+        self.ticker.stop();
+        self.engine.stop();
+        // A table that is to replace this one may live on with the volume; the device handle goes.
+        block_on(self.engine.volume().release(&self.metadata_disk));
+    }
+}
+
+/// A bio in the hands of the core.
+struct UserRequest<'a> {
+    io: BioIo<'a>,
+    destination: &'a Device,
+}
+
+impl Request for UserRequest<'_> {
+    async fn forward(&mut self) -> Result {
+        let sector = self.io.sector();
+        self.io.forward(self.destination, sector).await
+    }
+}
+
+/// Shortens `bio` to `front`.
+fn cut(bio: &mut MapBio<'_>, front: &SectorRange) {
+    let sectors = front.end.saturating_sub(front.start) as u32;
+    match bio.kind() {
+        Kind::Discard => bio.trim(front.start, sectors),
+        _ => bio.accept_partial(sectors),
+    }
+}
+
+/// Opens metadata, destination and source.
+fn open_devices(
+    setup: &mut Setup<'_>,
+    args: &mut Args<'_>,
+    read_only: bool,
+) -> Result<[Device; 3], LoadError> {
+    let writable = if read_only { Mode::Read } else { Mode::ReadWrite };
+    let mut open = |mode, text, read_only_text| {
+        let path = args.next().ok_or(LoadError::new(EINVAL, c"Invalid number of arguments"))?;
+        let device = setup.device(path, mode).or_fail(text)?;
+        if mode == Mode::ReadWrite && device.is_read_only() {
+            return Err(LoadError::new(EROFS, read_only_text));
+        }
+        Ok(device)
+    };
+    let metadata =
+        open(writable, c"Error opening metadata device", c"Metadata device is read-only")?;
+    if metadata.sectors() > METADATA_SECTORS_WARN {
+        dm::log::warn(
+            NAME,
+            fmt!(
+                "Metadata device {} is larger than {METADATA_SECTORS_MAX} sectors: excess space \
+                 will not be used.",
+                metadata.name()
+            ),
+        );
+    }
+    let destination =
+        open(writable, c"Error opening destination device", c"Destination device is read-only")?;
+    let source = open(Mode::Read, c"Error opening source device", c"")?;
+    if metadata == destination || metadata == source || destination == source {
+        let text = c"Metadata, destination and source must be different devices";
+        return Err(LoadError::new(EINVAL, text));
+    }
+    Ok([metadata, destination, source])
+}
+
+/// Checks that `device` holds `length` sectors, before anything is written anywhere.
+fn check_length(device: &Device, length: Sectors, text: &'static CStr) -> Result<(), LoadError> {
+    let sectors = device.sectors();
+    if sectors >= length {
+        return Ok(());
+    }
+    dm::log::error(
+        NAME,
+        fmt!("{} too small for target: start=0, len={length}, dev_size={sectors}", device.name()),
+    );
+    Err(LoadError::new(EINVAL, text))
+}
+
+/// Joins words with blanks.
+fn join(words: Args<'_>) -> Result<KVec<u8>> {
+    let mut line = KVec::new();
+    for word in words {
+        if !line.is_empty() {
+            line.push(b' ', GFP_KERNEL)?;
+        }
+        line.extend_from_slice(word.to_bytes(), GFP_KERNEL)?;
+    }
+    Ok(line)
+}
+
+/// Returns a word as text. What is no text is no word that we know, so it becomes an empty one.
+fn word(word: &CStr) -> &str {
+    word.to_str().unwrap_or("")
+}
