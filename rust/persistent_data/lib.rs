@@ -43,3 +43,6 @@ pub use error::Result;
 
 #[cfg(test)]
 extern crate std;
+
+#[cfg(test)]
+mod fixture;

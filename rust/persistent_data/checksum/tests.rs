@@ -4,6 +4,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use std::vec::Vec;
 
 #[test]
 fn known_answers() {
