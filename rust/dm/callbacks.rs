@@ -102,8 +102,14 @@ unsafe fn construct<T: Target>(ti: RawTarget, args: Args<'_>) -> Result {
     let error = match T::new(&mut setup, args) {
         Ok(target) => match KBox::new_uninit(GFP_KERNEL) {
             Ok(room) => {
-                let instance: KBox<Instance<T>> =
-                    KBox::write(room, Instance { target, lender, devices });
+                let instance: KBox<Instance<T>> = KBox::write(
+                    room,
+                    Instance {
+                        target,
+                        lender,
+                        devices,
+                    },
+                );
                 // SAFETY: `ti` is ours.
                 unsafe { (*ti).private = KBox::into_raw(instance).cast() };
                 return Ok(());
@@ -129,7 +135,11 @@ unsafe extern "C" fn dtr<T: Target>(ti: RawTarget) {
     // SAFETY: The constructor left a boxed instance here, and device-mapper calls the destructor
     // once, when no other callback runs or will run.
     let instance = unsafe { KBox::from_raw((*ti).private.cast::<Instance<T>>()) };
-    let Instance { target, lender, devices } = KBox::into_inner(instance);
+    let Instance {
+        target,
+        lender,
+        devices,
+    } = KBox::into_inner(instance);
     drop(target);
     drop(lender);
     // SAFETY: The target is gone, and the lender has waited for the handles.
@@ -144,7 +154,8 @@ unsafe extern "C" fn map<T: Target>(ti: RawTarget, bio: *mut bindings::bio) -> c
     // of them before the destructor.
     let this = unsafe { instance::<T>(ti) };
     // SAFETY: Device-mapper gives us the bio; see above for how long the target lives.
-    this.map(unsafe { MapBio::from_raw(raw, target) }).into_raw()
+    this.map(unsafe { MapBio::from_raw(raw, target) })
+        .into_raw()
 }
 
 unsafe extern "C" fn end_io<T: Target>(

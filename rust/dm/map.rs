@@ -45,7 +45,11 @@ impl<'a> MapBio<'a> {
         raw: NonNull<bindings::bio>,
         target: NonNull<dm_bindings::dm_target>,
     ) -> Self {
-        Self { raw, target, _life: PhantomData }
+        Self {
+            raw,
+            target,
+            _life: PhantomData,
+        }
     }
 
     fn bio(&self) -> &Bio {
@@ -145,7 +149,10 @@ pub struct Mapped<'a> {
 
 impl Mapped<'_> {
     fn new(code: u32) -> Self {
-        Self { code: code as c_int, _life: PhantomData }
+        Self {
+            code: code as c_int,
+            _life: PhantomData,
+        }
     }
 
     pub(crate) fn into_raw(self) -> c_int {

@@ -63,7 +63,12 @@ impl<'s> Setup<'s> {
         lender: &'s Lender,
         devices: &'s mut KVec<NonNull<dm_bindings::dm_dev>>,
     ) -> Self {
-        Self { raw, name, lender, devices }
+        Self {
+            raw,
+            name,
+            lender,
+            devices,
+        }
     }
 
     fn target(&mut self) -> &mut dm_bindings::dm_target {

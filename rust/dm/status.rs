@@ -39,8 +39,12 @@ impl StatusWriter<'_> {
     ///
     /// `start` is valid for writes of `size` bytes for `'a`, and nobody else uses it.
     pub(crate) unsafe fn from_raw(start: *mut c_char, size: c_uint) -> Self {
-        let mut this =
-            Self { start: start.cast(), size: size as usize, used: 0, _buffer: PhantomData };
+        let mut this = Self {
+            start: start.cast(),
+            size: size as usize,
+            used: 0,
+            _buffer: PhantomData,
+        };
         this.terminate();
         this
     }

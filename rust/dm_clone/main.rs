@@ -1,8 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module `dm-clone`: the clone target for the device-mapper.
+//! `dm-clone.ko`: the device-mapper target `clone`.
 
+mod limits;
+mod parameters;
+mod registry;
+mod target;
+mod world;
+
+use dm::Registration;
 use kernel::prelude::*;
+use target::CloneTarget;
 
 module! {
     type: DmClone,
@@ -10,19 +18,17 @@ module! {
     authors: ["The dmox developers"],
     description: "Device-mapper clone target",
     license: "GPL",
+    alias: ["dm-clone"],
 }
 
-struct DmClone;
+struct DmClone {
+    _registration: Registration,
+}
 
 impl kernel::Module for DmClone {
-    fn init(_module: &'static ThisModule) -> Result<Self> {
-        pr_info!("loaded\n");
-        Ok(Self)
-    }
-}
-
-impl Drop for DmClone {
-    fn drop(&mut self) {
-        pr_info!("unloaded\n");
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: Once, and before there can be a table.
+        unsafe { registry::init() };
+        Ok(Self { _registration: Registration::new::<CloneTarget>(module)? })
     }
 }

@@ -280,9 +280,8 @@ impl CloneTarget {
     fn spawn_tasks(&self) -> Result {
         self.executor.spawn(Engine::run_committer(self.engine.clone()))?;
         // Small copies go to the workers that come first, if they can.
-        let small = core::iter::repeat_n(1, copier::SMALL_WORKERS);
-        let large = core::iter::repeat_n(copier::LARGE_PAGES, copier::LARGE_WORKERS);
-        for pages in small.chain(large) {
+        for number in 0..copier::SMALL_WORKERS + copier::LARGE_WORKERS {
+            let pages = if number < copier::SMALL_WORKERS { 1 } else { copier::LARGE_PAGES };
             let tools = Tools::new(&self.engine, pages)?;
             self.executor.spawn(Engine::run_worker(self.engine.clone(), tools))?;
         }

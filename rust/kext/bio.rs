@@ -206,7 +206,10 @@ impl Bio {
             Some(skip) => skip.saturating_add(sectors.into()) <= self.sectors().into(),
             None => false,
         };
-        let dataless = matches!(self.kind(), Kind::Discard | Kind::SecureErase | Kind::WriteZeroes);
+        let dataless = matches!(
+            self.kind(),
+            Kind::Discard | Kind::SecureErase | Kind::WriteZeroes
+        );
         if !inside || !dataless {
             return;
         }
@@ -327,7 +330,10 @@ impl OwnBio {
         for _ in 0..segments {
             vecs.push(bindings::bio_vec::default(), GFP_KERNEL)?;
         }
-        Ok(Self { bio: Opaque::uninit(), vecs })
+        Ok(Self {
+            bio: Opaque::uninit(),
+            vecs,
+        })
     }
 
     /// Makes the bio at `this` ready: `operation` on `sectors` sectors from `sector` of `device`,

@@ -18,11 +18,28 @@ impl DevT {
     }
 }
 
-impl fmt::Display for DevT {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.0 >> bindings::MINORBITS, self.0 & ((1 << bindings::MINORBITS) - 1))
-    }
+/// Shows a type both in the kernel's `fmt!` and in `write!`, which ask for different traits.
+macro_rules! display {
+    ($type:ty, |$this:ident, $f:ident| $show:expr) => {
+        impl core::fmt::Display for $type {
+            fn fmt(&self, $f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let $this = self;
+                $show
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                core::fmt::Display::fmt(self, f)
+            }
+        }
+    };
 }
+
+display!(DevT, |this, f| {
+    let minor = this.0 & ((1 << bindings::MINORBITS) - 1);
+    core::write!(f, "{}:{}", this.0 >> bindings::MINORBITS, minor)
+});
 
 /// An open block device.
 #[repr(transparent)]
@@ -87,7 +104,10 @@ impl BlockDevice {
 
     /// Returns the name that the log knows the device by, as `sda1` or `dm-0`.
     pub fn name(&self) -> DeviceName {
-        let mut name = DeviceName { bytes: [0; NAME_SIZE], len: 0 };
+        let mut name = DeviceName {
+            bytes: [0; NAME_SIZE],
+            len: 0,
+        };
         // SAFETY: The device is open; the function writes at most what it is told.
         let len = unsafe {
             dm_bindings::dmox_bdev_name(self.as_raw(), name.bytes.as_mut_ptr().cast(), NAME_SIZE)
@@ -106,12 +126,10 @@ pub struct DeviceName {
     len: usize,
 }
 
-impl fmt::Display for DeviceName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.bytes.get(..self.len).unwrap_or_default();
-        f.write_str(core::str::from_utf8(bytes).unwrap_or("?"))
-    }
-}
+display!(DeviceName, |this, f| {
+    let bytes = this.bytes.get(..this.len).unwrap_or_default();
+    f.write_str(core::str::from_utf8(bytes).unwrap_or("?"))
+});
 
 /// What a queue can do, and likes best.
 #[repr(transparent)]

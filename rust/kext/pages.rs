@@ -105,14 +105,16 @@ impl Pages {
 
     /// Returns page `index`.
     pub fn page(&self, index: usize) -> Option<&PageBytes> {
+        let page = self.pages.get(index)?;
         // SAFETY: By the invariant the page is ours, and lives as long as `self`.
-        self.pages.get(index).map(|page| unsafe { page.as_ref() })
+        Some(unsafe { page.as_ref() })
     }
 
     /// Returns page `index` for writing.
     pub fn page_mut(&mut self, index: usize) -> Option<&mut PageBytes> {
+        let page = self.pages.get_mut(index)?;
         // SAFETY: As in `page`, and `self` is borrowed for writing.
-        self.pages.get_mut(index).map(|page| unsafe { page.as_mut() })
+        Some(unsafe { page.as_mut() })
     }
 }
 

@@ -27,7 +27,9 @@ unsafe impl<T: Send + Sync> Sync for RcuBox<T> {}
 impl<T: Send + Sync> RcuBox<T> {
     /// Creates the box.
     pub fn new(value: KBox<T>) -> Self {
-        Self { value: Atomic::new(KBox::into_raw(value)) }
+        Self {
+            value: Atomic::new(KBox::into_raw(value)),
+        }
     }
 
     /// Runs `f` with the value, or with `None` after it was taken. `f` must not sleep.

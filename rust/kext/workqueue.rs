@@ -38,19 +38,25 @@ impl ReclaimQueue {
         Ok(Self(NonNull::new(queue).ok_or(ENOMEM)?))
     }
 
-    /// Queues `work` on this CPU; does nothing if it is queued already.
-    ///
-    /// # Safety
-    ///
-    /// `work` was initialised, and stays alive until its function has been entered for the last
-    /// time. The queue is alive.
-    pub unsafe fn enqueue(this: NonNull<Self>, work: NonNull<RawWork>) {
-        // SAFETY: By the contract the queue is alive.
-        let queue = unsafe { (*this.as_ptr()).0 };
-        let cpu = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
-        // SAFETY: By the contract both are alive. On a per-CPU queue "unbound" means this CPU.
-        unsafe { bindings::queue_work_on(cpu, queue.as_ptr(), RawWork::raw(work)) };
+    /// Returns what [`enqueue`] takes. It is valid until `self` is dropped, wherever `self` moves.
+    pub fn as_raw(&self) -> RawQueue {
+        self.0
     }
+}
+
+/// A queue, as C knows it.
+pub type RawQueue = NonNull<bindings::workqueue_struct>;
+
+/// Queues `work` on this CPU; does nothing if it is queued already.
+///
+/// # Safety
+///
+/// The queue is alive. `work` was initialised, and stays alive until its function has been entered
+/// for the last time.
+pub unsafe fn enqueue(queue: RawQueue, work: NonNull<RawWork>) {
+    let cpu = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
+    // SAFETY: By the contract both are alive. On a per-CPU queue "unbound" means this CPU.
+    unsafe { bindings::queue_work_on(cpu, queue.as_ptr(), RawWork::raw(work)) };
 }
 
 impl Drop for ReclaimQueue {

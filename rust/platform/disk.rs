@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A device of a table, as `runtime` wants its disks.
+
+use crate::buffer::KernelBuffer;
+use core::future::Future;
+use core::mem;
+use core::pin::Pin;
+use core::task::Context;
+use core::task::Poll;
+use dm::Device;
+use kernel::prelude::*;
+pub use kext::bio::Class;
+use kext::bio::Operation;
+use runtime::disk::Disk;
+use runtime::disk::Durability;
+
+/// A device of a table, for I/O of our own.
+pub struct KernelDisk {
+    device: Device,
+    class: Class,
+}
+
+impl KernelDisk {
+    /// Makes a disk of a device; `class` tells the block layer what its I/O is.
+    pub fn new(device: Device, class: Class) -> Self {
+        Self { device, class }
+    }
+
+    fn transfer(
+        &self,
+        operation: Operation,
+        sector: u64,
+        sectors: u32,
+        buffer: KernelBuffer,
+    ) -> Transfer<'_> {
+        let io = Io {
+            device: &self.device,
+            operation,
+            sector,
+            sectors,
+        };
+        Transfer {
+            io,
+            stage: Stage::Ready(buffer),
+        }
+    }
+}
+
+impl Disk for KernelDisk {
+    type Buffer = KernelBuffer;
+
+    fn sectors(&self) -> u64 {
+        self.device.sectors()
+    }
+
+    fn buffer(&self, pages: usize) -> Result<KernelBuffer> {
+        KernelBuffer::new(pages)
+    }
+
+    fn read(
+        &self,
+        sector: u64,
+        sectors: u32,
+        buffer: KernelBuffer,
+    ) -> impl Future<Output = (KernelBuffer, Result)> + Send {
+        self.transfer(Operation::read(self.class), sector, sectors, buffer)
+    }
+
+    fn write(
+        &self,
+        sector: u64,
+        sectors: u32,
+        buffer: KernelBuffer,
+        durability: Durability,
+    ) -> impl Future<Output = (KernelBuffer, Result)> + Send {
+        let stable = durability == Durability::Stable;
+        self.transfer(
+            Operation::write(self.class, stable),
+            sector,
+            sectors,
+            buffer,
+        )
+    }
+
+    fn flush(&self, buffer: KernelBuffer) -> impl Future<Output = (KernelBuffer, Result)> + Send {
+        self.transfer(Operation::flush(), 0, 0, buffer)
+    }
+}
+
+struct Io<'d> {
+    device: &'d Device,
+    operation: Operation,
+    sector: u64,
+    sectors: u32,
+}
+
+/// One I/O. Dropped in flight it leaks its buffer, which the device may still write to.
+struct Transfer<'d> {
+    io: Io<'d>,
+    stage: Stage,
+}
+
+enum Stage {
+    Ready(KernelBuffer),
+    Flying(KernelBuffer),
+    Done,
+}
+
+impl Future for Transfer<'_> {
+    type Output = (KernelBuffer, Result);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let mut buffer = match mem::replace(&mut this.stage, Stage::Done) {
+            Stage::Ready(mut buffer) => {
+                let Io {
+                    device,
+                    operation,
+                    sector,
+                    sectors,
+                } = this.io;
+                let waker = context.waker().clone();
+                // SAFETY: The buffer stays in this future, unused, until it has landed, or is
+                // leaked. The device is open as long as `device` is borrowed.
+                if let Err(error) =
+                    unsafe { buffer.launch(device, operation, sector, sectors, waker) }
+                {
+                    return Poll::Ready((buffer, Err(error)));
+                }
+                buffer
+            }
+            Stage::Flying(buffer) => buffer,
+            Stage::Done => return Poll::Pending,
+        };
+        match buffer.land(context.waker()) {
+            Some(result) => Poll::Ready((buffer, result)),
+            None => {
+                this.stage = Stage::Flying(buffer);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Transfer<'_> {
+    fn drop(&mut self) {
+        if let Stage::Flying(buffer) = mem::replace(&mut self.stage, Stage::Done) {
+            kernel::pr_err_once!("an I/O was given up while in flight, its buffer is lost\n");
+            mem::forget(buffer);
+        }
+    }
+}

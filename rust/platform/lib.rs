@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where the kernel implements what `runtime` asks of the world.
+//!
+//! [`executor`] runs the futures of the cores, [`bio_task`] those that serve one bio each and live
+//! in the memory that device-mapper reserves with it, [`block_on`] those that a callback of
+//! device-mapper waits for. [`disk`] does their I/O, [`clock`] keeps their time.
+
+pub mod bio_task;
+pub mod block_on;
+pub mod buffer;
+pub mod clock;
+pub mod disk;
+pub mod executor;
+
+mod task;
+
+/// What `pr_err` and the like print first.
+const __LOG_PREFIX: &[u8] = b"device-mapper\0";

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What all tasks have in common, whatever memory they live in: state, references, wakers.
+//!
+//! A task begins with a [`Header`]. The task itself holds one reference to it until its future
+//! has returned and was dropped; each waker holds one. Who drops the last one sees to it that the
+//! task is finished, and only then is its memory given back: a waker that somebody kept too long
+//! never points to memory that is gone.
+
+use core::future::Future;
+use core::mem::ManuallyDrop;
+use core::pin::Pin;
+use core::ptr::NonNull;
+use core::task::Context;
+use core::task::Poll;
+use core::task::RawWaker;
+use core::task::RawWakerVTable;
+use core::task::Waker;
+use kext::noio::noio;
+use runtime::sync::AtomicU32;
+use runtime::task::AfterPoll;
+use runtime::task::TaskState;
+
+/// What a home of tasks does for them. Both may be called in any context.
+pub(crate) struct Home {
+    /// Has the task polled soon.
+    ///
+    /// # Safety
+    ///
+    /// The header is alive, and its state says that the task is to be queued.
+    pub(crate) schedule: unsafe fn(NonNull<Header>),
+
+    /// A waker was the last reference; has the task finished soon.
+    ///
+    /// # Safety
+    ///
+    /// The header has no reference any more.
+    pub(crate) last: unsafe fn(NonNull<Header>),
+}
+
+/// The start of every task.
+pub(crate) struct Header {
+    state: TaskState,
+    references: AtomicU32,
+    home: &'static Home,
+}
+
+/// What a poll led to.
+pub(crate) enum Progress<T> {
+    /// The future has not returned. The task may be polled elsewhere already, even be gone.
+    Pending,
+    /// The future has returned, and must be dropped before [`Header::complete`] is called.
+    Ready(T),
+}
+
+impl Header {
+    /// Returns the header of a task whose first poll is due.
+    pub(crate) fn new(home: &'static Home) -> Self {
+        Self {
+            state: TaskState::new_queued(),
+            references: AtomicU32::new(1),
+            home,
+        }
+    }
+
+    /// Returns true if nobody but who asks knows the task any more.
+    pub(crate) fn is_unreferenced(&self) -> bool {
+        self.references.load_acquire() == 0
+    }
+
+    /// Adds a reference.
+    pub(crate) fn acquire(&self) {
+        self.references.fetch_add(1);
+    }
+
+    /// Polls the task's future.
+    ///
+    /// # Safety
+    ///
+    /// The task is due to be polled, its future has not returned, and `future` is its.
+    pub(crate) unsafe fn poll<F: Future>(
+        this: NonNull<Self>,
+        future: Pin<&mut F>,
+    ) -> Progress<F::Output> {
+        // SAFETY: The future has not returned, so the task holds a reference.
+        let header = unsafe { this.as_ref() };
+        header.state.start_poll();
+        // The task's own reference stands for this waker, hence no drop.
+        // SAFETY: The functions of the table are made for a pointer to a header.
+        let waker = ManuallyDrop::new(unsafe { Waker::from_raw(raw_waker(this)) });
+        let mut context = Context::from_waker(&waker);
+        match noio(|| future.poll(&mut context)) {
+            Poll::Ready(output) => Progress::Ready(output),
+            Poll::Pending => {
+                let home = header.home;
+                if header.state.end_poll() == AfterPoll::Requeue {
+                    // SAFETY: The state says so, and nobody polls the task before that.
+                    unsafe { (home.schedule)(this) };
+                }
+                Progress::Pending
+            }
+        }
+    }
+
+    /// The future has returned and was dropped: gives up the task's own reference. Returns true
+    /// if it was the last one, and the caller has to finish the task.
+    pub(crate) fn complete(&self) -> bool {
+        self.state.finish();
+        self.references.fetch_sub(1) == 1
+    }
+
+    /// Wakes the task and gives up a reference.
+    ///
+    /// # Safety
+    ///
+    /// The caller has a reference.
+    pub(crate) unsafe fn wake(this: NonNull<Self>) {
+        // SAFETY: By the contract.
+        unsafe {
+            Self::wake_by_ref(this);
+            Self::release(this);
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The caller has a reference.
+    unsafe fn wake_by_ref(this: NonNull<Self>) {
+        // SAFETY: By the contract the header is alive.
+        let header = unsafe { this.as_ref() };
+        if header.state.wake() {
+            // SAFETY: Alive, and the state says so.
+            unsafe { (header.home.schedule)(this) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The caller has a reference, and no more after this.
+    unsafe fn release(this: NonNull<Self>) {
+        // SAFETY: By the contract the header is alive.
+        let header = unsafe { this.as_ref() };
+        let home = header.home;
+        if header.references.fetch_sub(1) == 1 {
+            // SAFETY: It was the last reference.
+            unsafe { (home.last)(this) };
+        }
+    }
+}
+
+static WAKER: RawWakerVTable =
+    RawWakerVTable::new(clone_waker, wake_waker, wake_waker_by_ref, drop_waker);
+
+fn raw_waker(header: NonNull<Header>) -> RawWaker {
+    RawWaker::new(header.as_ptr().cast_const().cast(), &WAKER)
+}
+
+/// # Safety
+///
+/// `data` came from [`raw_waker`].
+unsafe fn header_of(data: *const ()) -> NonNull<Header> {
+    // SAFETY: By the contract it came from a `NonNull`.
+    unsafe { NonNull::new_unchecked(data.cast_mut().cast()) }
+}
+
+unsafe fn clone_waker(data: *const ()) -> RawWaker {
+    // SAFETY: The data of a waker of ours.
+    let header = unsafe { header_of(data) };
+    // SAFETY: The waker that is cloned has a reference.
+    unsafe { header.as_ref() }.acquire();
+    raw_waker(header)
+}
+
+unsafe fn wake_waker(data: *const ()) {
+    // SAFETY: The waker has a reference, and is gone after this.
+    unsafe { Header::wake(header_of(data)) };
+}
+
+unsafe fn wake_waker_by_ref(data: *const ()) {
+    // SAFETY: The waker has a reference.
+    unsafe { Header::wake_by_ref(header_of(data)) };
+}
+
+unsafe fn drop_waker(data: *const ()) {
+    // SAFETY: The waker has a reference, and is gone after this.
+    unsafe { Header::release(header_of(data)) };
+}
