@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 from lib import devices
 from lib import dm
+from lib import pdata
 from lib.blockio import BlockFile
+from lib.blockio import aligned
 from lib.blockio import describe
 from lib.blockio import pattern
 from lib.devices import Layer
 from lib.devices import until
 from lib.kmsg import Log
+from lib.writelog import LogWrites
 
 META = 32768
 SECTORS = 131072
@@ -29,8 +32,9 @@ DEST_TAG = 0xDE57
 USER_TAG = 0x05E2
 
 _META_DISK, _DEST_DISK, _SOURCE_DISK, SPARE_DISK = map(devices.ramdisk, range(4))
-_STATUS = re.compile(r"(\d+) (\d+) clone 8 (\d+)/(\d+) (\d+) (\d+)/(\d+) (\d+) ([012])((?: [a-z_]+)*)"
-                     r" 4 hydration_threshold (\d+) hydration_batch_size (\d+) (rw|ro)")
+_STATUS = re.compile(
+    r"(\d+) (\d+) clone 8 (\d+)/(\d+) (\d+) (\d+)/(\d+) (\d+) ([012])((?: [a-z_]+)*)"
+    r" 4 hydration_threshold (\d+) hydration_batch_size (\d+) (rw|ro)")
 
 
 @functools.cache
@@ -51,6 +55,11 @@ def old(sector, count):
 def user(sector, count, version=0):
     """Data for a user's write, told from others by its version."""
     return pattern(USER_TAG + (version << 16), sector, count)
+
+
+@functools.cache
+def _destination():
+    return aligned(_whole(DEST_TAG))
 
 
 @functools.cache
@@ -130,19 +139,29 @@ class Clone(dm.Device):
 
 
 class Rig:
-    """The three layers below, fresh."""
+    """The three layers below, fresh. `use` says what the clone's table names."""
 
-    def __init__(self, meta=META, dest=SECTORS, src=SECTORS, dest_disk=_DEST_DISK, fill=True):
+    def __init__(self, meta=META, dest=SECTORS, src=SECTORS, dest_disk=_DEST_DISK, fill=True,
+                 logged=False):
+        """`logged`: metadata and destination are parts of one log-writes device, `both`, so that
+        one log has the order of all writes."""
         self.log = Log()
         _fill_source()
         with BlockFile(_META_DISK) as disk:
             disk.discard(0, max(meta, META))
-        if fill:
-            with BlockFile(dest_disk) as disk:
-                disk.write(0, _whole(DEST_TAG))
-        self.meta = Layer("meta", _META_DISK, meta)
-        self.dest = Layer("dest", dest_disk, dest)
+        meta_disk, at = _META_DISK, 0
+        if logged:
+            self.both = LogWrites("both", dest_disk, meta + dest, SPARE_DISK)
+            meta_disk, at = self.both.path, meta
+        with BlockFile(dest_disk) as disk:
+            if logged:
+                disk.discard(0, meta)
+            if fill:
+                disk.write(at, _destination())
+        self.meta = Layer("meta", meta_disk, meta)
+        self.dest = Layer("dest", self.both.path if logged else dest_disk, dest, at)
         self.src = Layer("src", _SOURCE_DISK, src)
+        self.use = {"meta": self.meta, "dest": self.dest, "src": self.src}
 
     def blank(self):
         """Metadata as new."""
@@ -150,23 +169,30 @@ class Rig:
             meta.discard(0, self.meta.sectors)
 
     def table(self, rest=IDLE, length=SECTORS, start=0):
-        return (f"{start} {length} clone {self.meta.number} {self.dest.number} {self.src.number}"
-                f" {rest}")
+        devices = " ".join(device.number for device in self.use.values())
+        return f"{start} {length} clone {devices} {rest}"
 
     def create(self, rest=IDLE, length=SECTORS, readonly=False, name="clone"):
         return Clone(name, self.table(rest, length), readonly)
 
+    def on_disk(self):
+        """What the metadata device holds now, found consistent."""
+        with self.meta.open(readonly=True) as file:
+            return pdata.check_device(file)
+
     def forget(self):
+        """Count requests from here on."""
         for layer in (self.meta, self.dest, self.src):
             layer.forget()
 
     def refuse(self, code, *texts, rest=IDLE, length=SECTORS, table=None, readonly=False):
-        """Creating must fail with this errno, and these words in the log."""
+        """Creating must fail with this errno (or one of these), and these words in the log."""
+        codes = code if isinstance(code, tuple) else (code,)
         log = Log()
         try:
             clone = Clone("refused", table or self.table(rest, length), readonly)
         except OSError as error:
-            assert error.errno == code, f"{rest}: errno {error.errno}, not {code}"
+            assert error.errno in codes, f"{rest}: errno {error.errno}, not {code}"
             log.require(*texts)
         else:
             raise AssertionError(f"accepted: {clone.table()}")

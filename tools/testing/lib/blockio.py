@@ -26,6 +26,13 @@ def pattern(tag, sector, count):
     return words.tobytes()
 
 
+def aligned(data):
+    """The same bytes where direct I/O can take them as they are."""
+    buffer = mmap.mmap(-1, len(data))
+    buffer[:] = data
+    return memoryview(buffer)
+
+
 def describe(data):
     """What a sector seems to hold, for messages."""
     number, tag = struct.unpack_from("<QQ", data)
@@ -71,17 +78,16 @@ class BlockFile:
             return buffer[:]
 
     def write(self, sector, data):
-        """One write request; longer ones are cut into requests of 1 MiB."""
+        """One write request; longer ones are cut into requests of 1 MiB. A memoryview is taken to
+        be aligned."""
         for at in range(0, len(data), _CHUNK * SECTOR):
             self._write(sector + at // SECTOR, data[at:at + _CHUNK * SECTOR])
 
     def _write(self, sector, data):
-        with mmap.mmap(-1, len(data)) as buffer:
-            buffer[:] = data
-            with memoryview(buffer) as view:
-                done = os.pwritev(self.fd, [view], sector * SECTOR)
-            if done != len(data):
-                raise OSError(5, f"short write: {done} of {len(data)}")
+        view = data if isinstance(data, memoryview) else aligned(data)
+        done = os.pwritev(self.fd, [view], sector * SECTOR)
+        if done != len(data):
+            raise OSError(5, f"short write: {done} of {len(data)}")
 
     def flush(self):
         os.fsync(self.fd)

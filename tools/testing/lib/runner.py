@@ -18,10 +18,11 @@ from typing import Callable
 
 from lib import devices
 
-IMPL = os.environ["DMOX_IMPL"]
+IMPL = os.environ.get("DMOX_IMPL", "c")
 _CASE_LIMIT_SECONDS = 240
 
 _cases = {}
+_running = None
 
 
 @dataclass
@@ -32,7 +33,9 @@ class Case:
     title: str
     differs: str | None
     long: bool
+    noise: str | None
     run: Callable
+    compared: bool = False
 
     @property
     def name(self):
@@ -40,10 +43,11 @@ class Case:
         return f"{self.number}{' (long)' if self.long else ''}"
 
 
-def case(number, title, differs=None, long=False):
-    """Register a case. `differs`: what ours does instead; `long`: runs only with --long."""
+def case(number, title, differs=None, long=False, noise=None):
+    """Register a case. `differs`: what ours does instead; `long`: runs only with --long or
+    DMOX_MODE=long; `noise`: what C is known to leave in the kernel's log, a regular expression."""
     def register(function):
-        one = Case(number, title, differs, long, function)
+        one = Case(number, title, differs, long, noise, function)
         assert (number, long) not in _cases, f"case {one.name} twice"
         _cases[number, long] = one
         return function
@@ -52,6 +56,8 @@ def case(number, title, differs=None, long=False):
 
 def expect(*, c, rust):
     """The value that the implementation under test must show."""
+    assert _running.differs, "this case says nothing of a difference"
+    _running.compared = True
     return c if IMPL == "c" else rust
 
 
@@ -81,12 +87,15 @@ def _hang(one):
 
 def _run(one):
     """None if it passed, else the reason."""
+    global _running
+    _running = one
     watchdog = threading.Timer(_CASE_LIMIT_SECONDS * (5 if one.long else 1), _hang, [one])
     watchdog.daemon = True
     watchdog.start()
     reason = None
     try:
         one.run()
+        assert one.compared or not one.differs, "no difference was judged, though it speaks of one"
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         traceback.print_exc(file=sys.stdout)
@@ -98,14 +107,38 @@ def _run(one):
     return reason
 
 
+def _print_differences(cases):
+    print("""# Where the clone target differs from mainline's
+
+Made by `python3 -m clone --differences` from the cases that test it (`tools/testing/clone`), which
+run against both implementations: a case below passes on what is said here and on nothing else,
+every other case gives the same result on both.
+
+| Case | What it does | Ours |
+|---|---|---|""")
+    for one in cases:
+        if one.differs:
+            print(f"| {one.number} | {one.title} | {one.differs} |")
+
+
 def main(untested=()):
-    """Command line: numbers or ranges, --long, --list. Returns the exit status."""
+    """The command line, see --help. Returns the exit status."""
     parser = argparse.ArgumentParser()
     parser.add_argument("cases", nargs="*", help="numbers or ranges, 3 10-20; without: all")
     parser.add_argument("--long", action="store_true", help="also the cases that take minutes")
     parser.add_argument("--list", action="store_true", help="print numbers and titles only")
+    parser.add_argument("--noise", action="store_true", help="print the log lines to ignore on C")
+    parser.add_argument("--differences", action="store_true",
+                        help="print what the cases say about ours and C, as a table")
     options = parser.parse_args()
+    long = options.long or os.environ.get("DMOX_MODE") == "long"
     cases = _selected(options.cases)
+    if options.differences:
+        _print_differences(cases)
+        return 0
+    if options.noise:
+        print("|".join(one.noise for one in cases if one.noise))
+        return 0
     if options.list:
         for one in cases:
             print(one.name, one.title)
@@ -115,7 +148,7 @@ def main(untested=()):
     devices.prepare()
     passed, failed, left = [], [], []
     for one in cases:
-        if one.long and not options.long:
+        if one.long and not long:
             left.append(one.name)
             continue
         start = time.monotonic()
@@ -128,7 +161,8 @@ def main(untested=()):
             failed.append(one.name)
             print(f"FAIL {one.name} {one.title}: {reason} {took}", flush=True)
     for number, why in untested:
-        print(f"# case {number} is not run here: {why}")
+        if not options.cases or str(number) in options.cases:
+            print(f"# case {number} is not run here: {why}")
     if left:
         print(f"# left for --long: {', '.join(left)}")
     print(f"{len(passed)} passed, {len(failed)} failed", flush=True)
