@@ -2,7 +2,7 @@
 
 """python3 -m clone [--long] [NUMBERS...], in the VM, as root, with the target's module loaded.
 
-IMPL=c or IMPL=rust says what is under test.
+DMOX_IMPL, c or rust, says what is under test.
 """
 
 import sys
