@@ -2,6 +2,11 @@
 
 //! What device-mapper calls: from C pointers to a [`Target`]'s methods and back.
 
+#![expect(
+    clippy::missing_safety_doc,
+    reason = "called by device-mapper alone, with what its header says"
+)]
+
 use crate::args::Args;
 use crate::map::MapBio;
 use crate::setup::Setup;

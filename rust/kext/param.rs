@@ -69,7 +69,7 @@ macro_rules! uint_param {
             #[used(compiler)]
             static DESCRIPTION: $crate::param::Description =
                 $crate::param::Description(kernel::bindings::kernel_param {
-                    name: NAME.as_ptr().cast(),
+                    name: NAME.to_bytes_with_nul().as_ptr().cast(),
                     mod_: $crate::param::this_module(),
                     ops: $crate::param::uint_ops(),
                     perm: 0o644,

@@ -152,6 +152,10 @@ impl<F: Future> BioTask<F> {
 
 impl<'a, F: Future<Output = Served<'a>>> BioTask<F> {
     /// Polls or finishes the task.
+    ///
+    /// # Safety
+    ///
+    /// Called for the work item of a task of this type, when one of the two is due.
     unsafe extern "C" fn run(work: *mut bindings::work_struct) {
         // SAFETY: The work item of a `BioTask`, whose first field begins with a `Worked`.
         let this: NonNull<Self> = unsafe { Worked::of(work) }.cast();
@@ -381,6 +385,10 @@ impl Future for Forward<'_, '_> {
 }
 
 /// Completion function of a forwarded bio: leaves the status, wakes the task.
+///
+/// # Safety
+///
+/// Called by the block layer, once, for a bio that [`BioIo::send`] sent.
 unsafe extern "C" fn forward_done(raw: *mut bindings::bio) {
     // SAFETY: The bio is the block layer's gift to this function.
     let (task, status) = unsafe { bio::completion(raw) };

@@ -126,6 +126,10 @@ impl KernelBuffer {
 }
 
 /// Completion function: leaves the status, wakes the task.
+///
+/// # Safety
+///
+/// Called by the block layer, once, for a bio that [`KernelBuffer::launch`] submitted.
 unsafe extern "C" fn landed(raw: *mut bindings::bio) {
     // SAFETY: The bio is the block layer's gift to this function.
     let (inner, status) = unsafe { bio::completion(raw) };

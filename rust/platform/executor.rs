@@ -178,6 +178,10 @@ impl<F: Future<Output = ()> + Send + 'static> BoxTask<F> {
     };
 
     /// Polls the task.
+    ///
+    /// # Safety
+    ///
+    /// Called for the work item of a task of this type, when a poll is due.
     unsafe extern "C" fn run(work: *mut bindings::work_struct) {
         // SAFETY: The work item of a `BoxTask`, whose first field is a `Worked`. It runs because
         // a poll is due.
@@ -200,6 +204,10 @@ impl<F: Future<Output = ()> + Send + 'static> BoxTask<F> {
     }
 
     /// Frees the task; in any context, since the future was dropped before.
+    ///
+    /// # Safety
+    ///
+    /// It is the header of a task of this type, and the last reference is gone.
     unsafe fn free(header: NonNull<Header>) {
         // SAFETY: The last reference is gone, and `spawn` made the task from a box.
         drop(unsafe { KBox::from_raw(header.cast::<Self>().as_ptr()) });

@@ -163,6 +163,9 @@ unsafe fn header_of(data: *const ()) -> NonNull<Header> {
     unsafe { NonNull::new_unchecked(data.cast_mut().cast()) }
 }
 
+/// # Safety
+///
+/// `data` is that of a waker.
 unsafe fn clone_waker(data: *const ()) -> RawWaker {
     // SAFETY: The data of a waker of ours.
     let header = unsafe { header_of(data) };
@@ -171,16 +174,25 @@ unsafe fn clone_waker(data: *const ()) -> RawWaker {
     raw_waker(header)
 }
 
+/// # Safety
+///
+/// `data` is that of a waker, which is not used again.
 unsafe fn wake_waker(data: *const ()) {
     // SAFETY: The waker has a reference, and is gone after this.
     unsafe { Header::wake(header_of(data)) };
 }
 
+/// # Safety
+///
+/// `data` is that of a waker.
 unsafe fn wake_waker_by_ref(data: *const ()) {
     // SAFETY: The waker has a reference.
     unsafe { Header::wake_by_ref(header_of(data)) };
 }
 
+/// # Safety
+///
+/// `data` is that of a waker, which is not used again.
 unsafe fn drop_waker(data: *const ()) {
     // SAFETY: The waker has a reference, and is gone after this.
     unsafe { Header::release(header_of(data)) };

@@ -12,7 +12,7 @@ struct Slot<T>(Option<T>);
 impl<T> Rules for Slot<T> {
     type Key = ();
 
-    fn left(&mut self, _: &(), _: &mut Entries<'_, ()>) {}
+    fn left(&mut self, (): &(), _: &mut Entries<'_, ()>) {}
 }
 
 /// A value that one side delivers and the other waits for.

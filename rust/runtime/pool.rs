@@ -17,7 +17,7 @@ struct Shelf<T> {
 impl<T> Rules for Shelf<T> {
     type Key = ();
 
-    fn left(&mut self, _: &(), rest: &mut Entries<'_, ()>) {
+    fn left(&mut self, (): &(), rest: &mut Entries<'_, ()>) {
         // Who was behind the one that left may be first now.
         if !self.things.is_empty() {
             rest.wake_first();
@@ -33,7 +33,9 @@ pub struct Pool<T> {
 impl<T> Pool<T> {
     /// Creates a pool of `things`; nothing is allocated later.
     pub fn new(things: KVec<T>) -> Self {
-        Self { monitor: Monitor::new(Shelf { things }) }
+        Self {
+            monitor: Monitor::new(Shelf { things }),
+        }
     }
 
     /// Waits for a thing and takes it.

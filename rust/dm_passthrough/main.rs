@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The module `dm-passthrough`, for tests only: a target that does nothing in particular, with
+//! all that `kext`, `dm` and `platform` offer.
+
+use core::fmt::Write;
+use core::ops::ControlFlow;
+use dm::Args;
+use dm::Device;
+use dm::DeviceVisitor;
+use dm::LoadError;
+use dm::MapBio;
+use dm::Mapped;
+use dm::Mode;
+use dm::OrFail;
+use dm::Registration;
+use dm::Setup;
+use dm::StatusKind;
+use dm::StatusWriter;
+use dm::Target;
+use dm::TargetHandle;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kext::atomic::AtomicU64;
+use kext::bio::Kind;
+use platform::bio_task;
+use platform::bio_task::BioIo;
+use platform::bio_task::Served;
+use platform::block_on::block_on;
+use platform::buffer::KernelBuffer;
+use platform::clock::KernelClock;
+use platform::disk::Class;
+use platform::disk::KernelDisk;
+use platform::executor::Executor;
+use runtime::clock::Clock;
+use runtime::clock::Timer;
+use runtime::disk::Buffer;
+use runtime::disk::Disk;
+use runtime::disk::Durability;
+use runtime::oneshot::Oneshot;
+use runtime::pool::Pool;
+
+module! {
+    type: DmPassthrough,
+    name: "dm_passthrough",
+    authors: ["The dmox developers"],
+    description: "Device-mapper target for tests",
+    license: "GPL",
+}
+
+struct DmPassthrough {
+    _registration: Registration,
+}
+
+impl kernel::Module for DmPassthrough {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        Ok(Self {
+            _registration: Registration::new::<Passthrough>(module)?,
+        })
+    }
+}
+
+/// What the ticking task and the target share.
+struct Shared {
+    handle: TargetHandle,
+    stop: AtomicU64,
+    ticks: AtomicU64,
+    stopped: Oneshot<()>,
+    metadata: KernelDisk,
+    buffers: Pool<KernelBuffer>,
+}
+
+struct Passthrough {
+    shared: Arc<Shared>,
+    destination: Device,
+    source: Device,
+    served: AtomicU64,
+    executor: Executor,
+}
+
+/// Sectors that the served kinds of bios are cut to.
+const CHUNK: u32 = 24;
+
+async fn tick(shared: Arc<Shared>) {
+    if let Ok(mut timer) = KernelClock.timer() {
+        while shared.stop.load_acquire() == 0 {
+            timer.sleep(20).await;
+            shared.ticks.fetch_add(1);
+            if shared.ticks.load_relaxed() == 10 {
+                shared.handle.event();
+            }
+        }
+    }
+    shared.stopped.send(());
+}
+
+async fn first_byte(disk: &KernelDisk) -> Result<u8> {
+    let buffer = disk.buffer(1)?;
+    let (buffer, result) = disk.read(0, 8, buffer).await;
+    result?;
+    buffer
+        .page(0)
+        .and_then(|page| page.first().copied())
+        .ok_or(EIO)
+}
+
+/// Copies 1 MiB within the metadata device by a buffer of several pieces, then flushes.
+async fn exercise(disk: &KernelDisk) -> Result {
+    let (mut buffer, result) = disk.read(0, 2048, disk.buffer(256)?).await;
+    result?;
+    if let Some(page) = buffer.page_mut(255) {
+        page.fill(0xa5);
+    }
+    let (buffer, result) = disk.write(2048, 2048, buffer, Durability::Volatile).await;
+    result?;
+    let (buffer, result) = disk.write(4096, 8, buffer, Durability::Stable).await;
+    result?;
+    let (buffer, result) = disk.flush(buffer).await;
+    result?;
+    // Too long for the buffer, and behind the end of the device.
+    let (buffer, result) = disk.read(0, 2049, buffer).await;
+    if result.is_ok() {
+        return Err(EINVAL);
+    }
+    let (_, result) = disk.read(disk.sectors(), 8, buffer).await;
+    if result.is_ok() {
+        return Err(EINVAL);
+    }
+    Ok(())
+}
+
+impl Passthrough {
+    /// Writes a block of its own first, then the bio, then tells.
+    async fn write<'a>(&'a self, mut io: BioIo<'a>) -> Served<'a> {
+        let shared = &self.shared;
+        let mut buffer = shared.buffers.take().await;
+        if let Some(page) = buffer.page_mut(0) {
+            page.fill(io.sector() as u8);
+        }
+        let (buffer, result) = shared
+            .metadata
+            .write(8, 8, buffer, Durability::Volatile)
+            .await;
+        shared.buffers.give(buffer);
+        if let Err(error) = result {
+            return io.end(Err(error));
+        }
+        self.served.fetch_add(1);
+        let sector = io.sector();
+        if sector % 16 == 0 {
+            let result = io.forward(&self.destination, sector).await;
+            return io.end(result);
+        }
+        io.remap(&self.destination, sector)
+    }
+
+    async fn flush<'a>(&'a self, mut io: BioIo<'a>) -> Served<'a> {
+        if let Err(error) = io.forward(&self.destination, 0).await {
+            return io.end(Err(error));
+        }
+        let buffer = self.shared.buffers.take().await;
+        let (buffer, result) = self.shared.metadata.flush(buffer).await;
+        self.shared.buffers.give(buffer);
+        io.end(result)
+    }
+}
+
+impl Target for Passthrough {
+    const NAME: &'static CStr = c"passthrough";
+    const LOG_NAME: &'static str = "passthrough";
+    const VERSION: [u32; 3] = [1, 0, 0];
+
+    fn new(setup: &mut Setup<'_>, mut args: Args<'_>) -> Result<Self, LoadError> {
+        if args.len() < 3 {
+            return Err(LoadError::new(EINVAL, c"Invalid number of arguments"));
+        }
+        let mut open = |mode, text| {
+            let path = args.next().unwrap_or(c"");
+            setup.device(path, mode).or_fail(text)
+        };
+        let metadata = open(Mode::ReadWrite, c"Error opening metadata device")?;
+        let destination = open(Mode::ReadWrite, c"Error opening destination device")?;
+        let source = open(Mode::Read, c"Error opening source device")?;
+        let handle = setup.handle();
+        let disk = KernelDisk::new(metadata, Class::Metadata);
+        block_on(exercise(&disk)).or_fail(c"Failed to load metadata")?;
+        let byte = block_on(first_byte(&disk)).or_fail(c"Failed to load metadata")?;
+        handle.info(fmt!(
+            "{} sectors over {}, first byte {}",
+            setup.len(),
+            destination.name(),
+            byte
+        ));
+        let mut buffers = KVec::new();
+        for _ in 0..4 {
+            let buffer = disk.buffer(1).or_fail(c"Failed to allocate buffers")?;
+            buffers
+                .push(buffer, GFP_KERNEL)
+                .or_fail(c"Failed to allocate buffers")?;
+        }
+        let shared = Shared {
+            handle,
+            stop: AtomicU64::new(0),
+            ticks: AtomicU64::new(0),
+            stopped: Oneshot::new(),
+            metadata: disk,
+            buffers: Pool::new(buffers),
+        };
+        let size = bio_task::size_of_task(Self::write).max(bio_task::size_of_task(Self::flush));
+        shared.handle.info(fmt!("{} bytes per bio", size));
+        setup
+            .set_per_bio_size(size)
+            .or_fail(c"Failed to reserve memory")?;
+        setup.accept_flushes();
+        setup.accept_discards();
+        let shared = Arc::new(shared, GFP_KERNEL).or_fail(c"Failed to allocate target")?;
+        let executor = Executor::new(c"dm-passthrough").or_fail(c"Failed to allocate workqueue")?;
+        executor
+            .spawn(tick(shared.clone()))
+            .or_fail(c"Failed to spawn")?;
+        Ok(Self {
+            shared,
+            destination,
+            source,
+            served: AtomicU64::new(0),
+            executor,
+        })
+    }
+
+    fn map<'a>(&'a self, mut bio: MapBio<'a>) -> Mapped<'a> {
+        let sector = bio.sector();
+        match bio.kind() {
+            Kind::Read => bio.remap(&self.destination, sector),
+            Kind::Write => {
+                bio.accept_partial(CHUNK);
+                bio_task::serve(&self.executor, bio, |io| self.write(io))
+            }
+            Kind::Flush => bio_task::serve(&self.executor, bio, |io| self.flush(io)),
+            Kind::Discard => {
+                let (start, end) = (
+                    sector.next_multiple_of(8),
+                    sector + u64::from(bio.sectors()),
+                );
+                let len = (end / 8 * 8).saturating_sub(start);
+                if len == 0 {
+                    return bio.end(Ok(()));
+                }
+                bio.trim(start, len as u32);
+                bio.remap(&self.destination, start)
+            }
+            _ => bio.end(Err(kext::errno::eopnotsupp())),
+        }
+    }
+
+    fn postsuspend(&self) {
+        self.shared.handle.info(fmt!("suspended"));
+    }
+
+    fn resume(&self) {
+        self.shared.handle.info(fmt!("resumed"));
+    }
+
+    fn status(&self, kind: StatusKind, _noflush: bool, out: &mut StatusWriter<'_>) {
+        let _ = match kind {
+            StatusKind::Info => write!(
+                out,
+                "served {} ticks {}",
+                self.served.load_relaxed(),
+                self.shared.ticks.load_relaxed()
+            ),
+            StatusKind::Table => write!(
+                out,
+                "{} {} {}",
+                self.shared.metadata.sectors(),
+                self.destination.dev(),
+                self.source.dev()
+            ),
+            StatusKind::Ima => Ok(()),
+        };
+    }
+
+    fn message(&self, mut args: Args<'_>, reply: &mut StatusWriter<'_>) -> Result {
+        match args.next().map(CStr::to_bytes) {
+            Some(b"echo") => {
+                for word in args {
+                    reply.write_bytes(word.to_bytes());
+                }
+                Ok(())
+            }
+            Some(b"event") => {
+                self.shared.handle.event();
+                Ok(())
+            }
+            _ => Err(EINVAL),
+        }
+    }
+
+    fn iterate_devices(&self, visitor: &mut DeviceVisitor<'_>) -> ControlFlow<()> {
+        let len = self.shared.handle.len();
+        visitor.visit(&self.source, 0, len)?;
+        visitor.visit(&self.destination, 0, len)
+    }
+}
+
+impl Drop for Passthrough {
+    fn drop(&mut self) {
+        self.shared.stop.store_release(1);
+        block_on(self.shared.stopped.recv());
+    }
+}

@@ -1,0 +1,80 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Runs in the VM, with disks meta, dest and src: drives the pass-through target of rust/dm_passthrough
+# through everything that the abstractions offer.
+
+set -euo pipefail
+
+passed=0 failed=0
+check() {
+	local name=$1
+	shift
+	if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "FAILED: $name"; fi
+}
+
+meta=/dev/disk/meta dest=/dev/disk/dest src=/dev/disk/src
+sectors=$(blockdev --getsz $dest)
+line="0 $sectors passthrough $meta $dest $src"
+
+create() {
+	dmsetup create c --table "$line"
+	[ -b /dev/mapper/c ] || dmsetup mknodes
+	[ -b /dev/mapper/c ]
+}
+
+check "modprobe" modprobe dm-passthrough
+check "too few arguments are refused" \
+	bash -c "! dmsetup create c --table '0 $sectors passthrough $meta $dest' 2>/dev/null"
+check "a missing device is refused" \
+	bash -c "! dmsetup create c --table '0 $sectors passthrough $meta /dev/nope $src' 2>/dev/null"
+check "create" create
+check "version" bash -c 'dmsetup targets | grep -q "passthrough *v1.0.0"'
+cd /tmp # fio leaves its state behind
+
+fio --name=write --filename=/dev/mapper/c --direct=1 --rw=randwrite --bsrange=4k-256k --size=96M \
+	--ioengine=libaio --iodepth=16 --verify=crc32c --do_verify=0 --fsync=32 --minimal >/dev/null
+check "fio reads back what it wrote" fio --name=write --filename=/dev/mapper/c --direct=1 \
+	--rw=randwrite --bsrange=4k-256k --size=96M --ioengine=libaio --iodepth=16 --verify=crc32c \
+	--verify_only --minimal --output=/dev/null
+sync
+echo 3 >/proc/sys/vm/drop_caches
+check "the same data below" cmp -n $((96 << 20)) /dev/mapper/c $dest
+head -c 16M /dev/urandom >/tmp/data
+dd if=/tmp/data of=/dev/mapper/c bs=1M seek=3 oflag=direct conv=fsync status=none
+dd if=$dest of=/tmp/back bs=1M skip=3 count=16 iflag=direct status=none
+check "dd with big requests" cmp /tmp/back /tmp/data
+dd if=/tmp/data of=/dev/mapper/c bs=4k count=64 oflag=direct,dsync status=none
+dd if=$dest of=/tmp/back bs=4k count=64 iflag=direct status=none
+check "synchronous writes" cmp -n $((64 * 4096)) /tmp/data /tmp/back
+check "writes were served" [ "$(dmsetup status c | awk '{print $5}')" -gt 500 ]
+check "discard" blkdiscard -o 5120 -l 65536 /dev/mapper/c
+check "the answer of a message" [ "$(dmsetup message c 0 echo foo bar)" = foobar ]
+check "a bad message is refused" bash -c '! dmsetup message c 0 bogus 2>/dev/null'
+before=$(dmsetup info -c --noheadings -o events c)
+check "an event" dmsetup message c 0 event
+check "the event is counted" [ "$(dmsetup info -c --noheadings -o events c)" -eq $((before + 1)) ]
+
+# Suspend, resume and reload with I/O in flight.
+fio --name=load --filename=/dev/mapper/c --direct=1 --rw=randrw --bs=4k --size=64M --iodepth=32 \
+	--ioengine=libaio --time_based --runtime=5 --minimal >/tmp/fio 2>&1 &
+for round in 1 2 3 4 5; do
+	sleep 0.5
+	check "suspend $round" dmsetup suspend c
+	sleep 0.2
+	check "resume $round" dmsetup resume c
+done
+check "load" dmsetup load c --table "$line"
+check "switch" bash -c 'dmsetup suspend c && dmsetup resume c'
+check "fio saw no error" wait %1
+check "remove" dmsetup remove c
+check "rmmod" rmmod dm_passthrough
+for round in 1 2 3; do
+	modprobe dm-passthrough
+	create
+	dd if=/tmp/data of=/dev/mapper/c bs=64k count=32 oflag=direct status=none
+	dmsetup remove c
+	check "load and unload $round" rmmod dm_passthrough
+done
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]
