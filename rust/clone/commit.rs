@@ -42,7 +42,7 @@ struct Progress {
 impl Rules for Progress {
     type Key = ();
 
-    fn left(&mut self, _: &(), _: &mut Entries<'_, ()>) {}
+    fn left(&mut self, (): &(), _: &mut Entries<'_, ()>) {}
 }
 
 /// What a flush has to wait for.
@@ -174,17 +174,18 @@ impl<W: World> Engine<W> {
                 Ok(())
             }
             Err(CommitError::Flush(error)) => self.fall_back("flush destination device", error),
-            Err(CommitError::Metadata(error)) => {
-                self.fall_back("dm_clone_metadata_commit", error)
-            }
+            Err(CommitError::Metadata(error)) => self.fall_back("dm_clone_metadata_commit", error),
         }
     }
 
     /// A commit failed: goes on with what is in memory. Nothing that was acknowledged is unsaid.
     fn fall_back(&self, operation: &str, error: Error) -> Result {
         let errno = error.to_errno();
-        self.world.error(fmt!("Metadata operation `{operation}' failed: error = {errno}"));
-        self.world.error(fmt!("Aborting current metadata transaction"));
+        self.world.error(fmt!(
+            "Metadata operation `{operation}' failed: error = {errno}"
+        ));
+        self.world
+            .error(fmt!("Aborting current metadata transaction"));
         if self.volume.set_read_only() {
             self.world.error(fmt!("Switching to read-only mode"));
             self.copier.tune(Hydration::halt);

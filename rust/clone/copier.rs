@@ -57,7 +57,10 @@ struct Desk {
 
 /// Who stands at the desk.
 enum Place {
-    Worker { capacity: Sectors, idle: bool },
+    Worker {
+        capacity: Sectors,
+        idle: bool,
+    },
     Copy(Copy),
     /// Somebody who waits until hydration is drained.
     Drain,
@@ -104,7 +107,10 @@ impl Copy {
         let sectors = self.left.start..end;
         self.left.start = end;
         self.chunks_in_flight += 1;
-        Some(Chunk { copy: self.id, sectors })
+        Some(Chunk {
+            copy: self.id,
+            sectors,
+        })
     }
 
     fn is_done(&self) -> bool {
@@ -114,7 +120,13 @@ impl Copy {
 
 impl Copier {
     pub(crate) fn new(hydration: Hydration) -> Self {
-        Self { monitor: Monitor::new(Desk { hydration, last_copy: 0, stopping: false }) }
+        Self {
+            monitor: Monitor::new(Desk {
+                hydration,
+                last_copy: 0,
+                stopping: false,
+            }),
+        }
     }
 
     /// Changes how hydration runs, and has the idle workers look at it.
@@ -127,13 +139,17 @@ impl Copier {
     }
 
     pub(crate) fn tuning(&self) -> (bool, Tuning) {
-        self.monitor.with(|desk, _| (desk.hydration.enabled, desk.hydration.tuning))
+        self.monitor
+            .with(|desk, _| (desk.hydration.enabled, desk.hydration.tuning))
     }
 
     /// Waits until no hydration is in flight.
     pub(crate) async fn drained(&self) {
         let place = pin!(self.monitor.entry(Place::Drain));
-        place.as_ref().wait(|turn| turn.state.hydration.is_drained().then_some(())).await;
+        place
+            .as_ref()
+            .wait(|turn| turn.state.hydration.is_drained().then_some(()))
+            .await;
     }
 
     /// Makes the workers end.
@@ -199,7 +215,11 @@ fn enlist(copy: Pin<&Entry<'_, Desk>>) {
             copy.id = turn.state.last_copy;
             let sectors = copy.left.end - copy.left.start;
             let chunks = sectors.div_ceil(LARGE_SECTORS);
-            wake_idle(&mut turn.others, chunks as usize, sectors.min(LARGE_SECTORS));
+            wake_idle(
+                &mut turn.others,
+                chunks as usize,
+                sectors.min(LARGE_SECTORS),
+            );
         }
     });
 }
@@ -213,7 +233,9 @@ fn result_of(turn: &mut Turn<'_, Desk>) -> Option<Result> {
 
 /// Finds work for the worker whose turn it is.
 fn find_work(turn: &mut Turn<'_, Desk>) -> Option<Work> {
-    let Place::Worker { capacity, idle } = turn.key else { return None };
+    let Place::Worker { capacity, idle } = turn.key else {
+        return None;
+    };
     let capacity = *capacity;
     *idle = false;
     for urgent in [true, false] {
@@ -232,11 +254,7 @@ fn find_work(turn: &mut Turn<'_, Desk>) -> Option<Work> {
 }
 
 /// Takes a chunk of the first copy that has one for a buffer of `capacity` sectors.
-fn take_chunk(
-    places: &mut Entries<'_, Place>,
-    capacity: Sectors,
-    urgent: bool,
-) -> Option<Chunk> {
+fn take_chunk(places: &mut Entries<'_, Place>, capacity: Sectors, urgent: bool) -> Option<Chunk> {
     let mut chunk = None;
     places.for_each(|place| match place {
         Place::Copy(copy) if chunk.is_none() && copy.urgent == urgent => {
@@ -268,7 +286,10 @@ impl<W: World> Tools<W> {
 impl<W: World> Engine<W> {
     /// A worker: makes copies until the engine stops.
     pub async fn run_worker(engine: Arc<Self>, mut tools: Tools<W>) {
-        let place = Place::Worker { capacity: tools.capacity, idle: false };
+        let place = Place::Worker {
+            capacity: tools.capacity,
+            idle: false,
+        };
         let place = pin!(engine.copier.monitor.entry(place));
         loop {
             match place.as_ref().wait(find_work).await {
@@ -285,7 +306,9 @@ impl<W: World> Engine<W> {
     ///
     /// That of the read or write that failed; `EIO` if the volume has become read-only.
     pub(crate) async fn copy_regions(&self, regions: &RegionRange) -> Result {
-        let copy = pin!(self.copier.copy(self.volume.geometry.sectors(regions), true));
+        let copy = pin!(self
+            .copier
+            .copy(self.volume.geometry.sectors(regions), true));
         enlist(copy.as_ref());
         copy.as_ref().wait(result_of).await?;
         self.mark_hydrated(regions)
@@ -293,7 +316,10 @@ impl<W: World> Engine<W> {
 
     /// Hydrates the next run, if there is one.
     async fn hydrate(&self, permit: Permit, tools: &mut Tools<W>) {
-        let run = match self.sweep.with(|sweep| sweep.next(&self.volume.map, permit.regions)) {
+        let run = match self
+            .sweep
+            .with(|sweep| sweep.next(&self.volume.map, permit.regions))
+        {
             Found::Run(run) => run,
             Found::Nothing => return self.copier.end_permit(permit.regions, |_| ()),
             Found::End => return self.copier.end_permit(permit.regions, Hydration::rest),
@@ -318,7 +344,9 @@ impl<W: World> Engine<W> {
             return Ok(false);
         }
         // The run was looked up without a claim: some of it may be hydrated by now.
-        let Some(start) = self.volume.map.first_unhydrated(run) else { return Ok(false) };
+        let Some(start) = self.volume.map.first_unhydrated(run) else {
+            return Ok(false);
+        };
         let run = start..self.volume.map.run(&(start..run.end)).end;
         let _busy = self.count_hydrating(&run);
         let copy = pin!(self.copier.copy(self.volume.geometry.sectors(&run), false));
@@ -367,8 +395,10 @@ impl<W: World> Engine<W> {
             *buffer = Some(own);
             return read;
         }
-        let (own, written) =
-            self.destination.write(sectors.start, count, own, Durability::Volatile).await;
+        let (own, written) = self
+            .destination
+            .write(sectors.start, count, own, Durability::Volatile)
+            .await;
         *buffer = Some(own);
         written
     }
@@ -381,6 +411,8 @@ impl<W: World> Engine<W> {
             return 0;
         }
         let took = self.world.clock().now_ms().saturating_sub(started).max(1);
-        took.saturating_mul(100 - percent).checked_div(percent.max(1)).unwrap_or(0)
+        took.saturating_mul(100 - percent)
+            .checked_div(percent.max(1))
+            .unwrap_or(0)
     }
 }

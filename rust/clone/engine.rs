@@ -206,7 +206,10 @@ impl<W: World> Engine<W> {
     pub(crate) fn count_hydrating(&self, regions: &RegionRange) -> Hydrating<'_> {
         let count = regions.end.saturating_sub(regions.start);
         self.hydrating.fetch_add(count);
-        Hydrating { counter: &self.hydrating, count }
+        Hydrating {
+            counter: &self.hydrating,
+            count,
+        }
     }
 }
 

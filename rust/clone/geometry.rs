@@ -35,7 +35,10 @@ impl Geometry {
     /// Returns the geometry of a device of `length` sectors with regions of 2^`region_shift`
     /// sectors, or `None` if it would have no region or too many.
     pub fn new(length: Sectors, region_shift: u32) -> Option<Self> {
-        let geometry = Self { length, region_shift };
+        let geometry = Self {
+            length,
+            region_shift,
+        };
         // INVARIANT: checked here.
         (region_shift < 32 && (1..=REGIONS_MAX).contains(&geometry.regions())).then_some(geometry)
     }
@@ -63,8 +66,7 @@ impl Geometry {
 
     /// Returns the regions that `sectors` touches.
     pub fn touched(&self, sectors: &SectorRange) -> RegionRange {
-        sectors.start >> self.region_shift
-            ..self.round_up(sectors.end).min(self.regions())
+        sectors.start >> self.region_shift..self.round_up(sectors.end).min(self.regions())
     }
 
     /// Returns the regions that lie wholly in `sectors`; the range may be empty. The short last

@@ -84,7 +84,10 @@ impl Hydration {
             return None;
         }
         let per_buffer = regions_in(full_capacity, self.region_size);
-        let batch = self.tuning.batch_size.map_or(per_buffer, |size| u64::from(size.max(1)));
+        let batch = self
+            .tuning
+            .batch_size
+            .map_or(per_buffer, |size| u64::from(size.max(1)));
         let room = match self.tuning.threshold {
             Some(threshold) => u64::from(threshold).saturating_sub(self.in_flight),
             // The first copy may always run, however large a region is.
@@ -102,8 +105,8 @@ impl Hydration {
         };
         let regions = batch.min(room).min(per_buffer);
         // A worker with a small buffer takes small copies only.
-        let fits = capacity == full_capacity
-            || regions.saturating_mul(self.region_size) <= capacity;
+        let fits =
+            capacity == full_capacity || regions.saturating_mul(self.region_size) <= capacity;
         if regions == 0 || !fits {
             return None;
         }
@@ -119,7 +122,8 @@ impl Hydration {
     /// A copy of `regions` regions has ended.
     pub(crate) fn completed(&mut self, regions: Regions, now: Millis) {
         self.give_back(regions);
-        self.window.completed(regions.saturating_mul(self.region_size), now);
+        self.window
+            .completed(regions.saturating_mul(self.region_size), now);
     }
 }
 

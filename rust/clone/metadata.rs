@@ -80,9 +80,12 @@ impl<D: Disk> Metadata<D> {
         let root = superblock.space_map_root;
         let opened = TransactionManager::open(cache, root, MAX_BLOCKS).await;
         let mut manager = opened.inspect_err(|_| pr_err!("dm_tm_open_with_sm failed\n"))?;
-        let bitset =
-            Bitset::open(&mut manager, superblock.bitset_root, geometry.regions()).await?;
-        Ok(Self { manager, bitset, geometry: *geometry })
+        let bitset = Bitset::open(&mut manager, superblock.bitset_root, geometry.regions()).await?;
+        Ok(Self {
+            manager,
+            bitset,
+            geometry: *geometry,
+        })
     }
 
     /// Returns what a format of the device behind `cache` would take.
@@ -97,17 +100,27 @@ impl<D: Disk> Metadata<D> {
         let total = cache.blocks().min(MAX_BLOCKS);
         let size = bitset::size(geometry.regions(), total);
         if total < size.needed {
-            pr_err!("Failed to resize on-disk bitset to {} entries\n", geometry.regions());
+            pr_err!(
+                "Failed to resize on-disk bitset to {} entries\n",
+                geometry.regions()
+            );
             return Err(ENOSPC);
         }
-        Ok(Space { used: size.used, total })
+        Ok(Space {
+            used: size.used,
+            total,
+        })
     }
 
     /// Formats a blank device: nothing is hydrated.
     pub(crate) async fn format(cache: BlockCache<D>, geometry: &Geometry) -> Result<Self> {
         let mut manager = TransactionManager::format(cache).await?;
         let bitset = Bitset::create(&mut manager, geometry.regions()).await?;
-        let mut metadata = Self { manager, bitset, geometry: *geometry };
+        let mut metadata = Self {
+            manager,
+            bitset,
+            geometry: *geometry,
+        };
         metadata.write().await?;
         Ok(metadata)
     }
@@ -147,8 +160,12 @@ impl<D: Disk> Metadata<D> {
                 if self.manager.blocks_left() < self.bitset.stage_cost() {
                     break false;
                 }
-                let Some(block) = map.take_dirty_block(from) else { break true };
-                self.bitset.stage(&mut self.manager, block, |index| map.word(index)).await?;
+                let Some(block) = map.take_dirty_block(from) else {
+                    break true;
+                };
+                self.bitset
+                    .stage(&mut self.manager, block, |index| map.word(index))
+                    .await?;
                 from = block + 1;
             };
             if from > first {
@@ -169,14 +186,23 @@ impl<D: Disk> Metadata<D> {
         let bitset_root = self.bitset.root();
         let fill = |block: &mut Block, root: &Root| {
             let space_map_root = *root;
-            Superblock { space_map_root, region_size, length, bitset_root }.encode(block);
+            Superblock {
+                space_map_root,
+                region_size,
+                length,
+                bitset_root,
+            }
+            .encode(block);
         };
         self.manager.commit(&superblock::KIND, fill).await
     }
 
     /// Returns how much of the device is in use.
     pub(crate) fn space(&self) -> Space {
-        Space { used: self.manager.nr_used(), total: self.manager.nr_blocks() }
+        Space {
+            used: self.manager.nr_used(),
+            total: self.manager.nr_blocks(),
+        }
     }
 }
 

@@ -99,7 +99,10 @@ impl RegionMap {
     pub fn run(&self, range: &RegionRange) -> Run {
         self.words.read(|words| match words {
             Some(words) if !range.is_empty() => run_in(words, range),
-            _ => Run { hydrated: true, end: range.end },
+            _ => Run {
+                hydrated: true,
+                end: range.end,
+            },
         })
     }
 
@@ -113,9 +116,9 @@ impl RegionMap {
     /// Marks `range` as hydrated: the destination holds its data.
     pub fn set_hydrated(&self, range: &RegionRange) {
         let end = range.end.min(self.regions);
-        let added = self.words.read(|words| {
-            words.map_or(0, |words| set_in(words, &(range.start..end)))
-        });
+        let added = self
+            .words
+            .read(|words| words.map_or(0, |words| set_in(words, &(range.start..end))));
         if added == 0 {
             return;
         }
@@ -212,7 +215,8 @@ fn word_in(words: &Words, index: u64) -> u64 {
 }
 
 fn run_in(words: &Words, range: &RegionRange) -> Run {
-    let hydrated = word_in(words, range.start / WORD_REGIONS) >> (range.start % WORD_REGIONS) & 1 == 1;
+    let hydrated =
+        word_in(words, range.start / WORD_REGIONS) >> (range.start % WORD_REGIONS) & 1 == 1;
     let mut at = range.start;
     while at < range.end {
         // A bit of `differs` is set where the state is another one.
@@ -224,7 +228,10 @@ fn run_in(words: &Words, range: &RegionRange) -> Run {
         }
         at = next_word(at);
     }
-    Run { hydrated, end: at.min(range.end) }
+    Run {
+        hydrated,
+        end: at.min(range.end),
+    }
 }
 
 /// Sets the bits of `range` and returns how many of them were clear.
@@ -246,7 +253,9 @@ fn zeroes(count: u64) -> Result<Words> {
     let count = usize::try_from(count).map_err(|_| ENOMEM)?;
     let mut words = KVVec::with_capacity(count, GFP_KERNEL)?;
     for _ in 0..count {
-        words.push_within_capacity(AtomicU64::new(0)).map_err(|_| ENOMEM)?;
+        words
+            .push_within_capacity(AtomicU64::new(0))
+            .map_err(|_| ENOMEM)?;
     }
     Ok(words)
 }

@@ -77,11 +77,7 @@ impl<W: World> Engine<W> {
         Ok(Verdict::Remap)
     }
 
-    async fn discard<R: Request>(
-        &self,
-        regions: RegionRange,
-        request: &mut R,
-    ) -> Result<Verdict> {
+    async fn discard<R: Request>(&self, regions: RegionRange, request: &mut R) -> Result<Verdict> {
         // Marked last, under the claim: a write to these regions waits until the destination has
         // discarded them, so it can neither be undone by the discard nor by a copy.
         let claim = pin!(self.claims.claim(regions.clone()));
@@ -90,7 +86,11 @@ impl<W: World> Engine<W> {
             // A discard is a hint: without a way to record it, it is dropped.
             return Ok(Verdict::End(Ok(())));
         }
-        let discarded = if self.passes_discards_down() { request.forward().await } else { Ok(()) };
+        let discarded = if self.passes_discards_down() {
+            request.forward().await
+        } else {
+            Ok(())
+        };
         // Also after a failure: the user gave the content up, and the destination may have begun.
         // If the volume became read-only meanwhile, the source's data stays: that is allowed, too.
         let _ = self.mark_hydrated(&regions);

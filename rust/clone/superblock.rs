@@ -34,10 +34,17 @@ const REGION_SIZE_AT: usize = 172;
 const LENGTH_AT: usize = 180;
 const BITSET_ROOT_AT: usize = 188;
 
-static STAMP: Stamp = Stamp { salt: 257_649_492, number_at: 8 };
+static STAMP: Stamp = Stamp {
+    salt: 257_649_492,
+    number_at: 8,
+};
 
 /// The kind of the superblock.
-pub(crate) static KIND: BlockKind = BlockKind { name: "superblock", verify, seal };
+pub(crate) static KIND: BlockKind = BlockKind {
+    name: "superblock",
+    verify,
+    seal,
+};
 
 /// The content of a superblock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,12 +102,18 @@ fn check(block: &Block, number: u64) -> Result<(), Problem> {
     STAMP.number(block, number)?;
     let magic = u64::from_le_bytes(bytes(block, MAGIC_AT));
     if magic != MAGIC {
-        return Err(Problem::Field { name: "magic", found: magic });
+        return Err(Problem::Field {
+            name: "magic",
+            found: magic,
+        });
     }
     STAMP.checksum(block)?;
     let version = u32::from_le_bytes(bytes(block, VERSION_AT));
     if version != VERSION {
-        return Err(Problem::Unsupported { name: "version", found: version.into() });
+        return Err(Problem::Unsupported {
+            name: "version",
+            found: version.into(),
+        });
     }
     Ok(())
 }
@@ -111,7 +124,11 @@ fn seal(block: &mut Block, number: u64) {
 
 /// Returns the `N` bytes at `at`, which is a constant inside the block.
 fn bytes<const N: usize>(block: &Block, at: usize) -> [u8; N] {
-    block.get(at..).and_then(|rest| rest.first_chunk()).copied().unwrap_or([0; N])
+    block
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .copied()
+        .unwrap_or([0; N])
 }
 
 /// Stores `value` at `at`, which is a constant inside the block.

@@ -37,7 +37,10 @@ pub struct Refusal {
 
 /// Returns the refusal of an invalid argument.
 pub const fn invalid(text: &'static CStr) -> Refusal {
-    Refusal { error: EINVAL, text }
+    Refusal {
+        error: EINVAL,
+        text,
+    }
 }
 
 /// What the arguments behind the region size say.
@@ -66,11 +69,17 @@ pub fn parse_geometry(
         return Err(invalid(c"Region size is not a power of 2"));
     }
     // Both are powers of two, so one is a multiple of the other.
-    if block_sizes.iter().any(|block_size| region_size < *block_size) {
-        return Err(invalid(c"Region size is not a multiple of device logical block size"));
+    if block_sizes
+        .iter()
+        .any(|block_size| region_size < *block_size)
+    {
+        return Err(invalid(
+            c"Region size is not a multiple of device logical block size",
+        ));
     }
-    Geometry::new(length, region_size.trailing_zeros())
-        .ok_or(invalid(c"Too many regions. Consider increasing the region size"))
+    Geometry::new(length, region_size.trailing_zeros()).ok_or(invalid(
+        c"Too many regions. Consider increasing the region size",
+    ))
 }
 
 /// Parses the arguments behind the region size.
@@ -78,7 +87,11 @@ pub fn parse_options<'a>(
     mut words: impl ExactSizeIterator<Item = &'a str>,
 ) -> Result<Options, Refusal> {
     let mut options = Options::default();
-    let count = parse_count(&mut words, FEATURES_MAX, c"Invalid number of feature arguments")?;
+    let count = parse_count(
+        &mut words,
+        FEATURES_MAX,
+        c"Invalid number of feature arguments",
+    )?;
     for word in words.by_ref().take(count) {
         if word.eq_ignore_ascii_case("no_hydration") {
             options.no_hydration = true;
@@ -88,7 +101,11 @@ pub fn parse_options<'a>(
             return Err(invalid(c"Invalid feature argument"));
         }
     }
-    let count = parse_count(&mut words, CORE_ARGUMENTS_MAX, c"Invalid number of core arguments")?;
+    let count = parse_count(
+        &mut words,
+        CORE_ARGUMENTS_MAX,
+        c"Invalid number of core arguments",
+    )?;
     if count % 2 != 0 {
         return Err(invalid(c"Number of core arguments must be even"));
     }
@@ -116,7 +133,9 @@ fn parse_count<'a>(
     count_max: usize,
     text: &'static CStr,
 ) -> Result<usize, Refusal> {
-    let Some(word) = words.next() else { return Ok(0) };
+    let Some(word) = words.next() else {
+        return Ok(0);
+    };
     parse_digits(word)
         .map(|count| count as usize)
         .filter(|count| *count <= count_max && *count <= words.len())

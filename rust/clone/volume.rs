@@ -28,7 +28,10 @@ use runtime::sync::AtomicU64;
 use runtime::sync::Lock;
 
 /// Memory of the block cache: 1 MiB of blocks, and buffers of 1 MiB.
-const CACHE_SIZE: CacheSize = CacheSize { frames: 256, io_pages: 256 };
+const CACHE_SIZE: CacheSize = CacheSize {
+    frames: 256,
+    io_pages: 256,
+};
 
 /// What the metadata allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,11 +154,17 @@ impl<D: Disk> Volume<D> {
                 metadata.set_disk(disk);
                 return (Store::Open(metadata), Ok(()));
             }
-            Store::Checked { mut cache, blank: true } => {
+            Store::Checked {
+                mut cache,
+                blank: true,
+            } => {
                 cache.set_disk(disk);
                 Metadata::format(cache, &self.geometry).await
             }
-            Store::Checked { mut cache, blank: false } => {
+            Store::Checked {
+                mut cache,
+                blank: false,
+            } => {
                 cache.set_disk(disk);
                 Metadata::open(cache, &self.geometry).await
             }
@@ -174,7 +183,10 @@ impl<D: Disk> Volume<D> {
             Err(error) => return (Store::Closed, Err(error)),
         };
         if self.loaded.load_relaxed() == 0 {
-            if let Err(error) = metadata.read(|index, word| self.map.load_word(index, word)).await {
+            if let Err(error) = metadata
+                .read(|index, word| self.map.load_word(index, word))
+                .await
+            {
                 return (Store::Closed, Err(error));
             }
             self.loaded.store_relaxed(1);
@@ -238,7 +250,10 @@ impl<D: Disk> Volume<D> {
 
     /// Returns how much of the metadata device is in use.
     pub fn space(&self) -> Space {
-        Space { used: self.used.load_relaxed(), total: self.total.load_relaxed() }
+        Space {
+            used: self.used.load_relaxed(),
+            total: self.total.load_relaxed(),
+        }
     }
 
     fn note_space(&self, metadata: &Metadata<D>) {

@@ -33,7 +33,12 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new() -> Self {
-        Self { sectors: SECTORS_START, since: None, done: 0, last_rate: 0 }
+        Self {
+            sectors: SECTORS_START,
+            since: None,
+            done: 0,
+            last_rate: 0,
+        }
     }
 
     /// Returns how many sectors may be in flight.
@@ -60,7 +65,11 @@ impl Window {
         if elapsed < INTERVAL_MS || self.done < self.sectors * 4 {
             return;
         }
-        let rate = self.done.saturating_mul(1000).checked_div(elapsed).unwrap_or(0);
+        let rate = self
+            .done
+            .saturating_mul(1000)
+            .checked_div(elapsed)
+            .unwrap_or(0);
         if rate > self.last_rate + self.last_rate / 16 {
             self.sectors = (self.sectors * 2).min(SECTORS_MAX);
         } else if rate + rate / 8 < self.last_rate {

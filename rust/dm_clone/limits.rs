@@ -24,7 +24,9 @@ fn discard_obstacle(destination: &QueueLimits, region_size: Sectors) -> Option<&
 
 /// Returns true if discards can be passed down to `destination`; else says why not.
 pub(crate) fn can_pass_discards_down(destination: &Device, region_size: Sectors) -> bool {
-    let Some(obstacle) = discard_obstacle(&destination.limits(), region_size) else { return true };
+    let Some(obstacle) = discard_obstacle(&destination.limits(), region_size) else {
+        return true;
+    };
     dm::log::warn(
         NAME,
         fmt!(

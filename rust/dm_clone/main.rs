@@ -29,6 +29,8 @@ impl kernel::Module for DmClone {
     fn init(module: &'static ThisModule) -> Result<Self> {
         // SAFETY: Once, and before there can be a table.
         unsafe { registry::init() };
-        Ok(Self { _registration: Registration::new::<CloneTarget>(module)? })
+        Ok(Self {
+            _registration: Registration::new::<CloneTarget>(module)?,
+        })
     }
 }

@@ -63,8 +63,21 @@ impl Claim {
             // A table that was loaded, but never active, knows nothing.
             volume = volume.or_else(|| other.volume.clone().filter(|volume| volume.is_loaded()));
         }
-        uses.push(Use { metadata, line: line.clone(), volume: None }, GFP_KERNEL)?;
-        Ok((Self { metadata, line: line.clone() }, volume))
+        uses.push(
+            Use {
+                metadata,
+                line: line.clone(),
+                volume: None,
+            },
+            GFP_KERNEL,
+        )?;
+        Ok((
+            Self {
+                metadata,
+                line: line.clone(),
+            },
+            volume,
+        ))
     }
 
     /// The line uses `volume`.

@@ -179,7 +179,10 @@ impl Target for CloneTarget {
             }
             Err(refused) => {
                 if let (Refused::Unsupported, Some(word)) = (refused, args.map(word).next()) {
-                    self.engine.world().line().error(fmt!("Unsupported message `{word}'"));
+                    self.engine
+                        .world()
+                        .line()
+                        .error(fmt!("Unsupported message `{word}'"));
                 }
                 Err(refused.into())
             }
@@ -222,14 +225,18 @@ impl CloneTarget {
         check_length(&source, length, c"Source device is too small")?;
 
         let line = setup.handle();
-        let metadata_disk =
-            Arc::new(KernelDisk::new(metadata.clone(), Class::Metadata), GFP_KERNEL)
-                .or_fail(c"Failed to allocate clone structure")?;
-        let (claim, active) = Claim::new(metadata.dev(), &line)
-            .or_fail(c"Metadata device is already in use")?;
+        let metadata_disk = Arc::new(
+            KernelDisk::new(metadata.clone(), Class::Metadata),
+            GFP_KERNEL,
+        )
+        .or_fail(c"Failed to allocate clone structure")?;
+        let (claim, active) =
+            Claim::new(metadata.dev(), &line).or_fail(c"Metadata device is already in use")?;
         let volume = match active {
             Some(volume) => {
-                volume.check_geometry(&geometry).or_fail(c"Failed to load metadata")?;
+                volume
+                    .check_geometry(&geometry)
+                    .or_fail(c"Failed to load metadata")?;
                 volume
             }
             None => block_on(Volume::load(metadata_disk.clone(), geometry, read_only))
@@ -268,29 +275,42 @@ impl CloneTarget {
             arguments,
             _claim: claim,
         };
-        target.spawn_tasks().or_fail(c"Failed to allocate copy buffers")?;
+        target
+            .spawn_tasks()
+            .or_fail(c"Failed to allocate copy buffers")?;
         setup.accept_flushes();
         setup.accept_discards();
         setup
-            .set_per_bio_size(bio_task::size_of_task(|this: &Self, io| this.serve(Job::Flush, io)))
+            .set_per_bio_size(bio_task::size_of_task(|this: &Self, io| {
+                this.serve(Job::Flush, io)
+            }))
             .or_fail(c"Failed to set per-bio size")?;
         Ok(target)
     }
 
     fn spawn_tasks(&self) -> Result {
-        self.executor.spawn(Engine::run_committer(self.engine.clone()))?;
+        self.executor
+            .spawn(Engine::run_committer(self.engine.clone()))?;
         // Small copies go to the workers that come first, if they can.
         for number in 0..copier::SMALL_WORKERS + copier::LARGE_WORKERS {
-            let pages = if number < copier::SMALL_WORKERS { 1 } else { copier::LARGE_PAGES };
+            let pages = if number < copier::SMALL_WORKERS {
+                1
+            } else {
+                copier::LARGE_PAGES
+            };
             let tools = Tools::new(&self.engine, pages)?;
-            self.executor.spawn(Engine::run_worker(self.engine.clone(), tools))?;
+            self.executor
+                .spawn(Engine::run_worker(self.engine.clone(), tools))?;
         }
         Ok(())
     }
 
     async fn serve<'a>(&'a self, job: Job, io: BioIo<'a>) -> Served<'a> {
         let sector = io.sector();
-        let mut request = UserRequest { io, destination: &self.destination };
+        let mut request = UserRequest {
+            io,
+            destination: &self.destination,
+        };
         match self.engine.serve(job, &mut request).await {
             Verdict::Remap => request.io.remap(&self.destination, sector),
             Verdict::End(result) => request.io.end(result),
@@ -335,17 +355,26 @@ fn open_devices(
     args: &mut Args<'_>,
     read_only: bool,
 ) -> Result<[Device; 3], LoadError> {
-    let writable = if read_only { Mode::Read } else { Mode::ReadWrite };
+    let writable = if read_only {
+        Mode::Read
+    } else {
+        Mode::ReadWrite
+    };
     let mut open = |mode, text, read_only_text| {
-        let path = args.next().ok_or(LoadError::new(EINVAL, c"Invalid number of arguments"))?;
+        let path = args
+            .next()
+            .ok_or(LoadError::new(EINVAL, c"Invalid number of arguments"))?;
         let device = setup.device(path, mode).or_fail(text)?;
         if mode == Mode::ReadWrite && device.is_read_only() {
             return Err(LoadError::new(EROFS, read_only_text));
         }
         Ok(device)
     };
-    let metadata =
-        open(writable, c"Error opening metadata device", c"Metadata device is read-only")?;
+    let metadata = open(
+        writable,
+        c"Error opening metadata device",
+        c"Metadata device is read-only",
+    )?;
     if metadata.sectors() > METADATA_SECTORS_WARN {
         dm::log::warn(
             NAME,
@@ -356,8 +385,11 @@ fn open_devices(
             ),
         );
     }
-    let destination =
-        open(writable, c"Error opening destination device", c"Destination device is read-only")?;
+    let destination = open(
+        writable,
+        c"Error opening destination device",
+        c"Destination device is read-only",
+    )?;
     let source = open(Mode::Read, c"Error opening source device", c"")?;
     if metadata == destination || metadata == source || destination == source {
         let text = c"Metadata, destination and source must be different devices";
@@ -374,7 +406,10 @@ fn check_length(device: &Device, length: Sectors, text: &'static CStr) -> Result
     }
     dm::log::error(
         NAME,
-        fmt!("{} too small for target: start=0, len={length}, dev_size={sectors}", device.name()),
+        fmt!(
+            "{} too small for target: start=0, len={length}, dev_size={sectors}",
+            device.name()
+        ),
     );
     Err(LoadError::new(EINVAL, text))
 }

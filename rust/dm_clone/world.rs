@@ -18,7 +18,10 @@ pub(crate) struct KernelWorld {
 
 impl KernelWorld {
     pub(crate) fn new(line: TargetHandle) -> Self {
-        Self { clock: KernelClock, line }
+        Self {
+            clock: KernelClock,
+            line,
+        }
     }
 
     pub(crate) fn line(&self) -> &TargetHandle {

@@ -80,8 +80,5 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Puts every write that completed before this call on stable storage. The buffer lends its
     /// I/O resources only; its content stays.
-    fn flush(
-        &self,
-        buffer: Self::Buffer,
-    ) -> impl Future<Output = (Self::Buffer, Result)> + Send;
+    fn flush(&self, buffer: Self::Buffer) -> impl Future<Output = (Self::Buffer, Result)> + Send;
 }

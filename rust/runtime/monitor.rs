@@ -10,7 +10,10 @@
 //! An entry stays linked after its turn has come, until it is dropped: a range lock reads from
 //! the same list who holds a range and who waits for one.
 
-#![expect(unsafe_code, reason = "the intrusive list that all other primitives stand on")]
+#![expect(
+    unsafe_code,
+    reason = "the intrusive list that all other primitives stand on"
+)]
 
 use crate::sync::Lock;
 use core::cell::UnsafeCell;
@@ -67,7 +70,10 @@ unsafe impl<K: Send> Send for List<K> {}
 
 impl<K> List<K> {
     const fn new() -> Self {
-        Self { head: ptr::null_mut(), tail: ptr::null_mut() }
+        Self {
+            head: ptr::null_mut(),
+            tail: ptr::null_mut(),
+        }
     }
 
     /// Appends `node`.
@@ -135,7 +141,12 @@ impl<K> Entries<'_, K> {
     }
 
     fn keys(&self, stop: *mut Node<K>) -> Keys<'_, K> {
-        Keys { next: self.list.head, stop, skip: self.own, entries: PhantomData }
+        Keys {
+            next: self.list.head,
+            stop,
+            skip: self.own,
+            entries: PhantomData,
+        }
     }
 
     /// Runs `change` on the key of every entry.
@@ -220,13 +231,21 @@ pub struct Turn<'a, S: Rules> {
 impl<S: Rules> Monitor<S> {
     /// Creates a monitor around `state`.
     pub fn new(state: S) -> Self {
-        Self { lock: Lock::new(Shared { state, list: List::new() }) }
+        Self {
+            lock: Lock::new(Shared {
+                state,
+                list: List::new(),
+            }),
+        }
     }
 
     /// Runs `f` with the state and all entries, under the lock. `f` must not wait.
     pub fn with<R>(&self, f: impl FnOnce(&mut S, &mut Entries<'_, S::Key>) -> R) -> R {
         self.lock.with(|shared| {
-            let mut entries = Entries { list: &mut shared.list, own: ptr::null_mut() };
+            let mut entries = Entries {
+                list: &mut shared.list,
+                own: ptr::null_mut(),
+            };
             f(&mut shared.state, &mut entries)
         })
     }
@@ -283,8 +302,15 @@ impl<S: Rules> Entry<'_, S> {
             }
             // SAFETY: The key is ours by the lock; `Entries` never lends the key of `own`.
             let key = unsafe { &mut (*node).key };
-            let others = Entries { list: &mut shared.list, own: node };
-            f(&mut Turn { state: &mut shared.state, key, others })
+            let others = Entries {
+                list: &mut shared.list,
+                own: node,
+            };
+            f(&mut Turn {
+                state: &mut shared.state,
+                key,
+                others,
+            })
         })
     }
 
@@ -308,7 +334,10 @@ impl<S: Rules> Drop for Entry<'_, S> {
             }
             // SAFETY: The node is linked into this monitor's list.
             unsafe { shared.list.unlink(node) };
-            let mut rest = Entries { list: &mut shared.list, own: ptr::null_mut() };
+            let mut rest = Entries {
+                list: &mut shared.list,
+                own: ptr::null_mut(),
+            };
             // SAFETY: The node is unlinked, so nobody else reaches it.
             shared.state.left(unsafe { &(*node).key }, &mut rest);
         });

@@ -40,7 +40,9 @@ pub type Claim<'l> = Entry<'l, Ranges>;
 impl RangeLock {
     /// Creates a lock on which nothing is claimed.
     pub fn new() -> Self {
-        Self { monitor: Monitor::new(Ranges) }
+        Self {
+            monitor: Monitor::new(Ranges),
+        }
     }
 
     /// Returns a claim that is not yet made: pin it, then [`acquire`] or
@@ -51,7 +53,8 @@ impl RangeLock {
 
     /// Returns true if somebody holds or waits for a part of `range`.
     pub fn is_claimed(&self, range: &Range<u64>) -> bool {
-        self.monitor.with(|_, claims| claims.iter().any(|other| overlap(other, range)))
+        self.monitor
+            .with(|_, claims| claims.iter().any(|other| overlap(other, range)))
     }
 }
 

@@ -80,7 +80,8 @@ mod host {
                     old: $int,
                     new: $int,
                 ) -> core::result::Result<$int, $int> {
-                    self.0.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
+                    self.0
+                        .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
                 }
 
                 /// Adds, fully ordered, and returns the old value.
@@ -120,7 +121,10 @@ mod host {
 
         /// Runs `f` with the lock held. `f` takes no other lock and does not wait.
         pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-            f(&mut self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+            f(&mut self
+                .0
+                .lock()
+                .unwrap_or_else(|poisoned| poisoned.into_inner()))
         }
     }
 
@@ -130,7 +134,9 @@ mod host {
     impl<T: Send + Sync> RcuBox<T> {
         /// Creates the box.
         pub fn new(value: KBox<T>) -> Self {
-            Self(Lock::new(Some(std::sync::Arc::new(KBox::into_inner(value)))))
+            Self(Lock::new(Some(std::sync::Arc::new(KBox::into_inner(
+                value,
+            )))))
         }
 
         /// Runs `f` with the value, or with `None` after it was taken. `f` must not wait.

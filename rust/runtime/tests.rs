@@ -32,7 +32,10 @@ impl Wake for Wakes {
 
 impl<'a, T> Hand<'a, T> {
     pub(crate) fn new(future: impl Future<Output = T> + 'a) -> Self {
-        Self { future: Box::pin(future), wakes: Arc::default() }
+        Self {
+            future: Box::pin(future),
+            wakes: Arc::default(),
+        }
     }
 
     /// Returns a task that was polled once and has to wait.

@@ -5,7 +5,14 @@ use super::*;
 const FULL: Sectors = 1024;
 
 fn hydration(region_size: Sectors, threshold: Option<u32>, batch_size: Option<u32>) -> Hydration {
-    let mut hydration = Hydration::new(region_size, true, Tuning { threshold, batch_size });
+    let mut hydration = Hydration::new(
+        region_size,
+        true,
+        Tuning {
+            threshold,
+            batch_size,
+        },
+    );
     hydration.run();
     hydration
 }
@@ -19,8 +26,15 @@ fn permits(hydration: &mut Hydration) -> std::vec::Vec<Regions> {
 fn a_stated_threshold_is_an_exact_cap() {
     for (threshold, batch) in [(1, 1), (2, 1), (8, 1), (8, 3), (8, 100), (1, 64)] {
         let permits = permits(&mut hydration(8, Some(threshold), Some(batch)));
-        assert_eq!(permits.iter().sum::<u64>(), u64::from(threshold), "{threshold} {batch}");
-        assert!(permits.iter().all(|size| *size <= u64::from(batch)), "{threshold} {batch}");
+        assert_eq!(
+            permits.iter().sum::<u64>(),
+            u64::from(threshold),
+            "{threshold} {batch}"
+        );
+        assert!(
+            permits.iter().all(|size| *size <= u64::from(batch)),
+            "{threshold} {batch}"
+        );
     }
     assert_eq!(permits(&mut hydration(8, Some(0), Some(1))), []);
     assert_eq!(permits(&mut hydration(8, Some(2), Some(0))), [1, 1]);
@@ -56,7 +70,10 @@ fn nothing_runs_while_halted_disabled_or_resting() {
 fn small_buffers_take_small_copies_only() {
     assert_eq!(hydration(8, None, None).permit(8, FULL), None);
     assert_eq!(hydration(8, Some(64), Some(2)).permit(8, FULL), None);
-    assert_eq!(hydration(8, Some(64), Some(1)).permit(8, FULL), Some(Permit { regions: 1 }));
+    assert_eq!(
+        hydration(8, Some(64), Some(1)).permit(8, FULL),
+        Some(Permit { regions: 1 })
+    );
 }
 
 #[test]

@@ -9,10 +9,16 @@ fn message(line: &str) -> Result<Message, Refused> {
 #[test]
 fn known_messages() {
     assert_eq!(message("enable_hydration"), Ok(Message::EnableHydration));
-    assert_eq!(message("ENABLE_hydration extra words"), Ok(Message::EnableHydration));
+    assert_eq!(
+        message("ENABLE_hydration extra words"),
+        Ok(Message::EnableHydration)
+    );
     assert_eq!(message("disable_hydration"), Ok(Message::DisableHydration));
     assert_eq!(message("hydration_threshold 0"), Ok(Message::Threshold(0)));
-    assert_eq!(message("hydration_batch_size +12"), Ok(Message::BatchSize(12)));
+    assert_eq!(
+        message("hydration_batch_size +12"),
+        Ok(Message::BatchSize(12))
+    );
 }
 
 #[test]

@@ -11,17 +11,47 @@ fn map(regions: Regions) -> RegionMap {
 
 #[test]
 fn an_empty_range_is_hydrated() {
-    assert_eq!(map(64).run(&(5..5)), Run { hydrated: true, end: 5 });
+    assert_eq!(
+        map(64).run(&(5..5)),
+        Run {
+            hydrated: true,
+            end: 5
+        }
+    );
 }
 
 #[test]
 fn runs_cross_words() {
     let map = map(200);
     map.set_hydrated(&(60..130));
-    assert_eq!(map.run(&(0..200)), Run { hydrated: false, end: 60 });
-    assert_eq!(map.run(&(60..200)), Run { hydrated: true, end: 130 });
-    assert_eq!(map.run(&(61..100)), Run { hydrated: true, end: 100 });
-    assert_eq!(map.run(&(130..200)), Run { hydrated: false, end: 200 });
+    assert_eq!(
+        map.run(&(0..200)),
+        Run {
+            hydrated: false,
+            end: 60
+        }
+    );
+    assert_eq!(
+        map.run(&(60..200)),
+        Run {
+            hydrated: true,
+            end: 130
+        }
+    );
+    assert_eq!(
+        map.run(&(61..100)),
+        Run {
+            hydrated: true,
+            end: 100
+        }
+    );
+    assert_eq!(
+        map.run(&(130..200)),
+        Run {
+            hydrated: false,
+            end: 200
+        }
+    );
     assert_eq!(map.first_unhydrated(&(60..200)), Some(130));
     assert_eq!(map.first_unhydrated(&(60..130)), None);
 }

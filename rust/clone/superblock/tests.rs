@@ -36,13 +36,22 @@ fn is_checked_in_mainlines_order() {
     let mut block = mainline();
     block[VERSION_AT] = 2;
     seal(&mut block, 0);
-    assert!(matches!(verify(&block, 0), Err(Problem::Unsupported { found: 2, .. })));
+    assert!(matches!(
+        verify(&block, 0),
+        Err(Problem::Unsupported { found: 2, .. })
+    ));
     block[0] ^= 1;
     assert!(matches!(verify(&block, 0), Err(Problem::Checksum { .. })));
     block[MAGIC_AT] ^= 1;
     assert!(matches!(verify(&block, 0), Err(Problem::Field { .. })));
     block[8] = 1;
-    assert_eq!(verify(&block, 0), Err(Problem::Number { found: 1, expected: 0 }));
+    assert_eq!(
+        verify(&block, 0),
+        Err(Problem::Number {
+            found: 1,
+            expected: 0
+        })
+    );
 }
 
 #[test]

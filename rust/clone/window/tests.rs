@@ -23,7 +23,11 @@ fn grows_while_latency_is_what_limits() {
 fn stays_where_the_device_is_the_limit() {
     let (mut window, mut now) = (Window::new(), 0);
     run(&mut window, &mut now, 20, 0, 100);
-    assert!(window.sectors() <= SECTORS_START * 2, "{}", window.sectors());
+    assert!(
+        window.sectors() <= SECTORS_START * 2,
+        "{}",
+        window.sectors()
+    );
 }
 
 #[test]

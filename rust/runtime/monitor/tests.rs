@@ -52,7 +52,10 @@ fn entries_are_seen_in_order_of_arrival_without_ones_own() {
     open(&gate, 1);
     assert_eq!(middle.poll(), Some((vec![5], vec![5, 7])));
     let (all, before) = gate.with(|_, entries| {
-        (entries.iter().copied().collect::<Vec<_>>(), entries.before().copied().collect::<Vec<_>>())
+        (
+            entries.iter().copied().collect::<Vec<_>>(),
+            entries.before().copied().collect::<Vec<_>>(),
+        )
     });
     assert_eq!(all, [5, 7]);
     assert_eq!(before, [5, 7]);
@@ -60,7 +63,14 @@ fn entries_are_seen_in_order_of_arrival_without_ones_own() {
 
 #[test]
 fn leaving_unlinks_at_the_head_in_the_middle_and_at_the_tail() {
-    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+    for order in [
+        [0, 1, 2],
+        [0, 2, 1],
+        [1, 0, 2],
+        [1, 2, 0],
+        [2, 0, 1],
+        [2, 1, 0],
+    ] {
         let gate = Monitor::new(Gate::default());
         let mut tasks = [1, 2, 3].map(|key| Some(Hand::waiting(pass(&gate, key))));
         let mut there = vec![1, 2, 3];
@@ -139,8 +149,14 @@ fn an_entry_serves_several_waits_in_its_place() {
     let gate = Monitor::new(Gate::default());
     let mut both = Hand::waiting(async {
         let entry = pin!(gate.entry(1));
-        entry.as_ref().wait(|turn| (turn.state.open >= 1).then_some(())).await;
-        entry.as_ref().wait(|turn| (turn.state.open >= 2).then_some(())).await;
+        entry
+            .as_ref()
+            .wait(|turn| (turn.state.open >= 1).then_some(()))
+            .await;
+        entry
+            .as_ref()
+            .wait(|turn| (turn.state.open >= 2).then_some(()))
+            .await;
     });
     let _later = Hand::waiting(pass(&gate, 9));
     open(&gate, 1);
