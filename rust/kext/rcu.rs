@@ -4,7 +4,6 @@
 
 use core::ptr;
 use kernel::prelude::*;
-use kernel::sync::atomic::Acquire;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Full;
 use kernel::sync::rcu;
@@ -35,9 +34,12 @@ impl<T: Send + Sync> RcuBox<T> {
     /// Runs `f` with the value, or with `None` after it was taken. `f` must not sleep.
     pub fn read<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
         let _guard = rcu::read_lock();
+        // SAFETY: The pointer to the pointer is valid. A volatile read is `READ_ONCE`; what is
+        // read through its result is ordered by the dependency, as in `rcu_dereference`.
+        let value = unsafe { self.value.as_ptr().read_volatile() };
         // SAFETY: By the invariant the pointer is null or valid, and `take` frees the value only
         // after a grace period, that is not before the guard is dropped.
-        f(unsafe { self.value.load(Acquire).as_ref() })
+        f(unsafe { value.as_ref() })
     }
 
     /// Takes the value away, when the last reader is done; sleeps.

@@ -68,6 +68,40 @@ check "load" dmsetup load c --table "$line"
 check "switch" bash -c 'dmsetup suspend c && dmsetup resume c'
 check "fio saw no error" wait %1
 check "remove" dmsetup remove c
+
+# Errors from below: of a bio sent on, of one that is waited for, of a flush, of I/O of our own.
+dmsetup create bad --table "0 $sectors linear $dest 0"
+dmsetup create badmeta --table "0 $(blockdev --getsz $meta) linear $meta 0"
+dmsetup mknodes
+dmsetup create c --table "0 $sectors passthrough /dev/mapper/badmeta /dev/mapper/bad $src"
+dmsetup mknodes
+swap() {
+	dmsetup suspend --noflush --nolockfs "$1"
+	dmsetup load "$1" --table "0 $(blockdev --getsz "/dev/mapper/$1") $2"
+	dmsetup resume "$1"
+}
+write_at() {
+	dd if=/tmp/data of=/dev/mapper/c bs=4k count=1 seek="$1" oflag=direct status=none 2>/dev/null
+}
+swap bad error
+fails() { ! "$@"; }
+check "a failed read" fails dd if=/dev/mapper/c of=/dev/null bs=4k count=1 iflag=direct status=none
+check "a failed bio that was sent on" fails write_at 1
+check "a failed bio that was waited for" fails write_at 0
+swap bad "linear $dest 0"
+check "and all is well again" write_at 0
+swap badmeta error
+check "failed I/O of our own" fails write_at 1
+check "a load that cannot read" fails dmsetup create d --table \
+	"0 $sectors passthrough /dev/mapper/badmeta /dev/mapper/bad $src"
+swap badmeta "flakey $meta 0 0 60 1 error_writes"
+check "a failed flush" fails sync /dev/mapper/c
+swap badmeta "linear $meta 0"
+check "a flush" sync /dev/mapper/c
+check "and all is well once more" write_at 1
+check "remove after errors" dmsetup remove c
+dmsetup remove bad
+dmsetup remove badmeta
 check "rmmod" rmmod dm_passthrough
 for round in 1 2 3; do
 	modprobe dm-passthrough
