@@ -62,7 +62,7 @@ impl StatusWriter<'_> {
         unsafe {
             core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start.add(self.used), len);
         }
-        self.used += len;
+        self.used = self.used.saturating_add(len);
         self.terminate();
     }
 

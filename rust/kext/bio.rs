@@ -372,7 +372,7 @@ impl OwnBio {
             (*raw).bi_iter.bi_sector = sector;
         }
         for piece in pieces {
-            let part = left.min(u32::try_from(piece.bytes())?);
+            let part = left.min(piece.bytes());
             if part == 0 {
                 break;
             }
@@ -381,7 +381,7 @@ impl OwnBio {
             if u32::try_from(added) != Ok(part) {
                 return Err(EINVAL);
             }
-            left -= part;
+            left = left.saturating_sub(part);
         }
         if left == 0 {
             Ok(())

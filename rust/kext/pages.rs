@@ -19,6 +19,7 @@ pub type PageBytes = [u8; PAGE_SIZE];
 pub struct Piece {
     page: NonNull<bindings::page>,
     order: u32,
+    bytes: u32,
 }
 
 impl Piece {
@@ -28,8 +29,8 @@ impl Piece {
     }
 
     /// Returns the length in bytes.
-    pub fn bytes(&self) -> usize {
-        PAGE_SIZE << self.order
+    pub fn bytes(&self) -> u32 {
+        self.bytes
     }
 }
 
@@ -77,11 +78,13 @@ impl Pages {
             }
             order = order.checked_sub(1).ok_or(ENOMEM)?;
         };
-        self.pieces.push(Piece { page, order }, GFP_KERNEL)?;
+        let pages = 1usize << order;
+        let bytes = (PAGE_SIZE as u32) << order;
+        self.pieces.push(Piece { page, order, bytes }, GFP_KERNEL)?;
         // SAFETY: The page is valid, and was not allocated from high memory.
         let start = unsafe { dm_bindings::dmox_page_address(page.as_ptr()) };
         let start = NonNull::new(start.cast::<PageBytes>()).ok_or(ENOMEM)?;
-        for index in 0..1usize << order {
+        for index in 0..pages {
             // SAFETY: The piece has this many pages.
             self.pages.push(unsafe { start.add(index) }, GFP_KERNEL)?;
         }
