@@ -12,7 +12,6 @@ use crate::geometry::RegionRange;
 use crate::geometry::Regions;
 use crate::geometry::SectorRange;
 use crate::geometry::Sectors;
-use crate::hydration::Found;
 use crate::hydration::Hydration;
 use crate::hydration::Permit;
 use crate::hydration::Tuning;
@@ -30,7 +29,6 @@ use runtime::monitor::Entry;
 use runtime::monitor::Monitor;
 use runtime::monitor::Rules;
 use runtime::monitor::Turn;
-use runtime::range_lock::try_acquire;
 use runtime::sync::Arc;
 
 /// Pages in the buffer of a worker for large copies: 512 KiB, what a disk takes in one request.
@@ -143,6 +141,11 @@ impl Copier {
             .with(|desk, _| (desk.hydration.enabled, desk.hydration.tuning))
     }
 
+    /// Returns true while hydration may run.
+    pub(crate) fn is_running(&self) -> bool {
+        self.monitor.with(|desk, _| desk.hydration.is_running())
+    }
+
     /// Waits until no hydration is in flight.
     pub(crate) async fn drained(&self) {
         let place = pin!(self.monitor.entry(Place::Drain));
@@ -184,7 +187,8 @@ impl Copier {
         });
     }
 
-    fn end_permit(&self, regions: Regions, change: impl FnOnce(&mut Hydration)) {
+    /// Some regions of a permit are done with, or not needed.
+    pub(crate) fn end_permit(&self, regions: Regions, change: impl FnOnce(&mut Hydration)) {
         self.monitor.with(|desk, places| {
             desk.hydration.give_back(regions);
             change(&mut desk.hydration);
@@ -314,42 +318,14 @@ impl<W: World> Engine<W> {
         self.mark_hydrated(regions)
     }
 
-    /// Hydrates the next run, if there is one.
-    async fn hydrate(&self, permit: Permit, tools: &mut Tools<W>) {
-        let run = match self
-            .sweep
-            .with(|sweep| sweep.next(&self.volume.map, permit.regions))
-        {
-            Found::Run(run) => run,
-            Found::Nothing => return self.copier.end_permit(permit.regions, |_| ()),
-            Found::End => return self.copier.end_permit(permit.regions, Hydration::rest),
-        };
-        let regions = run.end - run.start;
-        self.copier.end_permit(permit.regions - regions, |_| ());
-        let result = self.hydrate_run(&run, tools).await;
-        let now = self.world.clock().now_ms();
-        self.copier.end_permit(0, |hydration| match result {
-            Ok(true) => hydration.completed(regions, now),
-            _ => hydration.give_back(regions),
-        });
-        if result.is_err() {
-            self.world.hydration_failed();
-        }
-    }
-
-    /// Hydrates `run`; returns false if somebody else is at it.
-    async fn hydrate_run(&self, run: &RegionRange, tools: &mut Tools<W>) -> Result<bool> {
-        let claim = pin!(self.claims.claim(run.clone()));
-        if !try_acquire(claim.as_ref()) {
-            return Ok(false);
-        }
-        // The run was looked up without a claim: some of it may be hydrated by now.
-        let Some(start) = self.volume.map.first_unhydrated(run) else {
-            return Ok(false);
-        };
-        let run = start..self.volume.map.run(&(start..run.end)).end;
-        let _busy = self.count_hydrating(&run);
-        let copy = pin!(self.copier.copy(self.volume.geometry.sectors(&run), false));
+    /// As [`copy_regions`](Self::copy_regions), by a worker for the background.
+    pub(crate) async fn copy_as_worker(
+        &self,
+        regions: &RegionRange,
+        tools: &mut Tools<W>,
+    ) -> Result {
+        let sectors = self.volume.geometry.sectors(regions);
+        let copy = pin!(self.copier.copy(sectors, false));
         enlist(copy.as_ref());
         // Other workers may take chunks of a large region, too.
         while let Some(chunk) = copy.as_ref().with(|turn| match turn.key {
@@ -359,8 +335,7 @@ impl<W: World> Engine<W> {
             self.copy_chunk(&chunk, tools).await;
         }
         copy.as_ref().wait(result_of).await?;
-        self.mark_hydrated(&run)?;
-        Ok(true)
+        self.mark_hydrated(regions)
     }
 
     /// Marks `regions`, whose data the destination holds now.

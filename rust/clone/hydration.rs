@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Background hydration: how much of it may run, and which regions come next.
+//! Background hydration: how much of it may run.
 
-use crate::geometry::RegionRange;
 use crate::geometry::Regions;
 use crate::geometry::Sectors;
-use crate::region_map::RegionMap;
 use crate::window::Window;
 use runtime::clock::Millis;
 
-/// Most regions that one look for work passes over. The look holds a lock.
-const LOOK_REGIONS: Regions = 1 << 18;
+/// Runs that may fail in a row, with nothing hydrated, before hydration pauses until the next tick.
+const FAILURES_MAX: u32 = 16;
 
 /// What a user may set. A value that was not stated leaves the choice to us.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +29,8 @@ pub(crate) struct Hydration {
     /// The sweep has passed the last region; it starts again with the next tick.
     resting: bool,
     in_flight: Regions,
+    /// Runs that failed since the last one that did not.
+    failures: u32,
     window: Window,
 }
 
@@ -49,6 +49,7 @@ impl Hydration {
             running: false,
             resting: false,
             in_flight: 0,
+            failures: 0,
             window: Window::new(),
         }
     }
@@ -56,6 +57,10 @@ impl Hydration {
     pub(crate) fn run(&mut self) {
         self.running = true;
         self.kick();
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.running
     }
 
     pub(crate) fn halt(&mut self) {
@@ -119,11 +124,20 @@ impl Hydration {
         self.in_flight = self.in_flight.saturating_sub(regions);
     }
 
-    /// A copy of `regions` regions has ended.
-    pub(crate) fn completed(&mut self, regions: Regions, now: Millis) {
+    /// A run of `regions` regions has ended, `hydrated` of them well.
+    pub(crate) fn completed(&mut self, regions: Regions, hydrated: Regions, now: Millis) {
         self.give_back(regions);
-        self.window
-            .completed(regions.saturating_mul(self.region_size), now);
+        if hydrated > 0 {
+            self.failures = 0;
+            self.window
+                .completed(hydrated.saturating_mul(self.region_size), now);
+            return;
+        }
+        self.failures += 1;
+        if self.failures >= FAILURES_MAX {
+            self.failures = 0;
+            self.rest();
+        }
     }
 }
 
@@ -131,47 +145,6 @@ impl Hydration {
 fn regions_in(capacity: Sectors, region_size: Sectors) -> Regions {
     // A region size is a power of two.
     (capacity >> region_size.trailing_zeros()).max(1)
-}
-
-/// The sweep over the regions, in ascending order.
-pub(crate) struct Sweep {
-    next: u64,
-}
-
-/// What a look for work found.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found {
-    /// Regions to hydrate.
-    Run(RegionRange),
-    /// Nothing yet: look again.
-    Nothing,
-    /// The last region has been passed.
-    End,
-}
-
-impl Sweep {
-    pub(crate) fn new() -> Self {
-        Self { next: 0 }
-    }
-
-    /// Finds the next run of at most `regions_max` regions that are not hydrated.
-    pub(crate) fn next(&mut self, map: &RegionMap, regions_max: Regions) -> Found {
-        if self.next >= map.regions() {
-            self.next = 0;
-            return Found::End;
-        }
-        let look = self.next..self.next.saturating_add(LOOK_REGIONS).min(map.regions());
-        let Some(start) = map.first_unhydrated(&look) else {
-            self.next = look.end;
-            return Found::Nothing;
-        };
-        let run = map.run(&(start..start.saturating_add(regions_max).min(map.regions())));
-        self.next = run.end;
-        if run.hydrated {
-            return Found::Nothing;
-        }
-        Found::Run(start..run.end)
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@
 //! | [`table`], [`message`], [`status`] | the words of users |
 //! | [`route`] | what `map()` does with a request: remap it, or make a job of it |
 //! | [`serve`] | the jobs: writes to regions that are not hydrated, discards, flushes |
-//! | [`copier`], [`hydration`], [`window`] | copies, who needs them, how many run |
+//! | [`copier`] | copies, and the workers that make them |
+//! | [`sweep`], [`hydration`], [`window`] | what is copied in the background, and how much at once |
 //! | [`commit`] | who waits for which commit |
 //! | [`volume`], [`metadata`], [`superblock`] | what is on disk, and the order of its writes |
 
@@ -36,6 +37,7 @@ pub mod route;
 pub mod serve;
 pub mod status;
 mod superblock;
+mod sweep;
 pub mod table;
 pub mod volume;
 mod window;

@@ -62,7 +62,7 @@ fn nothing_runs_while_halted_disabled_or_resting() {
     hydration.kick();
     assert_eq!(hydration.permit(FULL, FULL), Some(Permit { regions: 1 }));
     assert!(!hydration.is_drained());
-    hydration.completed(1, 0);
+    hydration.completed(1, 1, 0);
     assert!(hydration.is_drained());
 }
 
@@ -77,19 +77,18 @@ fn small_buffers_take_small_copies_only() {
 }
 
 #[test]
-fn the_sweep_finds_each_run_once_and_ends() {
-    let map = RegionMap::new(1000).expect("memory");
-    map.set_hydrated(&(0..10));
-    map.set_hydrated(&(300..1000));
-    let mut sweep = Sweep::new();
-    let mut found = std::vec::Vec::new();
-    loop {
-        match sweep.next(&map, 128) {
-            Found::Run(run) => found.push(run),
-            Found::Nothing => (),
-            Found::End => break,
-        }
+fn pauses_when_everything_fails() {
+    let mut hydration = hydration(8, Some(1), Some(1));
+    for _ in 0..FAILURES_MAX {
+        assert_eq!(hydration.permit(FULL, FULL), Some(Permit { regions: 1 }));
+        hydration.completed(1, 0, 0);
     }
-    assert_eq!(found, [10..138, 138..266, 266..300]);
-    assert_eq!(sweep.next(&map, 128), Found::Run(10..138));
+    assert_eq!(hydration.permit(FULL, FULL), None);
+    hydration.kick();
+    for _ in 0..2 * FAILURES_MAX {
+        assert_eq!(hydration.permit(FULL, FULL), Some(Permit { regions: 1 }));
+        hydration.completed(1, 0, 0);
+        assert_eq!(hydration.permit(FULL, FULL), Some(Permit { regions: 1 }));
+        hydration.completed(1, 1, 0);
+    }
 }

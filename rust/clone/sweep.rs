@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Background hydration: the sweep over the regions, and what becomes of a run that it finds.
+
+use crate::copier::Tools;
+use crate::engine::Engine;
+use crate::engine::World;
+use crate::geometry::RegionRange;
+use crate::geometry::Regions;
+use crate::hydration::Hydration;
+use crate::hydration::Permit;
+use crate::region_map::RegionMap;
+use core::pin::pin;
+use runtime::clock::Clock;
+use runtime::range_lock::try_acquire;
+
+/// Most regions that one look for work passes over. The look holds a lock.
+const LOOK_REGIONS: Regions = 1 << 18;
+
+/// The sweep over the regions, in ascending order.
+pub(crate) struct Sweep {
+    next: u64,
+}
+
+/// What a look for work found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Regions to hydrate.
+    Run(RegionRange),
+    /// Nothing yet: look again.
+    Nothing,
+    /// The last region has been passed.
+    End,
+}
+
+impl Sweep {
+    pub(crate) fn new() -> Self {
+        Self { next: 0 }
+    }
+
+    /// Finds the next run of at most `regions_max` regions that are not hydrated.
+    pub(crate) fn next(&mut self, map: &RegionMap, regions_max: Regions) -> Found {
+        if self.next >= map.regions() {
+            self.next = 0;
+            return Found::End;
+        }
+        let look = self.next..self.next.saturating_add(LOOK_REGIONS).min(map.regions());
+        let Some(start) = map.first_unhydrated(&look) else {
+            self.next = look.end;
+            return Found::Nothing;
+        };
+        let run = map.run(&(start..start.saturating_add(regions_max).min(map.regions())));
+        self.next = run.end;
+        if run.hydrated {
+            return Found::Nothing;
+        }
+        Found::Run(start..run.end)
+    }
+}
+
+/// How a run went.
+#[derive(Default)]
+struct Outcome {
+    hydrated: Regions,
+    failed: bool,
+}
+
+impl<W: World> Engine<W> {
+    /// Hydrates the next run, if there is one.
+    pub(crate) async fn hydrate(&self, permit: Permit, tools: &mut Tools<W>) {
+        let found = self
+            .sweep
+            .with(|sweep| sweep.next(&self.volume.map, permit.regions));
+        let run = match found {
+            Found::Run(run) => run,
+            Found::Nothing => return self.copier.end_permit(permit.regions, |_| ()),
+            Found::End => return self.copier.end_permit(permit.regions, Hydration::rest),
+        };
+        let regions = run.end - run.start;
+        self.copier.end_permit(permit.regions - regions, |_| ());
+        let outcome = self.hydrate_run(&run, tools).await;
+        if outcome.failed {
+            self.world.hydration_failed();
+        }
+        let now = self.world.clock().now_ms();
+        self.copier.end_permit(0, |hydration| {
+            if outcome.failed || outcome.hydrated > 0 {
+                hydration.completed(regions, outcome.hydrated, now);
+            } else {
+                // Somebody else is at it.
+                hydration.give_back(regions);
+            }
+        });
+    }
+
+    async fn hydrate_run(&self, run: &RegionRange, tools: &mut Tools<W>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let claim = pin!(self.claims.claim(run.clone()));
+        if !try_acquire(claim.as_ref()) {
+            return outcome;
+        }
+        // The run was looked up without a claim: some of it may be hydrated by now.
+        let Some(start) = self.volume.map.first_unhydrated(run) else {
+            return outcome;
+        };
+        let run = start..self.volume.map.run(&(start..run.end)).end;
+        let _busy = self.count_hydrating(&run);
+        // A part that fails is halved, down to the region that is bad; behind it parts grow again.
+        let mut at = run.start;
+        let mut size = run.end - run.start;
+        while at < run.end {
+            let part = at..at.saturating_add(size).min(run.end);
+            let regions = part.end - part.start;
+            if self.copy_as_worker(&part, tools).await.is_ok() {
+                outcome.hydrated += regions;
+                at = part.end;
+                size = size.saturating_mul(2);
+            } else if !self.copier.is_running() {
+                // Suspended or read-only: there is no point in trying harder.
+                outcome.failed = true;
+                break;
+            } else if regions > 1 {
+                size = regions / 2;
+            } else {
+                outcome.failed = true;
+                at = part.end;
+            }
+        }
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests;
