@@ -41,13 +41,17 @@ impl Task {
 
     fn touch(&self) {
         // SAFETY: That nobody changes it at the same time is what is being tested.
-        assert!(!self.memory.with(|finished| unsafe { *finished }), "used after its end");
+        assert!(
+            !self.memory.with(|finished| unsafe { *finished }),
+            "used after its end"
+        );
     }
 
     fn finish(&self) {
         // SAFETY: As above.
-        let twice =
-            self.memory.with_mut(|finished| unsafe { std::mem::replace(&mut *finished, true) });
+        let twice = self
+            .memory
+            .with_mut(|finished| unsafe { std::mem::replace(&mut *finished, true) });
         assert!(!twice, "finished twice");
         self.finished.notify();
     }
@@ -112,6 +116,8 @@ fn the_last_reference_finishes_a_task_once() {
             task.finish();
         }
         task.finished.wait();
-        completions.into_iter().for_each(|completion| completion.join().unwrap());
+        completions
+            .into_iter()
+            .for_each(|completion| completion.join().unwrap());
     });
 }

@@ -29,7 +29,10 @@ impl Rules for Level {
 
 async fn reach(monitor: &Monitor<Level>, level: u32) {
     let entry = pin!(monitor.entry(level));
-    entry.as_ref().wait(|turn| (turn.state.0 >= *turn.key).then_some(())).await;
+    entry
+        .as_ref()
+        .wait(|turn| (turn.state.0 >= *turn.key).then_some(()))
+        .await;
 }
 
 #[test]
@@ -46,7 +49,9 @@ fn who_waits_is_woken() {
                 waiting.wake_where(|wanted| *wanted <= level.0);
             });
         }
-        waiters.into_iter().for_each(|waiter| waiter.join().unwrap());
+        waiters
+            .into_iter()
+            .for_each(|waiter| waiter.join().unwrap());
     });
 }
 
@@ -82,7 +87,10 @@ impl Guarded {
 #[test]
 fn claims_exclude_each_other_and_end() {
     explore(3, || {
-        let guarded = Guarded { lock: RangeLock::new(), inside: UnsafeCell::new(0) };
+        let guarded = Guarded {
+            lock: RangeLock::new(),
+            inside: UnsafeCell::new(0),
+        };
         let guarded = Arc::new(guarded);
         let other = guarded.clone();
         let other = thread::spawn(move || block_on(other.enter(0..4, None)));
@@ -96,7 +104,10 @@ fn claims_exclude_each_other_and_end() {
 #[test]
 fn a_front_that_is_given_up_wakes_who_waits_for_it() {
     explore(3, || {
-        let guarded = Guarded { lock: RangeLock::new(), inside: UnsafeCell::new(0) };
+        let guarded = Guarded {
+            lock: RangeLock::new(),
+            inside: UnsafeCell::new(0),
+        };
         let guarded = Arc::new(guarded);
         let other = guarded.clone();
         let other = thread::spawn(move || block_on(other.enter(0..4, Some(4))));

@@ -61,10 +61,13 @@ fn events_finish_a_task<const EVENTS: usize>() {
     explore(3, || {
         let task = Arc::new(Task::<EVENTS>::new());
         let threads = [(); EVENTS].map(|()| task.clone()).into_iter().enumerate();
-        let threads: Vec<_> =
-            threads.map(|(event, task)| thread::spawn(move || task.complete(event))).collect();
+        let threads: Vec<_> = threads
+            .map(|(event, task)| thread::spawn(move || task.complete(event)))
+            .collect();
         task.run();
-        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
         assert_eq!(task.finished.load_acquire(), 1);
     });
 }

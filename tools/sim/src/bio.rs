@@ -27,28 +27,55 @@ impl SimBio {
     /// A read of `sectors` sectors.
     pub fn read(sector: u64, sectors: u64) -> Self {
         let data = vec![0xA5; sectors as usize * SECTOR_SIZE];
-        Self { kind: Kind::Read, sector, sectors, fua: false, data }
+        Self {
+            kind: Kind::Read,
+            sector,
+            sectors,
+            fua: false,
+            data,
+        }
     }
 
     /// A write of `data`.
     pub fn write(sector: u64, data: Vec<u8>, fua: bool) -> Self {
         let sectors = (data.len() / SECTOR_SIZE) as u64;
-        Self { kind: Kind::Write, sector, sectors, fua, data }
+        Self {
+            kind: Kind::Write,
+            sector,
+            sectors,
+            fua,
+            data,
+        }
     }
 
     /// A discard.
     pub fn discard(sector: u64, sectors: u64) -> Self {
-        Self { kind: Kind::Discard, sector, sectors, fua: false, data: Vec::new() }
+        Self {
+            kind: Kind::Discard,
+            sector,
+            sectors,
+            fua: false,
+            data: Vec::new(),
+        }
     }
 
     /// A flush.
     pub fn flush() -> Self {
-        Self { kind: Kind::Flush, sector: 0, sectors: 0, fua: false, data: Vec::new() }
+        Self {
+            kind: Kind::Flush,
+            sector: 0,
+            sectors: 0,
+            fua: false,
+            data: Vec::new(),
+        }
     }
 
     /// Cuts the request to its first `sectors` sectors and returns the rest.
     pub fn split(&mut self, sectors: u64) -> Self {
-        assert!(0 < sectors && sectors < self.sectors, "a request was cut outside of itself");
+        assert!(
+            0 < sectors && sectors < self.sectors,
+            "a request was cut outside of itself"
+        );
         let data = match self.kind {
             Kind::Read | Kind::Write => self.data.split_off(sectors as usize * SECTOR_SIZE),
             Kind::Flush | Kind::Discard => Vec::new(),

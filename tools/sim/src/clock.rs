@@ -52,7 +52,11 @@ impl Timer for SimTimer {
 
 /// Waits for `duration`.
 pub fn sleep(world: &World, duration: Micros) -> Sleep {
-    Sleep { world: world.clone(), duration, alarm: None }
+    Sleep {
+        world: world.clone(),
+        duration,
+        alarm: None,
+    }
 }
 
 /// A task that waits for a moment.
@@ -72,7 +76,13 @@ impl Future for Sleep {
             let id = state.id();
             // Timers are late by chance, never early.
             let late = state.rng.below(this.duration / 8 + 1);
-            state.timers.insert(id, Alarm { fired: false, waker: None });
+            state.timers.insert(
+                id,
+                Alarm {
+                    fired: false,
+                    waker: None,
+                },
+            );
             state.schedule(this.duration.saturating_add(late), Event::Alarm(id));
             id
         });

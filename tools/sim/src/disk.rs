@@ -99,23 +99,47 @@ impl Drive {
 impl Operation {
     /// A read.
     pub fn read(sector: u64, sectors: u64) -> Self {
-        Self { kind: Kind::Read, sector, sectors, data: Vec::new(), fua: false }
+        Self {
+            kind: Kind::Read,
+            sector,
+            sectors,
+            data: Vec::new(),
+            fua: false,
+        }
     }
 
     /// A write of `data`.
     pub fn write(sector: u64, data: Vec<u8>, fua: bool) -> Self {
         let sectors = (data.len() / SECTOR_SIZE) as u64;
-        Self { kind: Kind::Write, sector, sectors, data, fua }
+        Self {
+            kind: Kind::Write,
+            sector,
+            sectors,
+            data,
+            fua,
+        }
     }
 
     /// A flush.
     pub fn flush() -> Self {
-        Self { kind: Kind::Flush, sector: 0, sectors: 0, data: Vec::new(), fua: false }
+        Self {
+            kind: Kind::Flush,
+            sector: 0,
+            sectors: 0,
+            data: Vec::new(),
+            fua: false,
+        }
     }
 
     /// A discard.
     pub fn discard(sector: u64, sectors: u64) -> Self {
-        Self { kind: Kind::Discard, sector, sectors, data: Vec::new(), fua: false }
+        Self {
+            kind: Kind::Discard,
+            sector,
+            sectors,
+            data: Vec::new(),
+            fua: false,
+        }
     }
 
     fn range(&self) -> Range<u64> {
@@ -150,13 +174,17 @@ impl SimDisk {
 
     /// Holds every operation that is issued from now on, until [`SimDisk::release`].
     pub fn hold(&self) {
-        self.world.lock().drives[self.number].held.get_or_insert_default();
+        self.world.lock().drives[self.number]
+            .held
+            .get_or_insert_default();
     }
 
     /// Lets `count` of the held operations go, the oldest first. Later ones are still held.
     pub fn release_some(&self, count: usize) {
         let mut state = self.world.lock();
-        let Some(held) = &mut state.drives[self.number].held else { return };
+        let Some(held) = &mut state.drives[self.number].held else {
+            return;
+        };
         let count = count.min(held.len());
         let ids: Vec<u64> = held.drain(..count).collect();
         for id in ids {
@@ -173,7 +201,11 @@ impl SimDisk {
     /// Gives the device an operation. The future gives back the data: what was read, or what was
     /// written. Nothing is issued before it is first polled.
     pub fn submit(&self, operation: Operation) -> Io {
-        Io { world: self.world.clone(), disk: self.number, stage: Stage::New(Some(operation)) }
+        Io {
+            world: self.world.clone(),
+            disk: self.number,
+            stage: Stage::New(Some(operation)),
+        }
     }
 }
 
@@ -197,11 +229,17 @@ impl Future for Io {
         let this = &mut *self;
         let mut state = this.world.lock();
         if let Stage::New(operation) = &mut this.stage {
-            let Some(operation) = operation.take() else { return Poll::Pending };
+            let Some(operation) = operation.take() else {
+                return Poll::Pending;
+            };
             this.stage = Stage::Issued(state.issue(this.disk, operation));
         }
-        let Stage::Issued(id) = this.stage else { panic!("an I/O was polled after its end") };
-        let Some(flight) = state.flights.get_mut(&id) else { return Poll::Pending };
+        let Stage::Issued(id) = this.stage else {
+            panic!("an I/O was polled after its end")
+        };
+        let Some(flight) = state.flights.get_mut(&id) else {
+            return Poll::Pending;
+        };
         match flight.result.take() {
             Some(result) => {
                 state.flights.remove(&id);
@@ -218,7 +256,9 @@ impl Future for Io {
 
 impl Drop for Io {
     fn drop(&mut self) {
-        let Stage::Issued(id) = self.stage else { return };
+        let Stage::Issued(id) = self.stage else {
+            return;
+        };
         let mut state = self.world.lock();
         match state.flights.get_mut(&id) {
             Some(flight) if flight.result.is_none() => flight.orphan = true,
@@ -249,6 +289,7 @@ impl State {
         }
         let change = (kind != Kind::Read).then_some(self.changes);
         self.changes += u64::from(kind != Kind::Read);
+        self.moments += u64::from(kind != Kind::Read);
         self.log.push(Record {
             disk,
             kind,
@@ -262,7 +303,16 @@ impl State {
         let record = self.log.len() - 1;
         let (result, waker) = (None, None);
         let orphan = false;
-        let flight = Flight { disk, operation, error, change, record, result, waker, orphan };
+        let flight = Flight {
+            disk,
+            operation,
+            error,
+            change,
+            record,
+            result,
+            waker,
+            orphan,
+        };
         self.flights.insert(id, flight);
         let latency = self.drives[disk].latency.clone();
         let mut delay = latency.start + self.rng.below(latency.end - latency.start);
@@ -308,10 +358,16 @@ impl State {
         let (waker, change, disk) = (flight.waker.take(), flight.change, flight.disk);
         let orphan = flight.orphan;
         let flight = &self.flights[&id];
-        self.trace(|| format!("complete {} {result:?}", self.name_of(disk, &flight.operation)));
+        self.trace(|| {
+            format!(
+                "complete {} {result:?}",
+                self.name_of(disk, &flight.operation)
+            )
+        });
         if orphan {
             self.flights.remove(&id);
         }
+        self.moments += u64::from(change.is_some());
         self.crash_if(change, Side::Completed);
         waker
     }
@@ -319,7 +375,10 @@ impl State {
     fn name_of(&self, disk: usize, operation: &Operation) -> String {
         let Range { start, end } = operation.range();
         let fua = if operation.fua { " FUA" } else { "" };
-        format!("{} {:?}{fua} {start}..{end}", self.drives[disk].name, operation.kind)
+        format!(
+            "{} {:?}{fua} {start}..{end}",
+            self.drives[disk].name, operation.kind
+        )
     }
 }
 
@@ -348,14 +407,25 @@ impl SimBuffer {
         Ok(Self { pages: all })
     }
 
-    fn gather(&self, sectors: u64) -> Vec<u8> {
+    /// Returns the bytes of the first `sectors` sectors.
+    pub fn to_bytes(&self, sectors: u64) -> Vec<u8> {
         let bytes = sectors as usize * SECTOR_SIZE;
-        assert!(bytes <= self.pages.len() * PAGE_SIZE, "an I/O larger than its buffer");
-        self.pages.iter().flat_map(|page| page.iter().copied()).take(bytes).collect()
+        assert!(
+            bytes <= self.pages.len() * PAGE_SIZE,
+            "an I/O larger than its buffer"
+        );
+        self.pages
+            .iter()
+            .flat_map(|page| page.iter().copied())
+            .take(bytes)
+            .collect()
     }
 
     fn scatter(&mut self, data: &[u8]) {
-        assert!(data.len() <= self.pages.len() * PAGE_SIZE, "an I/O larger than its buffer");
+        assert!(
+            data.len() <= self.pages.len() * PAGE_SIZE,
+            "an I/O larger than its buffer"
+        );
         for (page, bytes) in self.pages.iter_mut().zip(data.chunks(PAGE_SIZE)) {
             page[..bytes.len()].copy_from_slice(bytes);
         }
@@ -403,7 +473,7 @@ impl Disk for SimDisk {
         buffer: SimBuffer,
         durability: Durability,
     ) -> (SimBuffer, Result) {
-        let data = buffer.gather(sectors.into());
+        let data = buffer.to_bytes(sectors.into());
         let fua = durability == Durability::Stable;
         let (_, result) = self.submit(Operation::write(sector, data, fua)).await;
         (buffer, result)

@@ -20,6 +20,9 @@ use std::task::Poll;
 use std::task::Wake;
 use std::task::Waker;
 
+/// How long a ready task may be kept waiting.
+const SLOWEST_POLL: Micros = 10_000;
+
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -134,7 +137,11 @@ impl<'a> Spawner<'a> {
         daemon: bool,
         future: impl Future<Output = T> + 'a,
     ) -> Join<T> {
-        let joined = Rc::new(RefCell::new(Joined { value: None, done: false, waker: None }));
+        let joined = Rc::new(RefCell::new(Joined {
+            value: None,
+            done: false,
+            waker: None,
+        }));
         let join = Join(joined.clone());
         let future = async move {
             let value = future.await;
@@ -182,7 +189,10 @@ impl<'a> Executor<'a> {
 
     /// Returns a handle that spawns into this executor.
     pub fn spawner(&self) -> Spawner<'a> {
-        Spawner { inbox: self.inbox.clone(), world: self.world.clone() }
+        Spawner {
+            inbox: self.inbox.clone(),
+            world: self.world.clone(),
+        }
     }
 
     /// Starts a task that has to end.
@@ -257,7 +267,9 @@ impl<'a> Executor<'a> {
         self.world.crash();
         // Tasks are dropped in any order, as their memory is not read again.
         while !self.tasks.is_empty() {
-            let index = self.world.with_rng(|rng| rng.below(self.tasks.len() as u64));
+            let index = self
+                .world
+                .with_rng(|rng| rng.below(self.tasks.len() as u64));
             drop(self.tasks.swap_remove(index as usize));
         }
     }
@@ -288,11 +300,14 @@ impl<'a> Executor<'a> {
             return;
         }
         let ready = self.ready.with(|ready| ready.len()) as u64;
-        let hurry = self.world.has_event() && self.world.with_rng(|rng| rng.chance(1, 8));
+        let hurry = self.world.has_event_within(SLOWEST_POLL)
+            && self.world.with_rng(|rng| rng.chance(1, 8));
         if ready == 0 || hurry {
             self.world.fire();
         } else if self.world.with_rng(|rng| rng.chance(1, 32)) {
-            let any = self.world.with_rng(|rng| rng.below(self.tasks.len() as u64));
+            let any = self
+                .world
+                .with_rng(|rng| rng.below(self.tasks.len() as u64));
             self.poll(any as usize);
         } else {
             let index = self.world.with_rng(|rng| rng.below(ready)) as usize;
@@ -302,10 +317,20 @@ impl<'a> Executor<'a> {
     }
 
     fn poll(&mut self, number: usize) {
-        let Some(task) = &mut self.tasks[number] else { return };
+        let Some(task) = &mut self.tasks[number] else {
+            return;
+        };
         self.world.trace(|| format!("poll     {}", task.name));
-        let waker = Waker::from(Arc::new(TaskWaker { task: number, ready: self.ready.clone() }));
-        if task.future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
+        let waker = Waker::from(Arc::new(TaskWaker {
+            task: number,
+            ready: self.ready.clone(),
+        }));
+        if task
+            .future
+            .as_mut()
+            .poll(&mut Context::from_waker(&waker))
+            .is_ready()
+        {
             self.world.trace(|| format!("end      {}", task.name));
             self.tasks[number] = None;
         }

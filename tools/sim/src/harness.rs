@@ -33,7 +33,10 @@ pub fn run_seed(seed: u64, workload: impl Fn(u64) -> Result<(), String>) -> Resu
     match catch_unwind(AssertUnwindSafe(|| workload(seed))) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(text)) => Err(Failure { seed, text }),
-        Err(panic) => Err(Failure { seed, text: panic_text(&*panic) }),
+        Err(panic) => Err(Failure {
+            seed,
+            text: panic_text(&*panic),
+        }),
     }
 }
 
@@ -52,7 +55,10 @@ pub fn first_failure(
         }
         if let Err(failure) = run_seed(seed, &workload) {
             failed.store(true, Ordering::Relaxed);
-            failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+            failures
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(failure);
         }
     };
     let threads = thread::available_parallelism().map_or(1, usize::from);
@@ -61,7 +67,9 @@ pub fn first_failure(
             scope.spawn(work);
         }
     });
-    let mut failures = failures.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut failures = failures
+        .into_inner()
+        .unwrap_or_else(PoisonError::into_inner);
     failures.sort_by_key(|failure| failure.seed);
     failures.into_iter().next()
 }
@@ -77,10 +85,16 @@ pub fn run_seeds(count: u64, command: &str, workload: impl Fn(u64) -> Result<(),
 /// Returns the seeds that the environment asks for, by default the first `count`.
 pub fn seeds(count: u64) -> Range<u64> {
     let number = |text: &str| text.trim().parse::<u64>().ok();
-    if let Some(seed) = std::env::var("DMOX_SIM_SEED").ok().as_deref().and_then(number) {
+    if let Some(seed) = std::env::var("DMOX_SIM_SEED")
+        .ok()
+        .as_deref()
+        .and_then(number)
+    {
         return seed..seed + 1;
     }
-    let Ok(text) = std::env::var("DMOX_SIM_SEEDS") else { return 0..count };
+    let Ok(text) = std::env::var("DMOX_SIM_SEEDS") else {
+        return 0..count;
+    };
     match text.split_once("..") {
         Some((start, end)) => number(start).unwrap_or(0)..number(end).unwrap_or(u64::MAX),
         None => 0..number(&text).unwrap_or(count),
@@ -94,7 +108,13 @@ pub fn survivals(disks: usize) -> Vec<Vec<Survival>> {
         .map(|bits| {
             let kept = |disk| bits >> disk & 1 == 1;
             (0..disks)
-                .map(|disk| if kept(disk) { Survival::Kept } else { Survival::Lost })
+                .map(|disk| {
+                    if kept(disk) {
+                        Survival::Kept
+                    } else {
+                        Survival::Lost
+                    }
+                })
                 .collect()
         })
         .collect();

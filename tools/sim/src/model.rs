@@ -15,7 +15,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
-type Stamp = u64;
+/// Orders what happens to a model.
+pub type Stamp = u64;
 
 /// The model of a device.
 #[derive(Clone)]
@@ -78,7 +79,11 @@ struct Candidate {
 
 impl Candidate {
     fn new(version: usize) -> Self {
-        Self { version, superseded: None, buried: false }
+        Self {
+            version,
+            superseded: None,
+            buried: false,
+        }
     }
 }
 
@@ -97,8 +102,17 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sector, allowed, found, when } = self;
-        write!(f, "{when}: sector {sector} holds {found}, allowed: {}", allowed.join(" or "))
+        let Self {
+            sector,
+            allowed,
+            found,
+            when,
+        } = self;
+        write!(
+            f,
+            "{when}: sector {sector} holds {found}, allowed: {}",
+            allowed.join(" or ")
+        )
     }
 }
 
@@ -121,6 +135,27 @@ impl Model {
     /// Returns the size of the device in sectors.
     pub fn sectors(&self) -> u64 {
         self.sectors.len() as u64
+    }
+
+    /// Rises whenever what the device may show, now or after a crash, may have become another.
+    pub fn stamp(&self) -> Stamp {
+        self.now
+    }
+
+    /// Returns what each sector may hold, in a form that is equal if and only if that is equal.
+    pub fn signature(&self) -> Vec<Vec<(usize, Option<Vec<u8>>)>> {
+        let signature = |candidate: &Candidate| {
+            let seen = match &self.writes[candidate.version].content {
+                Content::Pattern => None,
+                Content::Anything => Some(Vec::new()),
+                Content::Seen(bytes) => Some(bytes.to_vec()),
+            };
+            (candidate.version, seen)
+        };
+        self.sectors
+            .iter()
+            .map(|candidates| candidates.iter().map(signature).collect())
+            .collect()
     }
 
     /// A write to `range` is about to be issued.
@@ -173,7 +208,10 @@ impl Model {
 
     /// A read of `range` is about to be issued.
     pub fn begin_read(&mut self, range: Range<u64>) -> Read {
-        Read { range, issued: self.tick() }
+        Read {
+            range,
+            issued: self.tick(),
+        }
     }
 
     /// A read was acknowledged with `data`.
@@ -220,7 +258,12 @@ impl Model {
         for candidates in &mut self.sectors[range.start as usize..range.end as usize] {
             candidates.push(Candidate::new(version));
         }
-        self.writes.push(WriteState { range, issued, ended: None, content });
+        self.writes.push(WriteState {
+            range,
+            issued,
+            ended: None,
+            content,
+        });
         Write(version)
     }
 
@@ -243,7 +286,10 @@ impl Model {
             if !found {
                 return Err(Violation {
                     sector: number,
-                    allowed: allowed.into_iter().map(|version| self.name(version)).collect(),
+                    allowed: allowed
+                        .into_iter()
+                        .map(|version| self.name(version))
+                        .collect(),
                     found: pattern::describe(number, bytes),
                     when,
                 });
@@ -262,9 +308,13 @@ impl Model {
 
     /// Returns the version that holds just these bytes.
     fn version_of(&self, number: u64, bytes: &[u8]) -> Option<usize> {
-        let candidates = self.sectors[number as usize].iter().map(|candidate| candidate.version);
+        let candidates = self.sectors[number as usize]
+            .iter()
+            .map(|candidate| candidate.version);
         let exact = |version: &usize| !matches!(self.writes[*version].content, Content::Anything);
-        candidates.filter(exact).find(|version| self.matches(*version, number, bytes))
+        candidates
+            .filter(exact)
+            .find(|version| self.matches(*version, number, bytes))
     }
 
     fn name(&self, version: usize) -> String {

@@ -32,7 +32,24 @@ pub fn sector(version: u64, sector: u64) -> Sector {
 
 /// Returns the bytes of `sectors` sectors from `start` on, in `version`.
 pub fn run(version: u64, start: u64, sectors: u64) -> Vec<u8> {
-    (start..start + sectors).flat_map(|number| sector(version, number)).collect()
+    (start..start + sectors)
+        .flat_map(|number| sector(version, number))
+        .collect()
+}
+
+/// Returns a number that differs, as good as surely, between different `bytes`.
+pub fn fingerprint(bytes: &[u8]) -> u64 {
+    // Four independent chains, which a processor works on at once.
+    let mut prints = [bytes.len() as u64, 1, 2, 3];
+    for words in bytes.chunks(32) {
+        for (print, word) in prints.iter_mut().zip(words.chunks(8)) {
+            let mut value = [0; 8];
+            value[..word.len()].copy_from_slice(word);
+            *print = (*print ^ u64::from_le_bytes(value)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+            *print = print.rotate_left(29);
+        }
+    }
+    prints.into_iter().fold(0, |all, print| mix(all ^ print))
 }
 
 /// Says in words what `bytes`, found at `number`, are.

@@ -42,7 +42,10 @@ fn left_after(survivals: &[Survival], then: &[Operation]) -> BTreeSet<u64> {
         });
         assert_eq!(executor.run(), Outcome::Done);
         let images = world.survivors(survivals, &mut Rng::new(seed));
-        let version = images[0][3 * 512..3 * 512 + 8].try_into().map(u64::from_le_bytes).unwrap();
+        let version = images[0][3 * 512..3 * 512 + 8]
+            .try_into()
+            .map(u64::from_le_bytes)
+            .unwrap();
         assert_eq!(pattern::sector(version, 3), images[0][3 * 512..4 * 512]);
         left.insert(version);
     }
@@ -74,8 +77,14 @@ fn fua_makes_its_own_write_stable_only() {
 #[test]
 fn any_unflushed_version_may_survive() {
     let second = Operation::write(3, pattern::run(2, 3, 1), false);
-    assert_eq!(left_after(&[Survival::Torn], std::slice::from_ref(&second)), [0, 1, 2].into());
-    assert_eq!(left_after(&[], &[Operation::flush(), second]), [1, 2].into());
+    assert_eq!(
+        left_after(&[Survival::Torn], std::slice::from_ref(&second)),
+        [0, 1, 2].into()
+    );
+    assert_eq!(
+        left_after(&[], &[Operation::flush(), second]),
+        [1, 2].into()
+    );
 }
 
 #[test]
@@ -86,7 +95,10 @@ fn a_flush_does_not_cover_what_completes_after_its_issue() {
     let mut executor = Executor::new(&world);
     executor.spawn("flush", disk.submit(Operation::flush()));
     assert_ne!(executor.run_until_idle(), Outcome::Crashed);
-    executor.spawn("write", disk.submit(Operation::write(0, pattern::run(1, 0, 1), false)));
+    executor.spawn(
+        "write",
+        disk.submit(Operation::write(0, pattern::run(1, 0, 1), false)),
+    );
     executor.run_until_idle();
     disk.release();
     assert_eq!(executor.run(), Outcome::Done);
@@ -101,7 +113,10 @@ fn torn_sectors_are_independent() {
         let world = World::new(seed);
         let disk = world.add_disk("disk", pattern::run(0, 0, SECTORS));
         let mut executor = Executor::new(&world);
-        executor.spawn("write", disk.submit(Operation::write(0, pattern::run(1, 0, 3), false)));
+        executor.spawn(
+            "write",
+            disk.submit(Operation::write(0, pattern::run(1, 0, 3), false)),
+        );
         executor.run();
         let image = &world.survivors(&[Survival::Torn], &mut Rng::new(seed))[0];
         let kept = |sector: usize| image[sector * 512] == 1;
@@ -120,7 +135,10 @@ fn crash_points_stop_the_machine_there() {
         let task = executor.spawn("writer", async {
             for sector in 0..2 {
                 let data = pattern::run(1, sector, 1);
-                disk.submit(Operation::write(sector, data, false)).await.1.unwrap();
+                disk.submit(Operation::write(sector, data, false))
+                    .await
+                    .1
+                    .unwrap();
             }
             disk.submit(Operation::flush()).await.1.unwrap();
         });
@@ -145,11 +163,18 @@ fn faults_strike_where_they_are_told_to() {
             disk.submit(Operation::read(0, 1)).await.1,
             disk.submit(Operation::read(0, 1)).await.1,
             disk.submit(Operation::read(0, 1)).await.1,
-            disk.submit(Operation::write(6, pattern::run(1, 6, 2), false)).await.1,
-            disk.submit(Operation::write(7, pattern::run(1, 7, 2), false)).await.1,
+            disk.submit(Operation::write(6, pattern::run(1, 6, 2), false))
+                .await
+                .1,
+            disk.submit(Operation::write(7, pattern::run(1, 7, 2), false))
+                .await
+                .1,
             disk.submit(Operation::read(SECTORS, 1)).await.1,
         ];
-        assert_eq!(results, [Ok(()), Err(EIO), Ok(()), Ok(()), Err(EIO), Err(EIO)]);
+        assert_eq!(
+            results,
+            [Ok(()), Err(EIO), Ok(()), Ok(()), Err(EIO), Err(EIO)]
+        );
     });
     assert_eq!(executor.run(), Outcome::Done);
 }
@@ -197,7 +222,8 @@ fn one_seed_is_one_history_and_seeds_differ() {
         }
         executor.run();
         let log = world.log().into_iter();
-        log.map(|record| (record.sector, record.completed.map(|(at, _)| at))).collect::<Vec<_>>()
+        log.map(|record| (record.sector, record.completed.map(|(at, _)| at)))
+            .collect::<Vec<_>>()
     };
     assert_eq!(history(1), history(1));
     assert!((2..10).any(|seed| history(seed) != history(1)));
@@ -226,7 +252,10 @@ fn model_wants_the_newest_acknowledged_version() {
     assert!(model.end_read(&early, &new).is_ok());
     assert!(model.end_read(&late, &new).is_ok());
     let text = model.end_read(&late, &old).unwrap_err().to_string();
-    assert_eq!(text, "read: sector 0 holds the initial data, allowed: version 1");
+    assert_eq!(
+        text,
+        "read: sector 0 holds the initial data, allowed: version 1"
+    );
 }
 
 #[test]
@@ -284,7 +313,13 @@ fn model_lets_a_discard_leave_anything_until_the_next_write() {
 
 #[test]
 fn failures_name_their_seed() {
-    let workload = |seed| if seed == 5 { Err("wrong".to_owned()) } else { Ok(()) };
+    let workload = |seed| {
+        if seed == 5 {
+            Err("wrong".to_owned())
+        } else {
+            Ok(())
+        }
+    };
     let failure = harness::first_failure(0..100, workload).unwrap();
     assert_eq!((failure.seed, failure.text.as_str()), (5, "wrong"));
     assert!(harness::first_failure(6..100, workload).is_none());
@@ -328,7 +363,10 @@ fn commit_twice(point: Option<CrashPoint>, flush_first: bool) -> Result<u64, Str
 
 #[test]
 fn enumeration_finds_a_missing_flush_and_only_that() {
-    assert_eq!(harness::enumerate_crash_points(|point| commit_twice(point, true)), Ok(13));
+    assert_eq!(
+        harness::enumerate_crash_points(|point| commit_twice(point, true)),
+        Ok(13)
+    );
     let text = harness::enumerate_crash_points(|point| commit_twice(point, false)).unwrap_err();
     assert!(text.contains("without its data"), "{text}");
 }

@@ -56,6 +56,7 @@ pub(crate) struct State {
     pub(crate) faults: Vec<Fault>,
     pub(crate) log: Vec<Record>,
     pub(crate) changes: u64,
+    pub(crate) moments: u64,
     queue: BTreeMap<(Micros, u64), Event>,
     next_id: u64,
     crash: Option<CrashPoint>,
@@ -87,6 +88,7 @@ impl World {
             faults: Vec::new(),
             log: Vec::new(),
             changes: 0,
+            moments: 0,
             queue: BTreeMap::new(),
             next_id: 0,
             crash: None,
@@ -138,6 +140,11 @@ impl World {
         self.lock().changes
     }
 
+    /// Counts the moments at which what a crash leaves on the disks may have become another.
+    pub fn moments(&self) -> u64 {
+        self.lock().moments
+    }
+
     /// Returns every operation that was issued so far, in order.
     pub fn log(&self) -> Vec<Record> {
         self.lock().log.clone()
@@ -150,14 +157,20 @@ impl World {
         let state = self.lock();
         let images = state.drives.iter().enumerate().map(|(number, drive)| {
             let by_chance = *rng.pick(&[Lost, Kept, Torn, Torn, Picked]);
-            drive.cache.survivor(*survivals.get(number).unwrap_or(&by_chance), rng)
+            drive
+                .cache
+                .survivor(*survivals.get(number).unwrap_or(&by_chance), rng)
         });
         images.collect()
     }
 
     /// Returns what each disk holds if nothing gets lost.
     pub fn images(&self) -> Vec<Vec<u8>> {
-        self.lock().drives.iter().map(|drive| drive.cache.settled()).collect()
+        self.lock()
+            .drives
+            .iter()
+            .map(|drive| drive.cache.settled())
+            .collect()
     }
 
     /// Runs `f` with the generator of this world.
@@ -179,10 +192,22 @@ impl World {
         !self.lock().queue.is_empty()
     }
 
+    /// Returns true if something will happen within `time`.
+    pub(crate) fn has_event_within(&self, time: Micros) -> bool {
+        let state = self.lock();
+        state
+            .queue
+            .keys()
+            .next()
+            .is_some_and(|(at, _)| *at <= state.now.saturating_add(time))
+    }
+
     /// Lets the next thing happen.
     pub(crate) fn fire(&self) {
         let mut state = self.lock();
-        let Some(((at, _), event)) = state.queue.pop_first() else { return };
+        let Some(((at, _), event)) = state.queue.pop_first() else {
+            return;
+        };
         state.now = state.now.max(at);
         state.stamp += 1;
         let waker = match event {

@@ -52,7 +52,10 @@ struct Version {
 
 impl Cache {
     pub(crate) fn new(medium: Vec<u8>) -> Self {
-        Self { medium, unstable: BTreeMap::new() }
+        Self {
+            medium,
+            unstable: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn sectors(&self) -> u64 {
@@ -64,8 +67,16 @@ impl Cache {
         for (number, bytes) in (start..).zip(data.chunks_exact(SECTOR_SIZE)) {
             let mut copy = Box::new([0; SECTOR_SIZE]);
             copy.copy_from_slice(bytes);
-            let version = Version { write, completed: None, bytes: copy };
-            self.unstable.entry(number).or_default().moving.push(version);
+            let version = Version {
+                write,
+                completed: None,
+                bytes: copy,
+            };
+            self.unstable
+                .entry(number)
+                .or_default()
+                .moving
+                .push(version);
         }
     }
 
@@ -86,7 +97,11 @@ impl Cache {
     }
 
     fn newest(&self, number: u64) -> &[u8] {
-        match self.unstable.get(&number).and_then(|versions| versions.cached.last()) {
+        match self
+            .unstable
+            .get(&number)
+            .and_then(|versions| versions.cached.last())
+        {
             Some(version) => &*version.bytes,
             None => &self.medium[bytes_of(number)],
         }
@@ -95,12 +110,22 @@ impl Cache {
     /// Write `write` to `range` completes at `now`; with FUA it is stable.
     pub(crate) fn complete(&mut self, write: u64, range: Range<u64>, now: Stamp, stable: bool) {
         for number in range {
-            let Some(versions) = self.unstable.get_mut(&number) else { continue };
-            if let Some(index) = versions.moving.iter().position(|other| other.write == write) {
+            let Some(versions) = self.unstable.get_mut(&number) else {
+                continue;
+            };
+            if let Some(index) = versions
+                .moving
+                .iter()
+                .position(|other| other.write == write)
+            {
                 let version = versions.moving.remove(index);
                 versions.cached.push(version);
             }
-            let Some(index) = versions.cached.iter().position(|other| other.write == write) else {
+            let Some(index) = versions
+                .cached
+                .iter()
+                .position(|other| other.write == write)
+            else {
                 continue;
             };
             versions.cached[index].completed = Some(now);
@@ -136,7 +161,9 @@ impl Cache {
 
     /// Makes cached version `index` of a sector the stable one.
     fn harden(&mut self, number: u64, index: usize) {
-        let Some(versions) = self.unstable.get_mut(&number) else { return };
+        let Some(versions) = self.unstable.get_mut(&number) else {
+            return;
+        };
         self.medium[bytes_of(number)].copy_from_slice(&*versions.cached[index].bytes);
         versions.cached.drain(..=index);
         if versions.cached.is_empty() && versions.moving.is_empty() {
@@ -154,9 +181,10 @@ impl Cache {
                 Survival::Lost => None,
                 Survival::Kept => all.last(),
                 Survival::Torn => all.get(rng.below(all.len() as u64 + 1) as usize),
-                Survival::Picked => {
-                    all.iter().rev().find(|version| crate::rng::mix(version.write ^ salt) & 1 == 1)
-                }
+                Survival::Picked => all
+                    .iter()
+                    .rev()
+                    .find(|version| crate::rng::mix(version.write ^ salt) & 1 == 1),
             };
             if let Some(version) = chosen {
                 medium[bytes_of(*number)].copy_from_slice(&*version.bytes);

@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One seed decides everything: geometry, users, faults, reloads, and when the power fails.
+//!
+//! A run is a few lives of a machine. In each, users read, write, discard and flush at the same
+//! time while an operator sends messages, reloads the table and a clock ticks. A life ends in a
+//! crash, or the device is removed; the next one boots what is left. In the end the faults are
+//! gone, the clone hydrates, and the destination itself must hold what the user was promised.
+
+use crate::flaw::Flaw;
+use crate::machine::Machine;
+use crate::machine::Plan;
+use crate::machine::Table;
+use crate::user::User;
+use clone::engine::Settings;
+use clone::geometry::Geometry;
+use clone::hydration::Tuning;
+use clone::message::Message;
+use clone::volume::Mode;
+use sim::clock::sleep;
+use sim::disk::Discards;
+use sim::fault::CrashPoint;
+use sim::fault::Fault;
+use sim::fault::Kind;
+use sim::Executor;
+use sim::Model;
+use sim::Outcome;
+use sim::Rng;
+use sim::World;
+use std::ops::Range;
+use std::rc::Rc;
+
+/// Runs `seed`, with a broken rule if one is given.
+pub fn run(seed: u64, flaw: Option<Flaw>) -> std::result::Result<(), String> {
+    let mut rng = Rng::new(seed);
+    let plan = plan(&mut rng, flaw);
+    let lives = rng.below(3) + 1;
+    let mut images = plan.blank();
+    let mut model = Model::new(plan.geometry.length());
+    for life in 0..=lives {
+        let last = life == lives;
+        let lived = live(&mut rng, &plan, images, model, last);
+        (images, model) = lived.map_err(|text| format!("life {life}: {text}"))?;
+    }
+    Ok(())
+}
+
+fn plan(rng: &mut Rng, flaw: Option<Flaw>) -> Plan {
+    let shift = *rng.pick(&[3, 3, 4, 6]);
+    let regions = 1 + rng.below(24);
+    let short = if rng.chance(1, 2) {
+        rng.below(1 << shift)
+    } else {
+        0
+    };
+    Plan {
+        geometry: Geometry::new((regions << shift) - short, shift).expect("a small device"),
+        metadata_blocks: *rng.pick(&[10, 11, 16, 40]),
+        discards: *rng.pick(&[
+            Discards::Zero,
+            Discards::Keep,
+            Discards::Junk,
+            Discards::Unsupported,
+        ]),
+        workers: (1 + rng.below(3) as usize, 1),
+        settings: Settings {
+            hydration: rng.chance(1, 2),
+            discard_passdown: rng.chance(3, 4),
+            tuning: Tuning {
+                threshold: rng.chance(1, 2).then_some(rng.below(8) as u32),
+                batch_size: rng.chance(1, 2).then_some(rng.below(8) as u32),
+            },
+            read_only: false,
+        },
+        flaw,
+    }
+}
+
+/// One life of the machine; returns what it leaves on its disks, and what they must show.
+fn live(
+    rng: &mut Rng,
+    plan: &Plan,
+    images: Vec<Vec<u8>>,
+    model: Model,
+    last: bool,
+) -> std::result::Result<(Vec<Vec<u8>>, Model), String> {
+    let world = World::new(rng.next_u64());
+    let mut executor = Executor::new(&world);
+    executor.set_limits(400_000, 120_000_000);
+    let machine = Machine::new(&world, executor.spawner(), plan, images);
+    let user = User::new(&machine, model);
+    let mut choices = rng.fork();
+    if last {
+        executor.spawn("driver", finish(user.clone()));
+    } else {
+        add_faults(&world, &mut choices);
+        if choices.chance(3, 4) {
+            world.crash_at(CrashPoint::Step(choices.below(3000)));
+        }
+        executor.spawn("driver", use_device(user.clone(), choices));
+    }
+    let outcome = executor.run();
+    if let Some(text) = user.violation() {
+        return Err(text);
+    }
+    let crashed = match outcome {
+        Outcome::Done => false,
+        Outcome::Crashed => true,
+        Outcome::Stuck(tasks) => return Err(format!("stuck: {tasks:?}")),
+    };
+    executor.power_off();
+    let left = if crashed {
+        world.survivors(&[], rng)
+    } else {
+        world.images()
+    };
+    let mut model = user.model.borrow().clone();
+    if crashed {
+        model.crash();
+    }
+    Ok((left, model))
+}
+
+/// Half of all lives go without faults; the others have a few rare ones.
+fn add_faults(world: &World, rng: &mut Rng) {
+    use Kind::{Discard, Flush, Read, Write};
+    if rng.chance(1, 2) {
+        return;
+    }
+    for _ in 0..=rng.below(2) {
+        let choices: [(usize, &[Kind]); 6] = [
+            (0, &[Write, Flush]),
+            (1, &[Read]),
+            (1, &[Write]),
+            (1, &[Flush]),
+            (1, &[Discard]),
+            (2, &[Read]),
+        ];
+        let (disk, kinds) = *rng.pick(&choices);
+        let first = rng.below(20);
+        let fault = Fault::new(disk, kinds).permille(*rng.pick(&[20, 200, 1000]));
+        world.add_fault(fault.numbers(first..first + 1 + rng.below(20)));
+    }
+}
+
+/// Boots, checks what is there, and uses the device.
+async fn use_device(user: User, mut rng: Rng) {
+    let machine = user.machine.clone();
+    if boot(&user).await.is_none() {
+        return;
+    }
+    let ticker = machine.clone();
+    machine.spawner().spawn_daemon("ticker", async move {
+        loop {
+            sleep(&ticker.world, 1_000_000).await;
+            ticker.tick();
+        }
+    });
+    let mut tasks = Vec::new();
+    for _ in 0..=rng.below(4) {
+        tasks.push(
+            machine
+                .spawner()
+                .spawn("user", make_requests(user.clone(), rng.fork())),
+        );
+    }
+    tasks.push(
+        machine
+            .spawner()
+            .spawn("operator", operate(user.clone(), rng.fork())),
+    );
+    for task in tasks {
+        task.await;
+    }
+    machine.world.clear_faults();
+    if !machine.remove().await {
+        // What was not flushed is as after a crash.
+        user.model.borrow_mut().crash();
+    }
+}
+
+/// Starts the device and checks that it shows what it must. Faults may prevent either. Returns
+/// whether it was complete when it was started.
+async fn boot(user: &User) -> Option<bool> {
+    let machine = &user.machine;
+    for _ in 0..3 {
+        if machine.start().await.is_ok() {
+            let complete = machine.active()?.engine.volume().map().is_complete();
+            let _ = user.settle_if_readable("after boot").await;
+            return Some(complete);
+        }
+        // A resume that failed leaves a table that has never been active.
+        let table = machine.table.borrow_mut().take();
+        if let Some(table) = table {
+            machine.destroy(&table).await;
+        }
+        machine.world.clear_faults();
+    }
+    user.complain("the device does not start though nothing fails".to_owned());
+    None
+}
+
+async fn make_requests(user: User, mut rng: Rng) {
+    for _ in 0..rng.below(30) {
+        let sectors = pick_sectors(&user.machine.plan.geometry, &mut rng);
+        // Requests may fail where faults are; the model knows what that leaves.
+        let _ = match rng.below(16) {
+            0..=4 => user.read(sectors).await,
+            5..=9 => user.write(sectors, false).await,
+            10 => user.write(sectors, true).await,
+            11..=12 => user.discard(sectors).await,
+            13..=14 => user.flush().await,
+            _ => {
+                let most = *rng.pick(&[100, 10_000, 1_500_000]);
+                sleep(&user.machine.world, rng.below(most)).await;
+                Ok(())
+            }
+        };
+    }
+}
+
+fn pick_sectors(geometry: &Geometry, rng: &mut Rng) -> Range<u64> {
+    let length = geometry.length();
+    let start = rng.below(length);
+    let size = *rng.pick(&[
+        1,
+        geometry.region_size(),
+        3 * geometry.region_size(),
+        length,
+    ]);
+    let end = start + 1 + rng.below(size.min(length - start));
+    if rng.chance(1, 2) {
+        // Whole regions, as file systems and trims ask for them.
+        return geometry.sectors(&geometry.touched(&(start..end)));
+    }
+    start..end
+}
+
+/// Messages, status, reloads.
+async fn operate(user: User, mut rng: Rng) {
+    let machine = &user.machine;
+    let mut loaded = None;
+    for _ in 0..rng.below(8) {
+        sleep(&machine.world, rng.below(50_000)).await;
+        let Some(table) = machine.active() else {
+            return;
+        };
+        match rng.below(10) {
+            0 => table.engine.message(Message::EnableHydration),
+            1 => table.engine.message(Message::DisableHydration),
+            2 => table
+                .engine
+                .message(Message::Threshold(rng.below(8) as u32)),
+            3 => table
+                .engine
+                .message(Message::BatchSize(rng.below(8) as u32)),
+            4 => table.engine.commit_now().await,
+            5 | 6 => {
+                // Loaded now, resumed some time later or never.
+                if let Ok(table) = machine.load().await {
+                    destroy(machine, loaded.replace(table)).await;
+                }
+            }
+            7 => {
+                machine.suspend().await;
+                let _ = machine.resume(table).await;
+            }
+            _ => reload(&user, loaded.take(), &table).await,
+        }
+    }
+    destroy(machine, loaded).await;
+}
+
+async fn reload(user: &User, loaded: Option<Rc<Table>>, old: &Rc<Table>) {
+    let machine = &user.machine;
+    let table = match loaded {
+        Some(table) => table,
+        None => match machine.load().await {
+            Ok(table) => table,
+            Err(_) => return,
+        },
+    };
+    machine.suspend().await;
+    let mut resumed = machine.resume(table).await;
+    if resumed.is_err() {
+        // The new table cannot be used: load the old line again.
+        machine.world.clear_faults();
+        resumed = machine.start().await;
+    }
+    if let Err(error) = resumed {
+        user.complain(format!("a reload failed though nothing fails: {error:?}"));
+    }
+    let _ = old;
+}
+
+async fn destroy(machine: &Machine, table: Option<Rc<Table>>) {
+    if let Some(table) = table {
+        machine.destroy(&table).await;
+    }
+}
+
+/// The last life: hydrates everything, and looks at the destination itself.
+async fn finish(user: User) {
+    let machine = &user.machine;
+    let Some(was_complete) = boot(&user).await else {
+        return;
+    };
+    user.settle("after the last boot").await;
+    let Some(table) = machine.active() else {
+        return;
+    };
+    table.engine.message(Message::Threshold(4));
+    table.engine.message(Message::EnableHydration);
+    while !table.engine.volume().map().is_complete() {
+        sleep(&machine.world, 10_000).await;
+        machine.tick();
+    }
+    user.settle("hydrated").await;
+    table.engine.commit_now().await;
+    if table.engine.volume().mode() != Mode::ReadWrite {
+        user.complain("read-only though nothing fails".to_owned());
+    }
+    if machine.events() != u32::from(!was_complete) {
+        user.complain(format!("{} events for completion", machine.events()));
+    }
+    machine.remove().await;
+    let destination = &machine.world.images()[1];
+    let settled = user
+        .model
+        .borrow_mut()
+        .settle(0, destination, "the destination");
+    if let Err(violation) = settled {
+        user.complain(violation.to_string());
+    }
+}

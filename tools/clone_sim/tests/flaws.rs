@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Broken rules are found, and within how many seeds.
+
+use clone_sim::flaw::Flaw;
+use clone_sim::random;
+use sim::harness;
+
+/// Each flaw must show within so many seeds.
+const SEEDS: u64 = 1_000;
+
+fn is_found(flaw: Flaw) {
+    let failure = harness::first_failure(0..SEEDS, |seed| random::run(seed, Some(flaw)));
+    let failure = failure.unwrap_or_else(|| panic!("{flaw:?} was not found in {SEEDS} seeds"));
+    println!("{flaw:?} found by seed {}: {}", failure.seed, failure.text);
+}
+
+#[test]
+fn bit_before_data() {
+    is_found(Flaw::BitBeforeData);
+}
+
+#[test]
+fn no_flush_before_commit() {
+    is_found(Flaw::NoFlushBeforeCommit);
+}
+
+#[test]
+fn superblock_first() {
+    is_found(Flaw::SuperblockFirst);
+}
+
+#[test]
+fn discard_under_copy() {
+    is_found(Flaw::DiscardUnderCopy);
+}
+
+#[test]
+fn state_read_at_load() {
+    is_found(Flaw::StateReadAtLoad);
+}
+
+#[test]
+fn lost_completion() {
+    is_found(Flaw::LostCompletion);
+}
