@@ -127,7 +127,7 @@ impl<W: World> Engine<W> {
 
     /// The device is resumed: hydration may run.
     pub fn resume(&self) {
-        if !self.read_only && self.volume.mode() == Mode::ReadWrite {
+        if self.may_write() {
             self.copier.tune(Hydration::run);
         }
     }
@@ -144,7 +144,7 @@ impl<W: World> Engine<W> {
     /// Once a second while the device is active: commits what has changed, and lets hydration
     /// come back to what it could not copy.
     pub fn tick(&self) {
-        if self.volume.mode() != Mode::ReadWrite {
+        if !self.may_write() {
             return;
         }
         self.commit.request(&self.volume.map);
@@ -157,7 +157,7 @@ impl<W: World> Engine<W> {
     ///
     /// An error shows in the mode.
     pub async fn commit_now(&self) {
-        if self.volume.mode() == Mode::ReadWrite {
+        if self.may_write() {
             // The mode tells.
             let _ = self.commit.cover(&self.volume.map).await;
         }
@@ -200,6 +200,11 @@ impl<W: World> Engine<W> {
     /// The destination cannot take discards: they end here.
     pub fn disable_discard_passdown(&self) {
         self.discard_passdown.store_relaxed(0);
+    }
+
+    /// Returns true if the table and the metadata allow writes of our own.
+    fn may_write(&self) -> bool {
+        !self.read_only && self.volume.mode() == Mode::ReadWrite
     }
 
     /// Counts `regions` as being copied or overwritten for as long as the result lives.

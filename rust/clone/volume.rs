@@ -127,6 +127,14 @@ impl<D: Disk> Volume<D> {
     /// As [`load`](Self::load), and `EIO` if the device cannot be formatted.
     pub async fn activate(&self, disk: Arc<D>) -> Result {
         let store = self.store.take().await;
+        let same = self
+            .disk
+            .with(|current| matches!(current, Some(current) if Arc::ptr_eq(current, &disk)));
+        if same && matches!(store, Store::Open(_)) {
+            // The same table resumes. What it was told before holds, a fall to read-only too.
+            self.store.give(store);
+            return Ok(());
+        }
         let (store, result) = self.open_store(store, disk.clone()).await;
         let before = self.disk.with(|current| current.replace(disk));
         self.store.give(store);
