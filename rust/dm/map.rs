@@ -23,6 +23,7 @@ use kext::bio::Status;
 pub struct MapBio<'a> {
     raw: NonNull<bindings::bio>,
     target: NonNull<dm_bindings::dm_target>,
+    trimmed: bool,
     _life: PhantomData<fn(&'a ()) -> &'a ()>,
 }
 
@@ -48,6 +49,7 @@ impl<'a> MapBio<'a> {
         Self {
             raw,
             target,
+            trimmed: false,
             _life: PhantomData,
         }
     }
@@ -89,9 +91,10 @@ impl<'a> MapBio<'a> {
 
     /// Shortens the bio to its first `sectors` sectors; device-mapper sends the rest as another.
     ///
-    /// Does nothing where it is not possible: more than there is, nothing at all, a flush.
+    /// Does nothing where it is not possible: more than there is, nothing at all, a flush, a bio
+    /// that was trimmed (device-mapper would not know where the rest begins).
     pub fn accept_partial(&mut self, sectors: u32) {
-        let splittable = !matches!(self.kind(), Kind::Flush | Kind::Other);
+        let splittable = !self.trimmed && !matches!(self.kind(), Kind::Flush | Kind::Other);
         if splittable && 0 < sectors && sectors < self.sectors() {
             // SAFETY: We are in `map`. The bio is not a duplicate: `Setup` asks for one bio of a
             // kind. It is not atomic, nor zoned: the target has no such features. The count is
@@ -104,6 +107,7 @@ impl<'a> MapBio<'a> {
     /// of the target. What is cut off counts as done. Does nothing for a bio with data, or if the
     /// range is not inside the bio's.
     pub fn trim(&mut self, sector: u64, sectors: u32) {
+        self.trimmed = true;
         self.bio().trim(sector.wrapping_add(self.begin()), sectors);
     }
 
