@@ -199,14 +199,16 @@ def _busy(seed):
 
 
 class _Replay:
-    """Storage rebuilt from a log, entry by entry."""
+    """Metadata rebuilt from a log, block by block."""
 
     def __init__(self):
         self.blocks = {}
 
     def write(self, entry):
+        """Yields after each block: a request of several may be cut anywhere between them."""
         for at in range(0, entry.sectors, 8):
             self.blocks[(entry.sector + at) // 8] = entry.data[at * 512:(at + 8) * 512]
+            yield
 
     def check(self):
         return pdata.check(lambda number: self.blocks.get(number, bytes(pdata.BLOCK)))
@@ -224,11 +226,11 @@ def _():
             if entry.sector == 0:
                 assert flushed, "a superblock without a flush before it"
                 supers += 1
-            replay.write(entry)
             flushed = False
-            if supers:
-                replay.check()
-                prefixes += 1
+            for _ in replay.write(entry):
+                if supers:
+                    replay.check()
+                    prefixes += 1
     print(f"# {prefixes} prefixes, {supers} superblocks")
     assert supers > 30 and prefixes > 4 * supers
 
@@ -251,9 +253,11 @@ def _():
             if not in_commit:
                 flushes_before_meta = flushes
                 in_commit = True
-            replay.write(entry)
+            for _ in replay.write(entry):
+                pass
         else:
-            replay.write(entry)
+            for _ in replay.write(entry):
+                pass
             now = replay.check().bits
             for region in _ones(now & ~bits):
                 assert region in covered, f"region {region} is marked without data"

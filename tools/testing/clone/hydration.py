@@ -59,7 +59,7 @@ def _():
             _stop(rig, clone)
         else:
             clone.message("hydration_threshold 100")
-            until(lambda: clone.state().hydrating == 100, "100 in flight")
+            until(lambda: clone.state().hydrating > 0, "copies after a raise from 0")
             _stop(rig, clone)
         rig.blank()
     clone = rig.create("8 0")
@@ -176,8 +176,9 @@ def _():
         clone.finish()
         found = rig.src.counts
         equal(found.read_sectors, SECTORS)
-        assert found.reads == reads or found.reads < expect(c=0, rust=reads), \
+        assert expect(c=reads, rust=1) <= found.reads <= reads, \
             f"{threshold}/{batch}: {found.reads} reads, not {reads}"
+        print(f"# {threshold}/{batch}: {found.reads} reads")
         remove_all()
 
 

@@ -131,11 +131,17 @@ class Clone(dm.Device):
         self.message("enable_hydration")
         self.finish(seconds)
 
+    def reach(self, regions, seconds=120.0):
+        """Wait until so many are hydrated."""
+        until(lambda: self.hydrated == regions, f"{regions} hydrated", seconds,
+              lambda: self.status(noflush=True))
+
     def finish(self, seconds=120.0):
+        """Wait until all are hydrated and no copy runs."""
         def complete():
             state = self.state(noflush=True)
             return state.hydrated == state.regions and not state.hydrating
-        until(complete, "hydration's end", seconds)
+        until(complete, "hydration's end", seconds, lambda: self.status(noflush=True))
 
 
 class Rig:

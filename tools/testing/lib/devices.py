@@ -27,8 +27,9 @@ _LOOP_CONFIGURE = 0x4C0A
 _LOOP_CLR_FD = 0x4C01
 
 
-def until(condition, what, seconds=90.0):
-    """Wait for a state, not for a time; the limit is only there to end."""
+def until(condition, what, seconds=90.0, instead=str):
+    """Wait for a state, not for a time; the limit is only there to end. `instead()` tells what
+    there was when it ended."""
     limit = time.monotonic() + seconds
     pause = 0.002
     while True:
@@ -36,7 +37,7 @@ def until(condition, what, seconds=90.0):
         if value:
             return value
         if time.monotonic() > limit:
-            raise AssertionError(f"never came: {what}")
+            raise AssertionError(f"never came: {what}; {instead()}")
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
 
