@@ -73,6 +73,12 @@ impl Bitset {
         1 + u64::from(self.height)
     }
 
+    /// Returns true if one more block can be staged and the transaction still be committed.
+    pub fn can_stage<D: Disk>(&self, tm: &TransactionManager<D>) -> bool {
+        // The root moves only once in a transaction.
+        tm.blocks_left() + u64::from(tm.is_new(self.root())) >= self.stage_cost()
+    }
+
     /// Calls `sink` with every word and its index, in any order. Bits behind the end are zero.
     pub async fn load<D: Disk>(
         &self,

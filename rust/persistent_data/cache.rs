@@ -94,6 +94,11 @@ impl<D: Disk> BlockCache<D> {
         self.blocks
     }
 
+    /// Gives the device back.
+    pub fn into_disk(self) -> Arc<D> {
+        self.disk
+    }
+
     /// Returns true if all bytes of `block` are zero.
     pub async fn is_zeroed(&mut self, block: u64) -> Result<bool> {
         self.read_io(block, 1).await?;

@@ -118,3 +118,14 @@ pub(crate) fn judge_tree(
     assert!(checker.errors.is_empty(), "{:?}", checker.errors);
     (entries, checker.shape)
 }
+
+/// Judges an image whose user is an array of values of `value_size` bytes; returns the values.
+pub(crate) fn judge_array(image: &[u8], value_size: usize) -> Vec<Vec<u8>> {
+    let mut checker = Checker::new(image);
+    let block = checker.superblock(STAMP.salt);
+    let map = checker.metadata_space_map(&block[44..76]);
+    let values = checker.array(get(block, 188), value_size);
+    checker.verify_counts(&map);
+    assert!(checker.errors.is_empty(), "{:?}", checker.errors);
+    values.into_values().collect()
+}

@@ -46,3 +46,6 @@ extern crate std;
 
 #[cfg(test)]
 mod fixture;
+
+#[cfg(test)]
+mod tests;

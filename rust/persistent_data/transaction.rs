@@ -205,6 +205,11 @@ impl<D: Disk> TransactionManager<D> {
         self.map.count(&mut self.cache, block).await
     }
 
+    /// Returns true if `block` was free at the last commit and is in use now.
+    pub fn is_new(&self, block: u64) -> bool {
+        self.map.is_new(block)
+    }
+
     /// Returns true if `block` may be changed where it is: it was free at the last commit, and
     /// has one parent.
     pub async fn is_own(&mut self, block: u64) -> Result<bool> {
