@@ -50,6 +50,8 @@ check "synchronous writes" cmp -n $((64 * 4096)) /tmp/data /tmp/back
 check "writes were served" [ "$(dmsetup status c | awk '{print $5}')" -gt 500 ]
 check "discard" blkdiscard -o 5120 -l 65536 /dev/mapper/c
 check "the answer of a message" [ "$(dmsetup message c 0 echo foo bar)" = foobar ]
+long=$(head -c 40000 /dev/zero | tr '\0' x)
+check "an answer longer than the buffer" [ "$(dmsetup message c 0 echo "$long")" = "$long" ]
 check "a bad message is refused" bash -c '! dmsetup message c 0 bogus 2>/dev/null'
 before=$(dmsetup info -c --noheadings -o events c)
 check "an event" dmsetup message c 0 event
