@@ -10,6 +10,7 @@
 
 pub mod device;
 pub mod flaw;
+pub mod inspect;
 pub mod machine;
 pub mod random;
 pub mod small;

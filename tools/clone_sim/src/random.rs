@@ -8,6 +8,7 @@
 //! gone, the clone hydrates, and the destination itself must hold what the user was promised.
 
 use crate::flaw::Flaw;
+use crate::inspect;
 use crate::machine::Machine;
 use crate::machine::Plan;
 use crate::machine::Table;
@@ -114,6 +115,10 @@ fn live(
     } else {
         world.images()
     };
+    let bits = inspect::metadata(&left[0])?;
+    if last && bits.is_none_or(|bits| bits.contains(&false)) {
+        return Err("not everything is hydrated on disk".to_owned());
+    }
     let mut model = user.model.borrow().clone();
     if crashed {
         model.crash();

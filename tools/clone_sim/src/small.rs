@@ -8,6 +8,7 @@
 //! another sequence, is not tried again.
 
 use crate::flaw::Flaw;
+use crate::inspect;
 use crate::machine::Machine;
 use crate::machine::Plan;
 use crate::machine::Table;
@@ -289,6 +290,7 @@ fn try_crashes(world: &World, user: &User, tried: &Tried) -> Result<(), String> 
 
 /// Boots what a crash has left and checks what it shows.
 fn check_survivor(user: &User, images: Vec<Vec<u8>>, model: Model) -> Result<(), String> {
+    inspect::metadata(&images[0])?;
     let world = World::new(2);
     let mut executor = Executor::new(&world);
     let plan = Plan {

@@ -300,7 +300,7 @@ impl Model {
 
     fn matches(&self, version: usize, number: u64, bytes: &[u8]) -> bool {
         match &self.writes[version].content {
-            Content::Pattern => pattern::sector(version as u64, number) == *bytes,
+            Content::Pattern => pattern::is(version as u64, number, bytes),
             Content::Seen(seen) => **seen == *bytes,
             Content::Anything => true,
         }

@@ -30,6 +30,12 @@ pub fn sector(version: u64, sector: u64) -> Sector {
     bytes
 }
 
+/// Returns true if `bytes` are those of `number` in `version`.
+pub fn is(version: u64, number: u64, bytes: &[u8]) -> bool {
+    // What differs, differs at once as a rule.
+    bytes.starts_with(&version.to_le_bytes()) && sector(version, number) == *bytes
+}
+
 /// Returns the bytes of `sectors` sectors from `start` on, in `version`.
 pub fn run(version: u64, start: u64, sectors: u64) -> Vec<u8> {
     (start..start + sectors)
