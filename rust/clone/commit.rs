@@ -115,7 +115,7 @@ impl CommitQueue {
 
     /// For the committer: waits until a commit is wanted and starts it. Returns false when the
     /// committer is to end.
-    pub(crate) async fn next(&self) -> bool {
+    pub async fn next(&self) -> bool {
         let entry = pin!(self.monitor.entry(()));
         entry
             .as_ref()
@@ -132,7 +132,7 @@ impl CommitQueue {
     }
 
     /// For the committer: the commit that was started has ended.
-    pub(crate) fn end(&self, result: Result) {
+    pub fn end(&self, result: Result) {
         self.monitor.with(|progress, waiting| {
             progress.ended = progress.started;
             if result.is_err() {
@@ -144,7 +144,7 @@ impl CommitQueue {
     }
 
     /// Makes the committer end once nothing is wanted.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.monitor.with(|progress, waiting| {
             progress.stopping = true;
             waiting.wake_all();

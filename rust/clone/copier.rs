@@ -348,13 +348,16 @@ impl<W: World> Engine<W> {
     }
 
     async fn copy_chunk(&self, chunk: &Chunk, tools: &mut Tools<W>) {
-        let started = self.world.clock().now_ms();
-        let result = self.transfer(&chunk.sectors, &mut tools.buffer).await;
-        self.copier.report(chunk, result);
-        let pause = self.pause_after(started);
-        if pause > 0 {
+        let now = || self.world.clock().now_ms();
+        while let Err(pause) = self
+            .throttle
+            .with(|throttle| throttle.begin(self.world.throttle_percent(), now()))
+        {
             tools.timer.sleep(pause).await;
         }
+        let result = self.transfer(&chunk.sectors, &mut tools.buffer).await;
+        self.throttle.with(|throttle| throttle.end(now()));
+        self.copier.report(chunk, result);
     }
 
     /// Copies `sectors` by way of `buffer`, which holds them.
@@ -376,18 +379,5 @@ impl<W: World> Engine<W> {
             .await;
         *buffer = Some(own);
         written
-    }
-
-    /// Returns how long a worker rests after a copy, so that copying is active for no more than
-    /// the set share of the time.
-    fn pause_after(&self, started: u64) -> u64 {
-        let percent = u64::from(self.world.throttle_percent());
-        if percent >= 100 {
-            return 0;
-        }
-        let took = self.world.clock().now_ms().saturating_sub(started).max(1);
-        took.saturating_mul(100 - percent)
-            .checked_div(percent.max(1))
-            .unwrap_or(0)
     }
 }

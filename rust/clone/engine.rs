@@ -16,6 +16,7 @@ use crate::hydration::Hydration;
 use crate::hydration::Tuning;
 use crate::message::Message;
 use crate::sweep::Sweep;
+use crate::throttle::Throttle;
 use crate::volume::Mode;
 use crate::volume::Volume;
 use core::fmt;
@@ -74,6 +75,7 @@ pub struct Engine<W: World> {
     pub(crate) claims: RangeLock,
     pub(crate) copier: Copier,
     pub(crate) sweep: Lock<Sweep>,
+    pub(crate) throttle: Lock<Throttle>,
     pub(crate) commit: CommitQueue,
     read_only: bool,
     discard_passdown: AtomicU32,
@@ -107,6 +109,7 @@ impl<W: World> Engine<W> {
             claims: RangeLock::new(),
             copier: Copier::new(hydration),
             sweep: Lock::new(Sweep::new()),
+            throttle: Lock::new(Throttle::default()),
             commit: CommitQueue::new(),
             read_only: settings.read_only,
             discard_passdown: AtomicU32::new(settings.discard_passdown.into()),

@@ -12,7 +12,7 @@
 //! | [`route`] | what `map()` does with a request: remap it, or make a job of it |
 //! | [`serve`] | the jobs: writes to regions that are not hydrated, discards, flushes |
 //! | [`copier`] | copies, and the workers that make them |
-//! | [`sweep`], [`hydration`], [`window`] | what is copied in the background, and how much at once |
+//! | [`sweep`], [`hydration`], [`window`], [`throttle`] | what is copied in the background, and how much at once |
 //! | [`commit`] | who waits for which commit |
 //! | [`volume`], [`metadata`], [`superblock`] | what is on disk, and the order of its writes |
 
@@ -39,5 +39,6 @@ pub mod status;
 mod superblock;
 mod sweep;
 pub mod table;
+mod throttle;
 pub mod volume;
 mod window;

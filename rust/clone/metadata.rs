@@ -39,6 +39,9 @@ pub struct Space {
     pub total: u64,
 }
 
+/// Blocks without which there is no space map: the superblock, its index, its overflow tree.
+const BLOCKS_MIN: u64 = 3;
+
 /// Metadata that is open.
 pub(crate) struct Metadata<D: Disk> {
     manager: TransactionManager<D>,
@@ -92,12 +95,16 @@ impl<D: Disk> Metadata<D> {
     ///
     /// # Errors
     ///
-    /// `ENOSPC` if that, and one commit of everything, do not fit.
+    /// `EINVAL` if the device cannot be a metadata device at all, `ENOSPC` if what a format takes,
+    /// and one commit of everything, do not fit.
     pub(crate) fn space_when_formatted(
         cache: &BlockCache<D>,
         geometry: &Geometry,
     ) -> Result<Space> {
         let total = cache.blocks().min(MAX_BLOCKS);
+        if total < BLOCKS_MIN {
+            return Err(EINVAL);
+        }
         let size = bitset::size(geometry.regions(), total);
         if total < size.needed {
             pr_err!(

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: GPL-2.0
+
+use super::*;
+
+/// Returns the share of the time, in percent, that one copy after the other of `copy_ms` takes.
+fn share(percent: u32, copy_ms: Millis, copies: u32) -> u64 {
+    let mut throttle = Throttle::default();
+    let (mut now, mut active) = (5_000, 0);
+    let start = now;
+    for _ in 0..copies {
+        while let Err(pause) = throttle.begin(percent, now) {
+            now += pause;
+        }
+        now += copy_ms;
+        active += copy_ms;
+        throttle.end(now);
+    }
+    100 * active / (now - start)
+}
+
+#[test]
+fn copying_gets_its_share() {
+    for percent in [5, 10, 50, 90] {
+        let share = share(percent, 7, 1000);
+        let percent = u64::from(percent);
+        assert!(
+            (percent - percent / 4..=percent + 4).contains(&share),
+            "{percent}: {share}"
+        );
+    }
+}
+
+#[test]
+fn there_is_no_limit_from_100_on() {
+    assert_eq!(share(100, 7, 100), 100);
+    assert_eq!(share(250, 7, 100), 100);
+}
+
+#[test]
+fn copies_side_by_side_count_once() {
+    let mut throttle = Throttle::default();
+    throttle.begin(50, 1000).expect("the first copy");
+    throttle.begin(50, 1000).expect("the second copy");
+    throttle.end(1500);
+    throttle.end(1600);
+    assert!(throttle.active <= 600, "{}", throttle.active);
+}
+
+#[test]
+fn at_zero_nothing_runs_after_the_first_copy() {
+    let mut throttle = Throttle::default();
+    let _ = throttle.begin(0, 1);
+    throttle.end(10);
+    assert_eq!(throttle.begin(0, 100_000), Err(PAUSE_MS_MAX));
+}
