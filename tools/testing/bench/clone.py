@@ -7,6 +7,7 @@ page is there. A complete clone is made by discarding all of it without passing 
 unhydrated one has blank metadata and `no_hydration`.
 """
 
+import statistics
 import time
 
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from lib.dm import Device
 
 MIB = 1 << 20
 META, DEST, SOURCE, WIDE_META = map(devices.ramdisk, range(4))
+SLOW = "/dev/disk/slow"
 MODULE = Module("dm-clone", needs=["dm-mod", "dm-persistent-data"])
 
 _FOUR_KIB = "instructions per 4 KiB"
@@ -239,6 +241,33 @@ def _hydrate_from_afar(reader):
     return measure
 
 
+def _slow_reader(bench, subject):
+    """Milliseconds a read of 4 KiB takes that no copy has reached yet, on a source of 32 MiB/s;
+    raw: on the source itself, while nobody copies."""
+    def latency(path):
+        times = []
+        with BlockFile(path, readonly=True) as file:
+            far = file.sectors * 3 // 4
+            limit = time.monotonic() + 4
+            while time.monotonic() < limit:
+                start = time.monotonic_ns()
+                file.read(far + len(times) * 8, 8)
+                times.append((time.monotonic_ns() - start) / 1e6)
+                time.sleep(0.02)
+        return statistics.median(times)
+    if subject == RAW:
+        return latency(SLOW)
+    _blank(META)
+    with BlockFile(SLOW, readonly=True) as file:
+        sectors = file.sectors
+    clone = Clone(sectors, "8", source=SLOW)
+    try:
+        time.sleep(0.5)
+        return latency(clone.path)
+    finally:
+        clone.remove()
+
+
 def _two_readers(bench, path):
     """Thousand requests a second, two jobs."""
     return 1e6 / load.fio(path, bench.span, bench.requests, "randread", jobs=2,
@@ -288,14 +317,16 @@ def _rows():
     yield Row("clone.start.format", "the same with a format", "10^9 instructions", _format_wide,
               subjects=(C, RUST), table=_START)
 
-    yield Row("clone.hydrate.local", "all of it, default settings; raw: dd bs=1M, direct", "s",
+    yield Row("clone.hydrate.local", "copy all, default settings; raw: dd bs=1M, direct", "s",
               _hydrate, TIMED, table=_HYDRATION, goal=Goal(C, RUST, at_least=4))
-    yield Row("clone.hydrate.far", "source 10 ms away, default settings", "MiB/s",
+    yield Row("clone.hydrate.far", "copy from a source 10 ms away, default settings", "MiB/s",
               _hydrate_from_afar(False), TIMED, subjects=(C, RUST), table=_HYDRATION, runs=3,
               more_is_better=True)
     yield Row("clone.hydrate.far-read", "the same, with one reader of 4 KiB at a time", "MiB/s",
               _hydrate_from_afar(True), TIMED, subjects=(C, RUST), table=_HYDRATION, runs=3,
               more_is_better=True)
+    yield Row("clone.hydrate.slow-read", "a read beside it, source of 32 MiB/s; raw: nobody copies",
+              "ms", _slow_reader, TIMED, table=_HYDRATION, runs=3)
     yield Row("clone.complete.4k.randread-2", "complete: 4 KiB random reads, two jobs, depth 64",
               "1000/s", _on_complete(8, _two_readers), TIMED, subjects=_WITH_LINEAR,
               table=_HYDRATION, runs=3, more_is_better=True)

@@ -73,11 +73,12 @@ def fio(path, size, requests, how, block=4096, depth=64, jobs=1, more=()):
     with _moves(path, requests * block * jobs):
         done = subprocess.run(
             ["fio", "--name=bench", f"--filename={path}", f"--size={size}", f"--rw={how}",
-             f"--bs={block}", f"--number_ios={requests}", f"--iodepth={depth}", "--direct=1",
+             f"--bs={block}", f"--io_size={max(size, requests * block)}", f"--number_ios={requests}", f"--iodepth={depth}", "--direct=1",
              f"--ioengine={engine}", "--thread", f"--numjobs={jobs}", "--group_reporting",
              "--randseed=1", "--output-format=json", *more],
             check=True, capture_output=True, text=True)
     job = json.loads(done.stdout[done.stdout.index("{"):])["jobs"][0]
     side = job["read" if "read" in how else "write"]
-    assert job["error"] == 0 and side["total_ios"] == requests * jobs, done.stdout
+    assert job["error"] == 0 and side["total_ios"] == requests * jobs, \
+        f"fio: error {job['error']}, {side['total_ios']} of {requests * jobs} requests"
     return side["runtime"] * 1e6 / side["total_ios"]
