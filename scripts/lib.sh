@@ -62,7 +62,8 @@ step() {
 	if wait "$pid"; then
 		say "set-up: $name: done after $((SECONDS - start)) s"
 	else
-		say "set-up: $name: failed: $(grep -m 1 -E '^(E|Err|error|FAILED)\b' "$log" || tail -n 1 "$log")"
+		say "set-up: $name: failed: $(grep -m 1 -E '^E: |^FAILED' "$log" ||
+			grep -m 1 -E '^Err|error:' "$log" || tail -n 1 "$log")"
 		say "set-up: the whole log: $log"
 		return 1
 	fi
