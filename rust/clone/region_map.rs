@@ -11,7 +11,7 @@
 //! disk. A setter sets the region's bit, then the block's dirty bit, then *changed*. The committer
 //! clears *changed*, then takes a dirty bit, then copies the block's words. So a region's bit is
 //! either in the copy, or its block is dirty again; and a bit that no commit has picked up yet is
-//! announced by *changed*. Loom explores this (`tests/loom.rs`).
+//! announced by *changed*. Loom explores this (`tools/loom`).
 
 use crate::geometry::RegionRange;
 use crate::geometry::Regions;
@@ -140,7 +140,8 @@ impl RegionMap {
             }
             block = next;
         }
-        self.changed.store_release(1);
+        // A store would do; an exchange is what loom can put in order with the committer's.
+        self.changed.swap(1);
     }
 
     /// Returns true if something was set since the last [`take_changed`](Self::take_changed).

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The region map of a clone against setters, readers and the committer.
+
+#![cfg(loom)]
+
+use clone::commit::CommitQueue;
+use clone::region_map::RegionMap;
+use interleavings::block_on;
+use interleavings::explore;
+use loom::cell::UnsafeCell;
+use loom::sync::Arc;
+use loom::thread;
+use runtime::sync::AtomicU64;
+
+/// A clone of two regions, as far as its bitmap goes.
+struct Volume {
+    map: RegionMap,
+    queue: CommitQueue,
+    /// The data of region 0 on the destination.
+    data: UnsafeCell<u64>,
+    /// The bitmap on disk; without any order of its own.
+    disk: AtomicU64,
+}
+
+impl Volume {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            map: RegionMap::new(2).unwrap(),
+            queue: CommitQueue::new(),
+            data: UnsafeCell::new(0),
+            disk: AtomicU64::new(0),
+        })
+    }
+
+    /// Hydrates region 0.
+    fn hydrate(&self) {
+        // SAFETY: That nobody reads it before the bit is set is what is being tested.
+        self.data.with_mut(|data| unsafe { *data = 7 });
+        self.map.set_hydrated(&(0..1));
+    }
+
+    /// Reads region 0 from where `map()` sends it to.
+    fn read(&self) {
+        if self.map.is_hydrated(0) {
+            // SAFETY: As above.
+            assert_eq!(self.data.with(|data| unsafe { *data }), 7);
+        }
+    }
+
+    fn commit(&self) {
+        if self.map.take_changed() {
+            while self.map.take_dirty_block(0).is_some() {
+                self.disk.store_relaxed(self.map.word(0));
+            }
+        }
+    }
+}
+
+#[test]
+fn who_sees_a_bit_sees_the_data() {
+    explore(3, || {
+        let volume = Volume::new();
+        let other = volume.clone();
+        let other = thread::spawn(move || other.hydrate());
+        volume.read();
+        other.join().unwrap();
+        volume.read();
+    });
+}
+
+#[test]
+fn a_bit_is_on_disk_or_announced() {
+    explore(3, || {
+        let volume = Volume::new();
+        let setters = [0..1, 1..2].map(|regions| {
+            let volume = volume.clone();
+            thread::spawn(move || volume.map.set_hydrated(&regions))
+        });
+        volume.commit();
+        setters
+            .into_iter()
+            .for_each(|setter| setter.join().unwrap());
+        if volume.map.is_changed() {
+            volume.commit();
+        }
+        assert_eq!(volume.disk.load_relaxed(), 3);
+        assert_eq!(volume.map.hydrated(), 2);
+    });
+}
+
+#[test]
+fn a_flush_ends_when_what_it_covers_is_on_disk() {
+    explore(2, || {
+        let volume = Volume::new();
+        let committer = volume.clone();
+        let committer = thread::spawn(move || {
+            while block_on(committer.queue.next()) {
+                committer.commit();
+                committer.queue.end(Ok(()));
+            }
+        });
+        let other = volume.clone();
+        let other = thread::spawn(move || {
+            other.map.set_hydrated(&(1..2));
+            other.queue.request(&other.map);
+        });
+        volume.map.set_hydrated(&(0..1));
+        if !volume.queue.is_idle(&volume.map) {
+            block_on(volume.queue.cover(&volume.map)).unwrap();
+        }
+        assert_eq!(volume.disk.load_relaxed() & 1, 1, "a flush came too early");
+        other.join().unwrap();
+        volume.queue.stop();
+        committer.join().unwrap();
+        assert!(volume.queue.is_idle(&volume.map));
+        assert_eq!(volume.disk.load_relaxed(), 3);
+    });
+}
