@@ -15,6 +15,7 @@ use clone::volume::Mode;
 use clone::volume::Volume;
 use kernel::prelude::*;
 use kernel::sync::Arc;
+use runtime::pool::Pool;
 use sim::clock::sleep;
 use sim::disk::Discards;
 use sim::executor::Join;
@@ -82,6 +83,8 @@ pub struct Machine {
     pub suspended: Cell<bool>,
     events: std::sync::Arc<AtomicU32>,
     spawner: Spawner<'static>,
+    /// Whoever suspends or resumes has it taken, as device-mapper has a lock.
+    administration: Pool<()>,
 }
 
 /// A loaded table.
@@ -144,6 +147,8 @@ impl Machine {
             panic!("a clone has three disks");
         };
         destination.set_discards(plan.discards);
+        let mut administrators = KVec::new();
+        administrators.push((), GFP_KERNEL).expect("memory");
         Rc::new(Self {
             world: world.clone(),
             plan: plan.clone(),
@@ -155,6 +160,7 @@ impl Machine {
             suspended: Cell::new(true),
             events: std::sync::Arc::default(),
             spawner,
+            administration: Pool::new(administrators),
         })
     }
 
@@ -244,8 +250,45 @@ impl Machine {
         table.engine.volume().release(&table.metadata).await;
     }
 
+    /// Loads a table and resumes with it.
+    ///
+    /// # Errors
+    ///
+    /// Those of load and resume.
+    pub async fn start(&self) -> Result {
+        let table = self.load().await?;
+        self.administration.take().await;
+        let resumed = self.resume(table).await;
+        self.administration.give(());
+        resumed
+    }
+
+    /// Suspends the device and resumes with `table`, which may be the one that was active.
+    ///
+    /// # Errors
+    ///
+    /// Those of the resume; the device stays suspended then.
+    pub async fn switch(&self, table: Rc<Table>) -> Result {
+        self.administration.take().await;
+        self.suspend().await;
+        let resumed = self.resume(table).await;
+        self.administration.give(());
+        resumed
+    }
+
+    /// Removes the device. Returns true if everything is committed.
+    pub async fn remove(&self) -> bool {
+        self.administration.take().await;
+        self.suspend().await;
+        let table = self.table.borrow_mut().take();
+        self.administration.give(());
+        let Some(table) = table else { return false };
+        self.destroy(&table).await;
+        table.engine.volume().mode() == Mode::ReadWrite
+    }
+
     /// Suspends the active table: no request comes any more, and none is under way.
-    pub async fn suspend(&self) {
+    async fn suspend(&self) {
         self.suspended.set(true);
         while self.in_flight.get() > 0 {
             sleep(&self.world, 20).await;
@@ -256,7 +299,7 @@ impl Machine {
     }
 
     /// Resumes with `table`, which takes the place of the one that is active, if there is one.
-    pub async fn resume(&self, table: Rc<Table>) -> Result {
+    async fn resume(&self, table: Rc<Table>) -> Result {
         let old = self.active().filter(|old| !Rc::ptr_eq(old, &table));
         // Device-mapper has swapped the tables when it asks the new one.
         *self.table.borrow_mut() = Some(table.clone());
@@ -272,21 +315,6 @@ impl Machine {
             self.destroy(&old).await;
         }
         resumed
-    }
-
-    /// Loads a table and resumes with it.
-    pub async fn start(&self) -> Result {
-        let table = self.load().await?;
-        self.resume(table).await
-    }
-
-    /// Removes the device. Returns true if everything is committed.
-    pub async fn remove(&self) -> bool {
-        self.suspend().await;
-        let table = self.table.borrow_mut().take();
-        let Some(table) = table else { return false };
-        self.destroy(&table).await;
-        table.engine.volume().mode() == Mode::ReadWrite
     }
 
     /// Lets the engine do what it does every second.

@@ -267,16 +267,15 @@ async fn operate(user: User, mut rng: Rng) {
                 }
             }
             7 => {
-                machine.suspend().await;
-                let _ = machine.resume(table).await;
+                let _ = machine.switch(table).await;
             }
-            _ => reload(&user, loaded.take(), &table).await,
+            _ => reload(&user, loaded.take()).await,
         }
     }
     destroy(machine, loaded).await;
 }
 
-async fn reload(user: &User, loaded: Option<Rc<Table>>, old: &Rc<Table>) {
+async fn reload(user: &User, loaded: Option<Rc<Table>>) {
     let machine = &user.machine;
     let table = match loaded {
         Some(table) => table,
@@ -285,8 +284,7 @@ async fn reload(user: &User, loaded: Option<Rc<Table>>, old: &Rc<Table>) {
             Err(_) => return,
         },
     };
-    machine.suspend().await;
-    let mut resumed = machine.resume(table).await;
+    let mut resumed = machine.switch(table).await;
     if resumed.is_err() {
         // The new table cannot be used: load the old line again.
         machine.world.clear_faults();
@@ -295,7 +293,6 @@ async fn reload(user: &User, loaded: Option<Rc<Table>>, old: &Rc<Table>) {
     if let Err(error) = resumed {
         user.complain(format!("a reload failed though nothing fails: {error:?}"));
     }
-    let _ = old;
 }
 
 async fn destroy(machine: &Machine, table: Option<Rc<Table>>) {

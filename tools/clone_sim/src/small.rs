@@ -230,10 +230,7 @@ async fn perform(user: User, step: Step, loaded: Rc<RefCell<Option<Rc<Table>>>>)
                 None => machine.load().await,
             };
             match table {
-                Ok(table) => {
-                    machine.suspend().await;
-                    machine.resume(table).await
-                }
+                Ok(table) => machine.switch(table).await,
                 Err(error) => Err(error),
             }
         }

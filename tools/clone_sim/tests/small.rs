@@ -29,10 +29,10 @@ fn run_all(order: Order, length: u32) {
 
 #[test]
 fn one_by_one() {
-    run_all(Order::OneByOne, length(2));
+    run_all(Order::OneByOne, length(3));
 }
 
 #[test]
 fn at_once() {
-    run_all(Order::AtOnce, length(2));
+    run_all(Order::AtOnce, length(3));
 }
