@@ -19,7 +19,7 @@ from lib import runner
 
 # What the VM cannot show, or another program shows.
 UNTESTED = [
-    (94, "kills the machine: run from outside by crash.py"),
+    (94, "cuts the power; run from outside, takeover.sh 3 \"\" rust 1"),
 ]
 
 if __name__ == "__main__":

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-2.0
+
+"""python3 -m clone.takeover: one volume, handed from one implementation to another and back.
+
+In each round one of them serves random requests, copies, is suspended and reloaded; then it is
+removed cleanly or the power is cut, and the next one finds the volume. Everything that a round needs
+to know about those before it is in /share: the number of the next round, the tags of all sectors,
+the journal of the last round. The host's part is takeover.sh.
+"""
+
+import argparse
+import array
+import os
+import random
+import threading
+import time
+
+from contextlib import contextmanager
+
+from clone.rig import DEST_TAG
+from clone.rig import SOURCE_TAG
+from clone.rig import Clone
+from clone.workload import Journal
+from clone.workload import Shadow
+from clone.workload import Workload
+from lib import target
+from lib.blockio import Background
+from lib.blockio import BlockFile
+from lib.blockio import pattern
+from lib.devices import until
+
+_LENGTH = 131067
+_DISKS = [os.path.realpath(f"/dev/disk/{name}") for name in ("meta", "dest", "src")]
+CUT = "cut the power now"
+
+
+class Store:
+    """What must outlive the machine."""
+
+    def __init__(self, folder):
+        self._folder = folder
+
+    def _path(self, name):
+        return os.path.join(self._folder, name)
+
+    def get(self, name, default=None):
+        if not os.path.exists(self._path(name)):
+            return default
+        with open(self._path(name), "rb") as file:
+            return file.read()
+
+    def put(self, name, data):
+        with open(self._path(name) + ".new", "wb") as file:
+            file.write(data)
+        os.rename(self._path(name) + ".new", self._path(name))
+
+    def drop(self, name):
+        if os.path.exists(self._path(name)):
+            os.remove(self._path(name))
+
+    def appender(self, name):
+        """A function that appends a line at once."""
+        handle = os.open(self._path(name), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        return lambda line: os.write(handle, line.encode())
+
+
+def _new_volume(store, fill):
+    """Blank metadata; the source has its own numbers."""
+    meta, dest, src = _DISKS
+    if fill:
+        for path, tag in ((src, SOURCE_TAG), (dest, DEST_TAG)):
+            with BlockFile(path) as file:
+                file.write(0, pattern(tag, 0, file.sectors))
+                file.flush()
+    with BlockFile(meta) as file:
+        file.write(0, bytes(4096))
+        file.flush()
+    store.put("tags", Shadow.fresh(_LENGTH).base.tobytes())
+    store.drop("journal")
+
+
+class Round:
+    """One implementation's turn."""
+
+    def __init__(self, store, seed, number, impl, region_size):
+        self._store = store
+        self._number = number
+        self._impl = impl
+        self._region_size = region_size
+        self._seed = seed
+        self._chance = random.Random(f"{seed} {number}")
+        self._copying = threading.RLock()
+        self._over = threading.Event()
+
+    def _table(self):
+        batch = self._chance.choice((1, 4, 64))
+        return (f"0 {_LENGTH} clone {' '.join(_DISKS)} {self._region_size} 1 no_hydration 4"
+                f" hydration_threshold {batch * self._chance.choice((1, 4))}"
+                f" hydration_batch_size {batch}")
+
+    def open(self):
+        """Create it, and judge what the round before left."""
+        target.use(self._impl)
+        self._clone = Clone("clone", self._table())
+        shadow = Shadow(array.array("Q", self._store.get("tags")))
+        journal = self._store.get("journal", b"").decode().splitlines(keepends=True)
+        shadow.replay(journal)
+        crashed = self._store.get("clean") is None
+        hydrated = self._clone.hydrated
+        print(f"# round {self._number}: {self._impl}, {hydrated} regions hydrated, "
+              f"{'crashed' if crashed and journal else 'clean'}, {len(journal)} lines", flush=True)
+        assert hydrated >= shadow.committed, f"{hydrated} regions, {shadow.committed} were committed"
+        with self._clone.open() as file:
+            shadow.check(file, crashed)
+        self._shadow = shadow
+        self._store.put("tags", shadow.base.tobytes())
+        self._store.drop("journal")
+        self._store.drop("clean")
+        self._store.put("next", str(self._number + 1).encode())
+        return hydrated
+
+    def serve(self, requests, cut):
+        """Random requests; at the end the power goes, or the device is removed cleanly."""
+        journal = Journal(self._shadow, self._store.appender("journal"))
+        load = Workload(self._clone, journal, self._seed, self._region_size, self._may_discard)
+        workers = [Background(load.run, self._number, thread) for thread in range(load.THREADS)]
+        admin = Background(self._administer)
+        until(lambda: load.done >= requests or any(worker.ended() for worker in workers),
+              "the requests' end", 300)
+        if cut:
+            print(CUT, flush=True)
+            time.sleep(60)
+            raise AssertionError("the power was not cut")
+        load.stop()
+        self._over.set()
+        for worker in workers:
+            worker.result()
+        admin.result()
+        self._clone.remove()
+        self._store.put("clean", b"")
+
+    @contextmanager
+    def _may_discard(self):
+        """C must not discard while a copy may run: it would lose later writes (W2)."""
+        if self._impl != "c":
+            yield True
+            return
+        free = self._copying.acquire(blocking=False)
+        try:
+            yield free
+        finally:
+            if free:
+                self._copying.release()
+
+    def _administer(self):
+        """What an administrator does meanwhile."""
+        clone = self._clone
+        while not self._over.wait(self._chance.random() * 0.2):
+            kind = self._chance.randrange(6)
+            if kind < 3:
+                with self._copying:
+                    clone.message("enable_hydration")
+                    time.sleep(self._chance.random() * 0.02)
+                    clone.message("disable_hydration")
+                    until(lambda: not clone.state(noflush=True).hydrating or self._over.is_set(),
+                          "the end of the copies")
+            elif kind == 3:
+                clone.status()
+            elif kind == 4:
+                clone.suspend()
+                clone.resume()
+            else:
+                clone.suspend()
+                clone.load(self._table())
+                clone.resume()
+
+    def end(self):
+        """After the last round there is only the comparison."""
+        self._clone.remove()
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--rounds", type=int, required=True)
+    parser.add_argument("--impls", default="c,rust", help="who takes turns")
+    parser.add_argument("--cut", type=float, default=0.5, help="share of rounds that end in a cut")
+    options = parser.parse_args()
+    impls = options.impls.split(",")
+    store = Store("/share")
+    number = int(store.get("next", b"0"))
+    if not number and store.get("tags") is None:
+        _new_volume(store, fill=True)
+    while True:
+        chance = random.Random(f"{options.seed} {number} plan")
+        size = int(store.get("region_size", b"8"))
+        turn = Round(store, options.seed, number, impls[number % len(impls)], size)
+        hydrated = turn.open()
+        if number == options.rounds:
+            turn.end()
+            break
+        turn.serve(chance.randrange(300, 900), chance.random() < options.cut)
+        if hydrated * size > _LENGTH * 0.8:
+            store.put("region_size", str(chance.choice((8, 8, 16, 64, 128))).encode())
+            _new_volume(store, fill=False)
+        number += 1
+    print(f"{options.rounds} passed, 0 failed")
+
+
+if __name__ == "__main__":
+    main()

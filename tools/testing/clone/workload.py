@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: GPL-2.0
+
+"""Random requests on a clone, and a model of what each sector may hold afterwards.
+
+Each sector that is written carries a tag of its own write. The model follows a journal: what a
+write's completion and a flush's completion promise. After a crash a sector may hold what was durable
+or any later write; without one it holds the last write. Discarded sectors are not judged.
+"""
+
+import array
+import random
+import threading
+
+from clone.rig import SOURCE_TAG
+from lib.blockio import pattern
+
+WILD = 0
+_WORDS = 64
+_ZONE = 2048
+_CHUNK = 8192
+
+
+class Shadow:
+    """What the sectors of a volume may hold, by tag."""
+
+    def __init__(self, tags):
+        self.base = tags
+        self.latest = array.array("Q", tags)
+        self.committed = 0
+        self._writes = {}
+        self._flushes = {}
+
+    @classmethod
+    def fresh(cls, sectors):
+        """A volume that shows its source."""
+        return cls(array.array("Q", [SOURCE_TAG]) * sectors)
+
+    def replay(self, lines):
+        """Follow a journal; a last line that was cut off does not count."""
+        for line in lines:
+            if line.endswith("\n"):
+                kind, *words = line.split()
+                getattr(self, f"_{kind}")(*map(int, words))
+
+    def _write(self, number, start, count, tag):
+        self._writes[number] = [start, count, tag, False]
+        self.latest[start:start + count] = array.array("Q", [tag]) * count
+
+    def _written(self, number):
+        self._writes[number][3] = True
+
+    def _flush(self, number):
+        self._flushes[number] = [key for key, write in self._writes.items() if write[3]]
+
+    def _flushed(self, number, hydrated):
+        for key in sorted(self._flushes.pop(number)):
+            if write := self._writes.pop(key, None):
+                start, count, tag, _ = write
+                self.base[start:start + count] = array.array("Q", [tag]) * count
+        self.committed = max(self.committed, hydrated)
+
+    def allowed(self):
+        """Sector to the tags it may hold, for those that may hold another than the base's."""
+        also = {}
+        for start, count, tag, _ in self._writes.values():
+            for sector in range(start, start + count):
+                also.setdefault(sector, set()).add(tag)
+        return also
+
+    def check(self, file, crashed):
+        """Compare the whole volume; what is found becomes the new base."""
+        also = self.allowed() if crashed else {}
+        wanted = self.base if crashed else self.latest
+        self.latest = array.array("Q", wanted)
+        for at in range(0, len(wanted), _CHUNK):
+            count = min(_CHUNK, len(wanted) - at)
+            words = array.array("Q", file.read(at, count))
+            tags = words[1::_WORDS]
+            whole = words[33::_WORDS] == tags and words[63::_WORDS] == tags
+            if whole and tags == wanted[at:at + count] \
+                    and words[::_WORDS] == array.array("Q", range(at, at + count)):
+                continue
+            for sector in range(at, at + count):
+                self._judge(sector, words[(sector - at) * _WORDS:(sector - at + 1) * _WORDS],
+                            {wanted[sector]} | also.get(sector, set()))
+        self.base = array.array("Q", self.latest)
+        self._writes.clear()
+        self._flushes.clear()
+
+    def _judge(self, sector, words, allowed):
+        if WILD in allowed:
+            self.latest[sector] = WILD
+            return
+        found = words[1]
+        assert found in allowed, f"sector {sector} holds {found:#x} (number {words[0]}), " \
+            f"not one of {[hex(tag) for tag in allowed]}"
+        assert words[0] == sector and set(words[1:]) == {found}, f"sector {sector} is torn"
+        self.latest[sector] = found
+
+
+class Journal:
+    """The events of a run, in an order that is true: a line before a request goes out, another
+    after it came back. Each line is where it survives before the call returns."""
+
+    def __init__(self, shadow, put):
+        self.shadow = shadow
+        self._put = put
+        self._lock = threading.Lock()
+        self._next = 0
+
+    def number(self):
+        with self._lock:
+            self._next += 1
+            return self._next
+
+    def add(self, *words):
+        line = " ".join(map(str, words)) + "\n"
+        with self._lock:
+            self._put(line)
+            self.shadow.replay([line])
+
+
+class Workload:
+    """Threads that write, discard, flush and read; each has zones of its own."""
+
+    THREADS = 3
+
+    def __init__(self, clone, journal, seed, region_size, may_discard):
+        self._clone = clone
+        self._journal = journal
+        self._seed = seed
+        self._region_size = region_size
+        self._may_discard = may_discard
+        self._sectors = len(journal.shadow.latest)
+        self._stop = threading.Event()
+        self.done = 0
+
+    def run(self, turn, thread):
+        """Requests until the stop; `turn` makes the tags of this run its own."""
+        chance = random.Random(f"{self._seed} {turn} {thread}")
+        serial = 0
+        with self._clone.open() as file:
+            while not self._stop.is_set():
+                zone = chance.randrange(thread, -(-self._sectors // _ZONE), self.THREADS)
+                start = zone * _ZONE + chance.randrange(_ZONE)
+                end = min((zone + 1) * _ZONE, self._sectors)
+                count = min(chance.choice((1, 3, 8, 8, 16, 40, 128)), end - start)
+                if count <= 0:
+                    continue
+                kind = chance.randrange(20)
+                serial += 1
+                if kind < 12:
+                    if kind < 6:
+                        start -= start % 8
+                    self._write(file, start, count, (turn << 32 | thread << 24 | serial) << 8 | 1)
+                elif kind < 14:
+                    self._discard(file, start, count)
+                elif kind < 16:
+                    self._flush(file)
+                else:
+                    self._read(file, start, count)
+                self.done += 1
+
+    def stop(self):
+        self._stop.set()
+
+    def _write(self, file, start, count, tag):
+        number = self._journal.number()
+        self._journal.add("write", number, start, count, tag)
+        file.write(start, pattern(tag, start, count))
+        self._journal.add("written", number)
+
+    def _discard(self, file, start, count):
+        size = self._region_size
+        first, last = -(-start // size) * size, (start + count) // size * size
+        if first >= last:
+            first, last = start, start
+        with self._may_discard() as allowed:
+            if not allowed:
+                return
+            number = self._journal.number()
+            if last > first:
+                self._journal.add("write", number, first, last - first, WILD)
+            file.discard(start, count)
+            if last > first:
+                self._journal.add("written", number)
+
+    def _flush(self, file):
+        number = self._journal.number()
+        hydrated = self._clone.hydrated
+        self._journal.add("flush", number)
+        file.flush()
+        self._journal.add("flushed", number, hydrated)
+
+    def _read(self, file, start, count):
+        latest = self._journal.shadow.latest
+        words = array.array("Q", file.read(start, count))
+        for at in range(count):
+            tag = latest[start + at]
+            found = words[at * _WORDS], words[at * _WORDS + 1], words[at * _WORDS + 63]
+            assert tag == WILD or found == (start + at, tag, tag), \
+                f"sector {start + at} reads {found[1]:#x} (number {found[0]}), not {tag:#x}"
