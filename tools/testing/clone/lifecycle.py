@@ -27,7 +27,7 @@ from lib.runner import case
 from lib.runner import equal
 from lib.runner import expect
 
-_IMAGES = os.path.join(os.path.dirname(__file__), "../vectors/persistent-data")
+IMAGES = os.path.join(os.path.dirname(__file__), "../vectors/persistent-data")
 
 
 @case(87, "suspend and remove wait for the running copy")
@@ -151,8 +151,8 @@ _FIELD = re.compile(r"(\w+): (.*)")
 
 def _image(rig, name):
     """Put an image onto the metadata device; returns it and what its text file says."""
-    data = lzma.open(f"{_IMAGES}/{name}.img.xz").read()
-    with open(f"{_IMAGES}/{name}.txt") as file:
+    data = lzma.open(f"{IMAGES}/{name}.img.xz").read()
+    with open(f"{IMAGES}/{name}.txt") as file:
         fields = dict(match.groups() for line in file if (match := _FIELD.match(line.rstrip())))
     equal(hashlib.sha256(data).hexdigest(), fields["image_sha256"])
     rig.meta.resize(len(data) // 512)

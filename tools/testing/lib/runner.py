@@ -13,6 +13,7 @@ import threading
 import time
 import traceback
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Callable
 
@@ -74,10 +75,10 @@ def _selected(words):
     return [one for key, one in sorted(_cases.items()) if key[0] in numbers]
 
 
-def _hang(one):
+def _hang(name):
     """The main thread will not come back: say where it stands, show the kernel's stacks, end."""
     frame = sys._current_frames()[threading.main_thread().ident]
-    print(f"FAIL {one.name} {one.title}: hangs", flush=True)
+    print(f"FAIL {name}: hangs", flush=True)
     traceback.print_stack(frame, file=sys.stdout)
     with open("/proc/sysrq-trigger", "w") as trigger:
         trigger.write("w")
@@ -85,25 +86,35 @@ def _hang(one):
     os._exit(2)
 
 
+@contextmanager
+def watchdog(name, seconds):
+    """End the whole run if the body takes longer."""
+    timer = threading.Timer(seconds, _hang, [name])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def _run(one):
     """None if it passed, else the reason."""
     global _running
     _running = one
-    watchdog = threading.Timer(_CASE_LIMIT_SECONDS * (5 if one.long else 1), _hang, [one])
-    watchdog.daemon = True
-    watchdog.start()
     reason = None
-    try:
-        one.run()
-        assert one.compared or not one.differs, "no difference was judged, though it speaks of one"
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        traceback.print_exc(file=sys.stdout)
-    try:
-        devices.remove_all()
-    except Exception as error:
-        reason = f"{reason or ''} (and cannot clean up: {error})"
-    watchdog.cancel()
+    with watchdog(f"{one.name} {one.title}", _CASE_LIMIT_SECONDS * (5 if one.long else 1)):
+        try:
+            one.run()
+            assert one.compared or not one.differs, \
+                "no difference was judged, though it speaks of one"
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            traceback.print_exc(file=sys.stdout)
+        try:
+            devices.remove_all()
+        except Exception as error:
+            reason = f"{reason or ''} (and cannot clean up: {error})"
     return reason
 
 
