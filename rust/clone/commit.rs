@@ -169,6 +169,7 @@ impl<W: World> Engine<W> {
             Ok(()) => {
                 if self.volume.is_newly_complete() {
                     self.volume.map.shrink();
+                    self.retire_workers();
                     self.world.event();
                 }
                 Ok(())

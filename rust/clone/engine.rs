@@ -130,7 +130,9 @@ impl<W: World> Engine<W> {
 
     /// The device is resumed: hydration may run.
     pub fn resume(&self) {
-        if self.may_write() {
+        if self.volume.map.is_complete() {
+            self.retire_workers();
+        } else if self.may_write() {
             self.copier.tune(Hydration::run);
         }
     }
@@ -203,6 +205,11 @@ impl<W: World> Engine<W> {
     /// The destination cannot take discards: they end here.
     pub fn disable_discard_passdown(&self) {
         self.discard_passdown.store_relaxed(0);
+    }
+
+    /// Every region is hydrated, for good: ends the workers, whose buffers are then freed.
+    pub(crate) fn retire_workers(&self) {
+        self.copier.stop();
     }
 
     /// Returns true if the table and the metadata allow writes of our own.

@@ -142,10 +142,19 @@ impl<D: Disk> Metadata<D> {
         self.manager.set_disk(disk);
     }
 
-    /// Reads the bitset: calls `sink` with the number and the bits of each word.
-    pub(crate) async fn read(&mut self, sink: impl FnMut(u64, u64)) -> Result {
+    /// Reads the bitset, which checks it, and has `map` take it over, if there is one.
+    pub(crate) async fn read(&mut self, map: Option<&RegionMap>) -> Result {
+        let mut batch = Batch::default();
+        let sink = |index, word| {
+            if let Some(map) = map {
+                batch.load(map, index, word);
+            }
+        };
         let read = self.bitset.load(&mut self.manager, sink).await;
         read.inspect_err(|_| pr_err!("Failed to load on-disk region map\n"))?;
+        if let Some(map) = map {
+            batch.load_all(map);
+        }
         Ok(())
     }
 
@@ -170,8 +179,9 @@ impl<D: Disk> Metadata<D> {
                 let Some(block) = map.take_dirty_block(from) else {
                     break true;
                 };
+                let mut batch = Batch::default();
                 self.bitset
-                    .stage(&mut self.manager, block, |index| map.word(index))
+                    .stage(&mut self.manager, block, |index| batch.word(map, index))
                     .await?;
                 from = block + 1;
             };
@@ -216,4 +226,57 @@ impl<D: Disk> Metadata<D> {
 /// Logs that a table and the metadata do not belong together.
 pub(crate) fn report_mismatch() {
     pr_err!("Region and/or target size don't match the ones in metadata\n");
+}
+
+/// Words in a batch.
+const BATCH_WORDS: usize = 64;
+
+/// Words of the bitset on their way between the map, which is entered once a batch, and a block,
+/// which wants them one by one.
+struct Batch {
+    first: u64,
+    len: usize,
+    words: [u64; BATCH_WORDS],
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            first: 0,
+            len: 0,
+            words: [0; BATCH_WORDS],
+        }
+    }
+}
+
+impl Batch {
+    /// Returns word `index` of `map`; the words behind it are usually asked for next.
+    fn word(&mut self, map: &RegionMap, index: u64) -> u64 {
+        let at = index.wrapping_sub(self.first);
+        if at >= self.len as u64 {
+            map.copy_words(index, &mut self.words);
+            (self.first, self.len) = (index, BATCH_WORDS);
+        }
+        let at = index.wrapping_sub(self.first);
+        self.words.get(at as usize).copied().unwrap_or(0)
+    }
+
+    /// Hands word `index` to `map`, some time before [`load_all`](Self::load_all) has returned.
+    fn load(&mut self, map: &RegionMap, index: u64, word: u64) {
+        if index != self.first.wrapping_add(self.len as u64) || self.len == BATCH_WORDS {
+            self.load_all(map);
+            self.first = index;
+        }
+        if let Some(slot) = self.words.get_mut(self.len) {
+            *slot = word;
+            self.len += 1;
+        }
+    }
+
+    fn load_all(&mut self, map: &RegionMap) {
+        if let Some(words) = self.words.get(..self.len) {
+            map.load_words(self.first, words);
+        }
+        self.len = 0;
+    }
 }

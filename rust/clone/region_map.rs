@@ -175,25 +175,37 @@ impl RegionMap {
         self.regions.div_ceil(BLOCK_REGIONS)
     }
 
-    /// Returns word `index` of the bitmap, as it goes to disk.
-    pub fn word(&self, index: u64) -> u64 {
-        self.words.read(|words| match words {
-            Some(words) => word_in(words, index),
-            None => self.existing(index),
-        })
-    }
-
-    /// Takes over word `index` of the bitset on disk, while a volume is opened. Bits behind the
-    /// last region mean nothing and are dropped.
-    pub fn load_word(&self, index: u64, word: u64) {
-        let bits = word & self.existing(index);
-        self.words.read(|words| {
-            if let Some(slot) = words.and_then(|words| words.get(index as usize)) {
-                let old = slot.swap(bits);
-                self.hydrated.fetch_add(u64::from(bits.count_ones()));
-                self.hydrated.fetch_sub(u64::from(old.count_ones()));
+    /// Copies the words from `first` on into `words`, as they go to disk.
+    pub fn copy_words(&self, first: u64, words: &mut [u64]) {
+        self.words.read(|own| {
+            for (index, word) in (first..).zip(words) {
+                *word = match own {
+                    Some(own) => word_in(own, index),
+                    None => self.existing(index),
+                };
             }
         });
+    }
+
+    /// Takes over `words` of the bitset on disk, from word `first` on, while a volume is opened.
+    /// Bits behind the last region mean nothing and are dropped.
+    pub fn load_words(&self, first: u64, words: &[u64]) {
+        let (mut added, mut removed) = (0, 0);
+        self.words.read(|own| {
+            let slots = own.and_then(|own| own.get(first as usize..));
+            for (index, (slot, word)) in (first..).zip(slots.into_iter().flatten().zip(words)) {
+                let bits = word & self.existing(index);
+                let old = slot.load_relaxed();
+                // Most words are zero, in memory and on disk.
+                if bits != old {
+                    slot.store_relaxed(bits);
+                    added += u64::from(bits.count_ones());
+                    removed += u64::from(old.count_ones());
+                }
+            }
+        });
+        self.hydrated.fetch_add(added);
+        self.hydrated.fetch_sub(removed);
     }
 
     /// Every region is hydrated: gives the memory of the bits back. Waits for readers to be done.

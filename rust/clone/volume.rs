@@ -97,7 +97,7 @@ impl<D: Disk> Volume<D> {
             space = Metadata::space_when_formatted(&cache, &geometry)?;
         } else {
             let mut metadata = Metadata::open(cache, &geometry).await?;
-            metadata.read(|_, _| ()).await?;
+            metadata.read(None).await?;
             space = metadata.space();
             cache = metadata.into_cache();
         }
@@ -191,10 +191,7 @@ impl<D: Disk> Volume<D> {
             Err(error) => return (Store::Closed, Err(error)),
         };
         if self.loaded.load_relaxed() == 0 {
-            if let Err(error) = metadata
-                .read(|index, word| self.map.load_word(index, word))
-                .await
-            {
+            if let Err(error) = metadata.read(Some(&self.map)).await {
                 return (Store::Closed, Err(error));
             }
             self.loaded.store_relaxed(1);

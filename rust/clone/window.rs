@@ -2,8 +2,9 @@
 
 //! How much hydration keeps in flight when nobody has said how much.
 //!
-//! The window climbs while a larger one moves more data, and falls back when throughput falls: a
-//! remote source gets enough in flight to hide its latency, a local one is not flooded.
+//! The window tries other sizes from time to time. A larger one must move clearly more data to be
+//! kept, a smaller one only not much less: a remote source gets enough in flight to hide its
+//! latency, and what a saturated device has queued before a user's request stays short.
 
 use crate::geometry::Sectors;
 use runtime::clock::Millis;
@@ -12,23 +13,40 @@ use runtime::clock::Millis;
 const SECTORS_MIN: Sectors = (512 << 10) / 512;
 
 /// The window that hydration starts with.
-const SECTORS_START: Sectors = (2 << 20) / 512;
+const SECTORS_START: Sectors = (1 << 20) / 512;
 
 /// The largest window: what the buffers hold.
 pub(crate) const SECTORS_MAX: Sectors = (8 << 20) / 512;
 
 /// Shortest time over which throughput is taken.
-const INTERVAL_MS: Millis = 100;
+const INTERVAL_MS: Millis = 40;
+
+/// Times that the window is turned over in an interval, at least.
+const TURNS: u64 = 4;
+
+/// Intervals between two trials.
+const HOLD: u32 = 25;
 
 /// The adaptive window.
 pub(crate) struct Window {
     sectors: Sectors,
-    /// Start of the running interval; `None` before its first copy has ended.
+    /// Start of the running interval; `None` while the window turns over for the first time.
     since: Option<Millis>,
-    /// Sectors copied in the running interval.
+    /// Sectors copied since then.
     done: Sectors,
-    /// Sectors per second in the last interval.
-    last_rate: u64,
+    trial: Trial,
+    /// Intervals since the last trial.
+    held: u32,
+    /// Whether the next trial is of a smaller window.
+    down: bool,
+}
+
+/// What the running interval is to show.
+enum Trial {
+    /// The throughput of the window as it is.
+    None,
+    /// Whether the window is better than the one that moved `rate` before.
+    Of { before: Sectors, rate: u64 },
 }
 
 impl Window {
@@ -37,7 +55,9 @@ impl Window {
             sectors: SECTORS_START,
             since: None,
             done: 0,
-            last_rate: 0,
+            trial: Trial::None,
+            held: HOLD,
+            down: false,
         }
     }
 
@@ -48,36 +68,85 @@ impl Window {
 
     /// Hydration stands still or starts anew: what was measured says nothing about what comes.
     pub(crate) fn restart(&mut self) {
-        self.since = None;
-        self.done = 0;
-        self.last_rate = 0;
+        if let Trial::Of { before, .. } = self.trial {
+            self.sectors = before;
+        }
+        self.trial = Trial::None;
+        self.begin_interval(None);
     }
 
     /// A copy of `sectors` has ended.
     pub(crate) fn completed(&mut self, sectors: Sectors, now: Millis) {
+        self.done = self.done.saturating_add(sectors);
         let Some(since) = self.since else {
-            self.since = Some(now);
+            // What was in flight before belongs to what was before.
+            if self.done >= self.sectors {
+                self.begin_interval(Some(now));
+            }
             return;
         };
-        self.done = self.done.saturating_add(sectors);
         let elapsed = now.saturating_sub(since);
-        // A window that was not turned over a few times says nothing yet.
-        if elapsed < INTERVAL_MS || self.done < self.sectors * 4 {
+        if elapsed < INTERVAL_MS || self.done < self.sectors * TURNS {
             return;
         }
-        let rate = self
-            .done
-            .saturating_mul(1000)
-            .checked_div(elapsed)
-            .unwrap_or(0);
-        if rate > self.last_rate + self.last_rate / 16 {
-            self.sectors = (self.sectors * 2).min(SECTORS_MAX);
-        } else if rate + rate / 8 < self.last_rate {
-            self.sectors = (self.sectors / 2).max(SECTORS_MIN);
-        }
-        self.last_rate = rate;
-        self.since = Some(now);
+        let rate = self.done.saturating_mul(1000).checked_div(elapsed);
+        self.judge(rate.unwrap_or(0));
+        let changed = matches!(self.trial, Trial::Of { .. });
+        self.begin_interval((!changed).then_some(now));
+    }
+
+    fn begin_interval(&mut self, since: Option<Millis>) {
+        self.since = since;
         self.done = 0;
+    }
+
+    /// An interval has shown `rate`, in sectors per second.
+    fn judge(&mut self, rate: u64) {
+        match self.trial {
+            Trial::Of {
+                before,
+                rate: old_rate,
+            } => {
+                let better = if self.sectors > before {
+                    rate > old_rate + old_rate / 8
+                } else {
+                    rate + rate / 16 >= old_rate
+                };
+                if better && self.try_next(rate) {
+                    return;
+                }
+                if !better {
+                    self.sectors = before;
+                }
+                self.trial = Trial::None;
+                self.held = 0;
+                self.down = !self.down;
+            }
+            Trial::None if self.held < HOLD => self.held += 1,
+            Trial::None => {
+                if !self.try_next(rate) {
+                    self.down = !self.down;
+                }
+            }
+        }
+    }
+
+    /// Tries the next size in the direction of the trial; returns false if there is none.
+    fn try_next(&mut self, rate: u64) -> bool {
+        let next = if self.down {
+            (self.sectors / 2).max(SECTORS_MIN)
+        } else {
+            (self.sectors * 2).min(SECTORS_MAX)
+        };
+        if next == self.sectors {
+            return false;
+        }
+        self.trial = Trial::Of {
+            before: self.sectors,
+            rate,
+        };
+        self.sectors = next;
+        true
     }
 }
 

@@ -2,39 +2,50 @@
 
 use super::*;
 
-/// Copies for `intervals` intervals from a device that moves at most `rate_max` sectors a
-/// millisecond and answers after `latency_ms`.
-fn run(window: &mut Window, now: &mut Millis, intervals: u32, latency_ms: u64, rate_max: u64) {
-    for _ in 0..intervals * 40 {
-        let took = latency_ms.max(window.sectors() / rate_max);
-        *now += took;
-        window.completed(window.sectors(), *now);
+/// Copies for `seconds` from a device that answers after `latency_ms` and moves at most `rate_max`
+/// sectors a millisecond.
+fn run(window: &mut Window, now: &mut Millis, seconds: u64, latency_ms: u64, rate_max: u64) {
+    let end = *now + seconds * 1000;
+    while *now < end || matches!(window.trial, Trial::Of { .. }) {
+        let sectors = window.sectors();
+        *now += latency_ms.max(sectors / rate_max).max(1);
+        window.completed(sectors, *now);
     }
 }
 
 #[test]
 fn grows_while_latency_is_what_limits() {
     let (mut window, mut now) = (Window::new(), 0);
-    run(&mut window, &mut now, 20, 20, 1 << 20);
+    run(&mut window, &mut now, 4, 20, 1 << 20);
+    assert_eq!(window.sectors(), SECTORS_MAX);
+    run(&mut window, &mut now, 60, 20, 1 << 20);
     assert_eq!(window.sectors(), SECTORS_MAX);
 }
 
 #[test]
-fn stays_where_the_device_is_the_limit() {
+fn does_not_queue_up_before_a_saturated_device() {
     let (mut window, mut now) = (Window::new(), 0);
-    run(&mut window, &mut now, 20, 0, 100);
-    assert!(
-        window.sectors() <= SECTORS_START * 2,
-        "{}",
-        window.sectors()
-    );
+    run(&mut window, &mut now, 60, 0, 64);
+    assert_eq!(window.sectors(), SECTORS_MIN);
 }
 
 #[test]
-fn shrinks_when_throughput_falls_but_not_below_one_copy() {
+fn follows_a_device_that_changes() {
     let (mut window, mut now) = (Window::new(), 0);
-    for step in 0..20 {
-        run(&mut window, &mut now, 2, 0, (1 << 12) >> step.min(11));
-    }
+    run(&mut window, &mut now, 10, 20, 1 << 20);
+    run(&mut window, &mut now, 120, 0, 64);
     assert_eq!(window.sectors(), SECTORS_MIN);
+    run(&mut window, &mut now, 60, 20, 1 << 20);
+    assert_eq!(window.sectors(), SECTORS_MAX);
+}
+
+#[test]
+fn a_restart_ends_a_trial() {
+    let (mut window, mut now) = (Window::new(), 0);
+    while matches!(window.trial, Trial::None) {
+        now += 20;
+        window.completed(window.sectors(), now);
+    }
+    window.restart();
+    assert_eq!(window.sectors(), SECTORS_START);
 }

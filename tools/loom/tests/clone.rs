@@ -51,7 +51,9 @@ impl Volume {
     fn commit(&self) {
         if self.map.take_changed() {
             while self.map.take_dirty_block(0).is_some() {
-                self.disk.store_relaxed(self.map.word(0));
+                let mut words = [0];
+                self.map.copy_words(0, &mut words);
+                self.disk.store_relaxed(words[0]);
             }
         }
     }
