@@ -14,7 +14,7 @@ from bench.row import RAW
 from bench.row import RUST
 from bench.row import TIMED
 
-_HEAD = ("", "unit", "raw", "linear", "C", "Rust", "C : Rust", "above raw, C : Rust", "goal")
+_HEAD = ("", "unit", "raw", "linear", "C", "Rust", "gain", "gain above raw", "goal")
 
 
 def number(value):
