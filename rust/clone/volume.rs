@@ -181,10 +181,7 @@ impl<D: Disk> Volume<D> {
                 cache.set_disk(disk);
                 Metadata::open(cache, &self.geometry).await
             }
-            Store::Closed => match BlockCache::new(disk, CACHE_SIZE) {
-                Ok(cache) => Metadata::open(cache, &self.geometry).await,
-                Err(error) => Err(error.into()),
-            },
+            Store::Closed => self.open_disk(disk).await,
         };
         let mut metadata = match opened {
             Ok(metadata) => metadata,
@@ -204,6 +201,16 @@ impl<D: Disk> Volume<D> {
         self.note_space(&metadata);
         self.read_only.store_release(0);
         (Store::Open(metadata), Ok(()))
+    }
+
+    async fn open_disk(&self, disk: Arc<D>) -> Result<Metadata<D>> {
+        let mut cache = BlockCache::new(disk, CACHE_SIZE)?;
+        // An earlier attempt to format the device may have failed.
+        if !self.is_loaded() && cache.is_zeroed(0).await? {
+            Metadata::format(cache, &self.geometry).await
+        } else {
+            Metadata::open(cache, &self.geometry).await
+        }
     }
 
     /// Returns true if a table over the volume has been active: memory knows what the disk knows.
