@@ -6,12 +6,13 @@
 //! what device-mapper and the glue do in the kernel. [`user`] is who uses the device, and holds
 //! the model that says what it must show. [`small`] runs every short sequence of operations and
 //! crashes it after every step; [`random`] lets a seed choose operations, faults and crashes.
-//! [`flaw`] breaks a rule that the core lives by, to show that the simulator would notice.
+//! [`scene`] is for tests that tell a story. [`flaw`] breaks a rule that the core lives by, to show that the simulator would notice.
 
 pub mod device;
 pub mod flaw;
 pub mod inspect;
 pub mod machine;
 pub mod random;
+pub mod scene;
 pub mod small;
 pub mod user;

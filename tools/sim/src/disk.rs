@@ -69,7 +69,8 @@ pub(crate) struct Drive {
     name: String,
     latency: Range<Micros>,
     discards: Discards,
-    held: Option<Vec<u64>>,
+    hold: Vec<Kind>,
+    held: Vec<u64>,
 }
 
 /// An operation that the device has been given.
@@ -91,7 +92,8 @@ impl Drive {
             name: name.to_owned(),
             latency: 1..200,
             discards: Discards::Zero,
-            held: None,
+            hold: Vec::new(),
+            held: Vec::new(),
         }
     }
 }
@@ -172,19 +174,20 @@ impl SimDisk {
         self.world.lock().drives[self.number].discards = discards;
     }
 
-    /// Holds every operation that is issued from now on, until [`SimDisk::release`].
-    pub fn hold(&self) {
-        self.world.lock().drives[self.number]
-            .held
-            .get_or_insert_default();
+    /// Holds operations of these kinds that are issued from now on, until they are released.
+    pub fn hold(&self, kinds: &[Kind]) {
+        self.world.lock().drives[self.number].hold = kinds.to_vec();
+    }
+
+    /// Returns how many operations are held.
+    pub fn held(&self) -> usize {
+        self.world.lock().drives[self.number].held.len()
     }
 
     /// Lets `count` of the held operations go, the oldest first. Later ones are still held.
     pub fn release_some(&self, count: usize) {
         let mut state = self.world.lock();
-        let Some(held) = &mut state.drives[self.number].held else {
-            return;
-        };
+        let held = &mut state.drives[self.number].held;
         let count = count.min(held.len());
         let ids: Vec<u64> = held.drain(..count).collect();
         for id in ids {
@@ -195,7 +198,7 @@ impl SimDisk {
     /// Lets all held operations go, and holds none any more.
     pub fn release(&self) {
         self.release_some(usize::MAX);
-        self.world.lock().drives[self.number].held = None;
+        self.world.lock().drives[self.number].hold = Vec::new();
     }
 
     /// Gives the device an operation. The future gives back the data: what was read, or what was
@@ -320,9 +323,10 @@ impl State {
             // Some take very much longer, so that others overtake them.
             delay *= 1 + self.rng.below(64);
         }
-        match &mut self.drives[disk].held {
-            Some(held) => held.push(id),
-            None => self.schedule(delay, Event::Completion(id)),
+        if self.drives[disk].hold.contains(&kind) {
+            self.drives[disk].held.push(id);
+        } else {
+            self.schedule(delay, Event::Completion(id));
         }
         self.crash_if(change, Side::Issued);
         id

@@ -91,7 +91,7 @@ fn any_unflushed_version_may_survive() {
 fn a_flush_does_not_cover_what_completes_after_its_issue() {
     let world = World::new(1);
     let disk = world.add_disk("disk", pattern::run(0, 0, SECTORS));
-    disk.hold();
+    disk.hold(&[Kind::Flush, Kind::Write]);
     let mut executor = Executor::new(&world);
     executor.spawn("flush", disk.submit(Operation::flush()));
     assert_ne!(executor.run_until_idle(), Outcome::Crashed);

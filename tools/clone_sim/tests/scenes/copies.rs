@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Hydration: how much is in flight, what it does about errors and users.
+
+use clone::message::Message;
+use clone_sim::scene::plan;
+use clone_sim::scene::Scene;
+use clone_sim::scene::SOURCE;
+use sim::fault::Fault;
+use sim::fault::Kind;
+
+/// Returns how many regions are in flight once hydration stands still on a held source, and in
+/// how many reads.
+fn in_flight(threshold: Option<u32>, batch_size: Option<u32>) -> (u64, usize) {
+    let mut plan = plan();
+    plan.workers = (16, 4);
+    Scene::new(&plan).play(move |user| async move {
+        user.machine.source.hold(&[Kind::Read]);
+        let engine = user.engine();
+        threshold
+            .map(Message::Threshold)
+            .into_iter()
+            .for_each(|set| engine.message(set));
+        batch_size
+            .map(Message::BatchSize)
+            .into_iter()
+            .for_each(|set| engine.message(set));
+        let since = user.log_len();
+        engine.message(Message::EnableHydration);
+        user.seconds(3).await;
+        let reads = user.operations(since, SOURCE, Kind::Read);
+        let regions = reads.iter().map(|read| read.sectors / 8).sum();
+        assert_eq!(engine.hydrating(), regions);
+        engine.message(Message::DisableHydration);
+        user.machine.source.release();
+        user.until(10, || engine.hydrating() == 0).await;
+        // What was running has finished, and nothing new has started.
+        assert_eq!(engine.volume().map().hydrated(), regions);
+        (regions, reads.len())
+    })
+}
+
+#[test]
+fn stated_values_are_exact_caps() {
+    assert_eq!(in_flight(Some(0), None).0, 0);
+    assert_eq!(in_flight(Some(1), Some(1)), (1, 1));
+    assert_eq!(in_flight(Some(2), Some(1)), (2, 2));
+    assert_eq!(in_flight(Some(8), Some(1)), (8, 8));
+    assert_eq!(in_flight(Some(8), Some(4)), (8, 2));
+    assert_eq!(in_flight(Some(8), Some(100)), (8, 1));
+    assert_eq!(in_flight(Some(5), Some(0)), (5, 5));
+}
+
+#[test]
+fn without_values_neighbours_go_together() {
+    let (regions, reads) = in_flight(None, None);
+    assert_eq!((regions, reads), (64, 1));
+}
+
+#[test]
+fn one_bad_sector_leaves_one_region() {
+    Scene::new(&plan()).play(|user| async move {
+        user.machine
+            .world
+            .add_fault(Fault::new(SOURCE, &[Kind::Read]).sectors(300..301));
+        user.engine().message(Message::EnableHydration);
+        let volume = user.engine().volume().clone();
+        user.until(10, || volume.map().hydrated() == 63).await;
+        assert!(!volume.map().is_hydrated(300 / 8));
+        let since = user.log_len();
+        user.seconds(10).await;
+        let retries = user.operations(since, SOURCE, Kind::Read).len();
+        assert!((1..=20).contains(&retries), "{retries} retries in 10 s");
+        // A whole write needs no source.
+        user.write(296..304, false).await.unwrap();
+        assert!(volume.map().is_complete());
+    });
+}
+
+#[test]
+fn a_dead_source_is_retried_now_and_then() {
+    Scene::new(&plan()).play(|user| async move {
+        user.machine
+            .world
+            .add_fault(Fault::new(SOURCE, &[Kind::Read]));
+        user.engine().message(Message::EnableHydration);
+        user.seconds(2).await;
+        let since = user.log_len();
+        user.seconds(20).await;
+        let retries = user.operations(since, SOURCE, Kind::Read).len();
+        assert!((1..=2000).contains(&retries), "{retries} retries in 20 s");
+        assert!(user.write(1..2, false).await.is_err());
+        user.write(0..8, false).await.unwrap();
+        user.machine.world.clear_faults();
+        let volume = user.engine().volume().clone();
+        user.until(10, || volume.map().is_complete()).await;
+    });
+}
+
+#[test]
+fn busy_users_do_not_starve_hydration() {
+    Scene::new(&plan()).play(|user| async move {
+        user.write(0..64, false).await.unwrap();
+        let volume = user.engine().volume().clone();
+        let busy: Vec<_> = (0..4)
+            .map(|index| {
+                let (other, volume) = (user.clone(), volume.clone());
+                user.beside(async move {
+                    while !volume.map().is_complete() {
+                        let sector = index * 8;
+                        other.read(sector..sector + 8).await.unwrap();
+                    }
+                })
+            })
+            .collect();
+        let start = user.machine.world.now();
+        user.engine().message(Message::EnableHydration);
+        user.until(10, || volume.map().is_complete()).await;
+        let took = user.machine.world.now() - start;
+        assert!(took < 1_000_000, "56 regions took {took} us");
+        for task in busy {
+            task.await;
+        }
+    });
+}
+
+#[test]
+fn suspend_waits_for_copies_and_nothing_runs_after_it() {
+    Scene::new(&plan()).play(|user| async move {
+        user.machine.source.hold(&[Kind::Read]);
+        user.engine().message(Message::Threshold(4));
+        user.engine().message(Message::EnableHydration);
+        let source = user.machine.source.clone();
+        user.until(1, || source.held() > 0).await;
+        let machine = user.machine.clone();
+        let removed = user.beside(async move { machine.remove().await });
+        user.seconds(2).await;
+        assert!(!removed.is_done());
+        source.release();
+        assert!(removed.await);
+        let since = user.log_len();
+        user.seconds(5).await;
+        assert_eq!(user.log_len(), since);
+    });
+}
