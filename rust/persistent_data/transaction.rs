@@ -158,8 +158,8 @@ impl<D: Disk> TransactionManager<D> {
         self.open_operations = self.open_operations.saturating_sub(1);
     }
 
-    /// Returns the cache, for operations that only read.
-    pub(crate) fn cache(&mut self) -> &mut BlockCache<D> {
+    /// Returns the cache, for operations that only read: lookups and cursors.
+    pub fn cache(&mut self) -> &mut BlockCache<D> {
         &mut self.cache
     }
 
