@@ -70,6 +70,8 @@ def arguments():
     p.add_argument("--accel", default="tcg,thread=multi", help="QEMU's accelerator (%(default)s)")
     p.add_argument("--icount", action="store_true",
                    help="one CPU and a clock that counts instructions: repeatable figures")
+    p.add_argument("--plain", action="store_true",
+                   help="no checks of the kernel's that cost time, for measurements")
     p.add_argument("--timeout", type=float, default=600, metavar="SECONDS", help="(600)")
     p.add_argument("--cut-on", metavar="TEXT", help="cut the power when the output has this text")
     p.add_argument("--cut-after", type=float, metavar="SECONDS", help="... so long after init")
@@ -190,7 +192,7 @@ def disk_options(text, index, work):
 
 
 def qemu_command(args, folder, archive, work):
-    append = ("console=ttyS0 loglevel=7 oops=panic panic=-1 mempool_debug "
+    append = (f"console=ttyS0 loglevel=7 oops=panic panic=-1 {'' if args.plain else 'mempool_debug '}"
               "sysctl.kernel.hung_task_timeout_secs=60 nokaslr mitigations=off " + args.append)
     command = [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",

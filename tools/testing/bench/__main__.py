@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 
-"""python3 -m bench counted|timed [--quick] [--rows REGEX], in the VM that scripts/bench boots.
+"""python3 -m bench counted|timed [OPTION...], in the VM that scripts/bench boots.
 
 Measures the rows of one pass, and leaves the figures as JSON in /share/<pass>.json.
 """
@@ -13,7 +13,10 @@ import re
 import statistics
 import sys
 
+from contextlib import nullcontext
+
 from bench import clone
+from bench.profile import profiled
 from bench.row import C
 from bench.row import COUNTED
 from bench.row import LINEAR
@@ -28,8 +31,9 @@ TARGETS = [clone]
 class Bench:
     """How much is done, and by whom."""
 
-    def __init__(self, run_in, quick, implementations):
+    def __init__(self, run_in, quick, profile, implementations):
         self.implementations = implementations
+        self.profile = profile
         full = (1 << 30) if run_in == TIMED else (256 << 20)
         self.span = full >> 2 if quick else full
         self.requests = 16384 if quick else 131072
@@ -47,7 +51,8 @@ def say(text):
 def measure(bench, target, row, subject):
     if subject in (C, RUST):
         target.MODULE.use(subject)
-    value = row.measure(bench, subject)
+    with profiled(say) if bench.profile else nullcontext():
+        value = row.measure(bench, subject)
     say(f"# {row.key} {subject}: {value:.6g} {row.unit}")
     return value
 
@@ -77,10 +82,11 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("run_in", choices=(COUNTED, TIMED))
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--profile", action="store_true", help="also say where the time goes")
     parser.add_argument("--rows", default="", help="only rows whose key matches")
     options = parser.parse_args()
     both = os.environ["DMOX_IMPL"] == "rust"
-    bench = Bench(options.run_in, options.quick, (C, RUST) if both else (C,))
+    bench = Bench(options.run_in, options.quick, options.profile, (C, RUST) if both else (C,))
     results = []
     for target in TARGETS:
         rows = [row for row in target.ROWS
