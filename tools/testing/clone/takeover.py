@@ -12,14 +12,12 @@ import argparse
 import array
 import os
 import random
-import threading
 import time
-
-from contextlib import contextmanager
 
 from clone.rig import DEST_TAG
 from clone.rig import SOURCE_TAG
 from clone.rig import Clone
+from clone.workload import Administrator
 from clone.workload import Journal
 from clone.workload import Shadow
 from clone.workload import Workload
@@ -89,8 +87,6 @@ class Round:
         self._region_size = region_size
         self._seed = seed
         self._chance = random.Random(f"{seed} {number}")
-        self._copying = threading.RLock()
-        self._over = threading.Event()
 
     def _table(self):
         batch = self._chance.choice((1, 4, 64))
@@ -122,9 +118,10 @@ class Round:
     def serve(self, requests, cut):
         """Random requests; at the end the power goes, or the device is removed cleanly."""
         journal = Journal(self._shadow, self._store.appender("journal"))
-        load = Workload(self._clone, journal, self._seed, self._region_size, self._may_discard)
+        admin = Administrator(self._clone, self._table, self._chance, self._impl)
+        load = Workload(self._clone, journal, self._seed, self._region_size, admin.may_discard)
         workers = [Background(load.run, self._number, thread) for thread in range(load.THREADS)]
-        admin = Background(self._administer)
+        workers.append(Background(admin.run))
         until(lambda: load.done >= requests or any(worker.ended() for worker in workers),
               "the requests' end", 300)
         if cut:
@@ -132,47 +129,11 @@ class Round:
             time.sleep(60)
             raise AssertionError("the power was not cut")
         load.stop()
-        self._over.set()
+        admin.stop()
         for worker in workers:
             worker.result()
-        admin.result()
         self._clone.remove()
         self._store.put("clean", b"")
-
-    @contextmanager
-    def _may_discard(self):
-        """C must not discard while a copy may run: it would lose later writes (W2)."""
-        if self._impl != "c":
-            yield True
-            return
-        free = self._copying.acquire(blocking=False)
-        try:
-            yield free
-        finally:
-            if free:
-                self._copying.release()
-
-    def _administer(self):
-        """What an administrator does meanwhile."""
-        clone = self._clone
-        while not self._over.wait(self._chance.random() * 0.2):
-            kind = self._chance.randrange(6)
-            if kind < 3:
-                with self._copying:
-                    clone.message("enable_hydration")
-                    time.sleep(self._chance.random() * 0.02)
-                    clone.message("disable_hydration")
-                    until(lambda: not clone.state(noflush=True).hydrating or self._over.is_set(),
-                          "the end of the copies")
-            elif kind == 3:
-                clone.status()
-            elif kind == 4:
-                clone.suspend()
-                clone.resume()
-            else:
-                clone.suspend()
-                clone.load(self._table())
-                clone.resume()
 
     def end(self):
         """After the last round there is only the comparison."""

@@ -10,9 +10,13 @@ or any later write; without one it holds the last write. Discarded sectors are n
 import array
 import random
 import threading
+import time
+
+from contextlib import contextmanager
 
 from clone.rig import SOURCE_TAG
 from lib.blockio import pattern
+from lib.devices import until
 
 WILD = 0
 _WORDS = 64
@@ -200,3 +204,53 @@ class Workload:
             found = words[at * _WORDS], words[at * _WORDS + 1], words[at * _WORDS + 63]
             assert tag == WILD or found == (start + at, tag, tag), \
                 f"sector {start + at} reads {found[1]:#x} (number {found[0]}), not {tag:#x}"
+
+
+class Administrator:
+    """What an administrator does meanwhile: copies on and off, status, suspend, reload."""
+
+    def __init__(self, clone, table, chance, impl):
+        """`table()` gives the table for a reload."""
+        self._clone = clone
+        self._table = table
+        self._chance = chance
+        self._impl = impl
+        self._copying = threading.Lock()
+        self._over = threading.Event()
+
+    @contextmanager
+    def may_discard(self):
+        """C must not discard while a copy may run: it would lose later writes."""
+        if self._impl != "c":
+            yield True
+            return
+        free = self._copying.acquire(blocking=False)
+        try:
+            yield free
+        finally:
+            if free:
+                self._copying.release()
+
+    def stop(self):
+        self._over.set()
+
+    def run(self):
+        clone = self._clone
+        while not self._over.wait(self._chance.random() * 0.2):
+            kind = self._chance.randrange(6)
+            if kind < 3:
+                self._copy()
+            elif kind == 3:
+                clone.status()
+            else:
+                clone.suspend()
+                if kind == 5:
+                    clone.load(self._table())
+                clone.resume()
+
+    def _copy(self):
+        with self._copying:
+            self._clone.message("enable_hydration")
+            time.sleep(self._chance.random() * 0.02)
+            self._clone.message("disable_hydration")
+            until(lambda: not self._clone.state(noflush=True).hydrating, "the end of the copies")
