@@ -15,6 +15,7 @@ from clone import io
 from clone import lifecycle
 from clone import metadata
 from clone import table
+from clone import trouble
 from lib import runner
 
 # What the VM cannot show, or another program shows.
