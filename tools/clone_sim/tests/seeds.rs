@@ -7,7 +7,9 @@ use sim::harness;
 
 #[test]
 fn ten_thousand_seeds() {
-    harness::run_seeds(10_000, "cargo test -p clone_sim --test seeds", |seed| {
-        random::run(seed, None)
-    });
+    harness::run_seeds(
+        harness::seeds(10_000),
+        "cargo test -p clone_sim --test seeds",
+        |seed| random::run(seed, None),
+    );
 }

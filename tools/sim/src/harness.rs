@@ -74,31 +74,39 @@ pub fn first_failure(
     failures.into_iter().next()
 }
 
-/// Runs a test's seeds, by default the first `count`, and panics with the one that failed.
-/// `command` reproduces a failure when it is run with `DMOX_SIM_SEED` set.
-pub fn run_seeds(count: u64, command: &str, workload: impl Fn(u64) -> Result<(), String> + Sync) {
-    if let Some(Failure { seed, text }) = first_failure(seeds(count), workload) {
+/// Runs a test's seeds, and panics with the first that fails. `command` reproduces a failure when
+/// it is run with `DMOX_SIM_SEED` set.
+pub fn run_seeds(
+    seeds: Range<u64>,
+    command: &str,
+    workload: impl Fn(u64) -> Result<(), String> + Sync,
+) {
+    if let Some(Failure { seed, text }) = first_failure(seeds, workload) {
         panic!("seed {seed}: {text}\nagain with: DMOX_SIM_SEED={seed} DMOX_SIM_TRACE=1 {command}");
     }
 }
 
 /// Returns the seeds that the environment asks for, by default the first `count`.
 pub fn seeds(count: u64) -> Range<u64> {
-    let number = |text: &str| text.trim().parse::<u64>().ok();
-    if let Some(seed) = std::env::var("DMOX_SIM_SEED")
-        .ok()
-        .as_deref()
+    match std::env::var("DMOX_SIM_SEEDS") {
+        Err(_) => one_of(0..count),
+        Ok(text) => one_of(match text.split_once("..") {
+            Some((start, end)) => number(start).unwrap_or(0)..number(end).unwrap_or(u64::MAX),
+            None => 0..number(&text).unwrap_or(count),
+        }),
+    }
+}
+
+/// Returns `all`, or the one that the environment asks for.
+pub fn one_of(all: Range<u64>) -> Range<u64> {
+    let one = std::env::var("DMOX_SIM_SEED").ok();
+    one.as_deref()
         .and_then(number)
-    {
-        return seed..seed + 1;
-    }
-    let Ok(text) = std::env::var("DMOX_SIM_SEEDS") else {
-        return 0..count;
-    };
-    match text.split_once("..") {
-        Some((start, end)) => number(start).unwrap_or(0)..number(end).unwrap_or(u64::MAX),
-        None => 0..number(&text).unwrap_or(count),
-    }
+        .map_or(all, |seed| seed..seed + 1)
+}
+
+fn number(text: &str) -> Option<u64> {
+    text.trim().parse().ok()
 }
 
 /// What each of `disks` disks may hold after a crash, for workloads small enough to try them
