@@ -17,6 +17,7 @@ use runtime::disk::Disk;
 use runtime::monitor::Entries;
 use runtime::monitor::Monitor;
 use runtime::monitor::Rules;
+use runtime::stack::apart;
 use runtime::sync::Arc;
 use runtime::sync::AtomicU32;
 
@@ -165,7 +166,8 @@ impl<W: World> Engine<W> {
         if self.volume.mode() != Mode::ReadWrite {
             return Err(EIO);
         }
-        match self.volume.commit(|| self.flush_destination()).await {
+        let commit = pin!(self.volume.commit(|| self.flush_destination()));
+        match apart(commit).await {
             Ok(()) => {
                 if self.volume.is_newly_complete() {
                     self.volume.map.shrink();

@@ -18,6 +18,7 @@ use crate::region_map::RegionMap;
 use crate::superblock;
 use crate::superblock::Superblock;
 use core::future::Future;
+use core::pin::pin;
 use kernel::prelude::*;
 use persistent_data::bitset;
 use persistent_data::bitset::Bitset;
@@ -28,6 +29,8 @@ use persistent_data::transaction::TransactionManager;
 use persistent_data::Block;
 use persistent_data::Error as MetadataError;
 use runtime::disk::Disk;
+use runtime::stack::apart;
+use runtime::stack::boxed;
 use runtime::sync::Arc;
 
 /// How much of the metadata device is in use.
@@ -66,7 +69,7 @@ impl From<MetadataError> for CommitError {
 
 impl<D: Disk> Metadata<D> {
     /// Opens the metadata of a device of `geometry`.
-    pub(crate) async fn open(mut cache: BlockCache<D>, geometry: &Geometry) -> Result<Self> {
+    pub(crate) async fn open(mut cache: BlockCache<D>, geometry: &Geometry) -> Result<KBox<Self>> {
         let superblock = match cache.read(0, &superblock::KIND).await {
             Ok(block) => Superblock::decode(block),
             Err(error) => {
@@ -81,14 +84,11 @@ impl<D: Disk> Metadata<D> {
             return Err(EINVAL);
         }
         let root = superblock.space_map_root;
-        let opened = TransactionManager::open(cache, root, MAX_BLOCKS).await;
+        let opened = boxed(|| TransactionManager::open(cache, root, MAX_BLOCKS)).await?;
         let mut manager = opened.inspect_err(|_| pr_err!("dm_tm_open_with_sm failed\n"))?;
-        let bitset = Bitset::open(&mut manager, superblock.bitset_root, geometry.regions()).await?;
-        Ok(Self {
-            manager,
-            bitset,
-            geometry: *geometry,
-        })
+        let (bitset_root, regions) = (superblock.bitset_root, geometry.regions());
+        let bitset = boxed(|| Bitset::open(&mut manager, bitset_root, regions)).await??;
+        Self::new(manager, bitset, geometry)
     }
 
     /// Returns what a format of the device behind `cache` would take.
@@ -120,16 +120,29 @@ impl<D: Disk> Metadata<D> {
     }
 
     /// Formats a blank device: nothing is hydrated.
-    pub(crate) async fn format(cache: BlockCache<D>, geometry: &Geometry) -> Result<Self> {
-        let mut manager = TransactionManager::format(cache).await?;
-        let bitset = Bitset::create(&mut manager, geometry.regions()).await?;
-        let mut metadata = Self {
-            manager,
-            bitset,
-            geometry: *geometry,
-        };
-        metadata.write().await?;
+    pub(crate) async fn format(cache: BlockCache<D>, geometry: &Geometry) -> Result<KBox<Self>> {
+        let mut manager = boxed(|| TransactionManager::format(cache)).await??;
+        let bitset = boxed(|| Bitset::create(&mut manager, geometry.regions())).await??;
+        let mut metadata = Self::new(manager, bitset, geometry)?;
+        boxed(|| metadata.write()).await??;
         Ok(metadata)
+    }
+
+    #[inline(never)]
+    fn new(
+        manager: TransactionManager<D>,
+        bitset: Bitset,
+        geometry: &Geometry,
+    ) -> Result<KBox<Self>> {
+        let geometry = *geometry;
+        Ok(KBox::new(
+            Self {
+                manager,
+                bitset,
+                geometry,
+            },
+            GFP_KERNEL,
+        )?)
     }
 
     /// Drops all that is open and changed.
@@ -180,14 +193,13 @@ impl<D: Disk> Metadata<D> {
                     break true;
                 };
                 let mut batch = Batch::default();
-                self.bitset
-                    .stage(&mut self.manager, block, |index| batch.word(map, index))
-                    .await?;
+                let word = |index| batch.word(map, index);
+                apart(pin!(self.bitset.stage(&mut self.manager, block, word))).await?;
                 from = block + 1;
             };
             if from > first {
                 flush().await.map_err(CommitError::Flush)?;
-                self.write().await?;
+                apart(pin!(self.write())).await?;
             } else if !complete {
                 return Err(CommitError::Metadata(ENOSPC));
             }

@@ -17,11 +17,14 @@ use crate::metadata::Space;
 use crate::region_map::RegionMap;
 use core::fmt;
 use core::future::Future;
+use core::pin::pin;
 use kernel::prelude::*;
 use persistent_data::cache::BlockCache;
 use persistent_data::cache::CacheSize;
 use runtime::disk::Disk;
 use runtime::pool::Pool;
+use runtime::stack::apart;
+use runtime::stack::boxed;
 use runtime::sync::Arc;
 use runtime::sync::AtomicU32;
 use runtime::sync::AtomicU64;
@@ -55,6 +58,8 @@ impl fmt::Display for Mode {
 pub struct Volume<D: Disk> {
     pub(crate) geometry: Geometry,
     pub(crate) map: RegionMap,
+    /// Whether the metadata device was blank when it was loaded.
+    blank: bool,
     read_only: AtomicU32,
     /// Set once a commit, or the load, has found every region hydrated.
     complete: AtomicU32,
@@ -70,12 +75,10 @@ pub struct Volume<D: Disk> {
 
 /// The metadata, as far as it is open.
 enum Store<D: Disk> {
-    /// Checked at load; `blank` if it has to be formatted.
-    Checked { cache: BlockCache<D>, blank: bool },
-    /// In use.
-    Open(Metadata<D>),
-    /// Not in use, or a change went wrong half way: it must be opened anew.
-    Closed,
+    /// Not in use; the cache is left from the load, if that was the last user.
+    Closed(Option<BlockCache<D>>),
+    /// In use. On the heap: it is handed around, and stacks are small.
+    Open(KBox<Metadata<D>>),
 }
 
 impl<D: Disk> Volume<D> {
@@ -96,16 +99,17 @@ impl<D: Disk> Volume<D> {
             }
             space = Metadata::space_when_formatted(&cache, &geometry)?;
         } else {
-            let mut metadata = Metadata::open(cache, &geometry).await?;
-            metadata.read(None).await?;
+            let mut metadata = boxed(|| Metadata::open(cache, &geometry)).await??;
+            boxed(|| metadata.read(None)).await??;
             space = metadata.space();
-            cache = metadata.into_cache();
+            cache = KBox::into_inner(metadata).into_cache();
         }
         let mut stores = KVec::with_capacity(1, GFP_KERNEL)?;
-        stores.push(Store::Checked { cache, blank }, GFP_KERNEL)?;
+        stores.push(Store::Closed(Some(cache)), GFP_KERNEL)?;
         Ok(Self {
             geometry,
             map,
+            blank,
             read_only: AtomicU32::new(0),
             complete: AtomicU32::new(0),
             loaded: AtomicU32::new(0),
@@ -130,16 +134,57 @@ impl<D: Disk> Volume<D> {
         let same = self
             .disk
             .with(|current| matches!(current, Some(current) if Arc::ptr_eq(current, &disk)));
-        if same && matches!(store, Store::Open(_)) {
+        let opened = match store {
             // The same table resumes. What it was told before holds, a fall to read-only too.
-            self.store.give(store);
-            return Ok(());
-        }
-        let (store, result) = self.open_store(store, disk.clone()).await;
+            Store::Open(metadata) if same => Ok(metadata),
+            Store::Open(mut metadata) if self.mode() == Mode::ReadWrite => {
+                metadata.set_disk(disk.clone());
+                Ok(metadata)
+            }
+            Store::Open(metadata) => {
+                let cache = KBox::into_inner(metadata).into_cache();
+                self.open(Some(cache), disk.clone()).await
+            }
+            Store::Closed(cache) => self.open(cache, disk.clone()).await,
+        };
+        let (store, result) = match opened {
+            Ok(metadata) => (Store::Open(metadata), Ok(())),
+            Err(error) => (Store::Closed(None), Err(error)),
+        };
         let before = self.disk.with(|current| current.replace(disk));
         self.store.give(store);
         drop(before);
         result
+    }
+
+    /// Opens the metadata, or formats it, and brings it and the map in line.
+    async fn open(&self, cache: Option<BlockCache<D>>, disk: Arc<D>) -> Result<KBox<Metadata<D>>> {
+        let mut cache = match cache {
+            Some(mut cache) => {
+                cache.set_disk(disk);
+                cache
+            }
+            None => BlockCache::new(disk, CACHE_SIZE)?,
+        };
+        // A device that was not blank when it was loaded is not ours to format.
+        let format = self.blank && !self.is_loaded() && cache.is_zeroed(0).await?;
+        let mut metadata = if format {
+            boxed(|| Metadata::format(cache, &self.geometry)).await??
+        } else {
+            boxed(|| Metadata::open(cache, &self.geometry)).await??
+        };
+        if self.is_loaded() {
+            // Memory knows at least what the disk knows.
+            self.map.set_all_dirty();
+        } else {
+            boxed(|| metadata.read(Some(&self.map))).await??;
+            self.complete.store_relaxed(self.map.is_complete().into());
+            self.loaded.store_release(1);
+            self.map.shrink();
+        }
+        self.note_space(&metadata);
+        self.read_only.store_release(0);
+        Ok(metadata)
     }
 
     /// The table whose metadata device is `disk` goes away. If the volume still uses that handle,
@@ -149,73 +194,16 @@ impl<D: Disk> Volume<D> {
         let in_use = |current: &mut Arc<D>| Arc::ptr_eq(current, disk);
         let released = self.disk.with(|current| current.take_if(in_use));
         if released.is_some() {
-            self.store.give(Store::Closed);
+            self.store.give(Store::Closed(None));
             drop(store);
         } else {
             self.store.give(store);
         }
     }
 
-    async fn open_store(&self, store: Store<D>, disk: Arc<D>) -> (Store<D>, Result) {
-        let opened = match store {
-            Store::Open(mut metadata) if self.mode() == Mode::ReadWrite => {
-                metadata.set_disk(disk);
-                return (Store::Open(metadata), Ok(()));
-            }
-            Store::Checked {
-                mut cache,
-                blank: true,
-            } => {
-                cache.set_disk(disk);
-                Metadata::format(cache, &self.geometry).await
-            }
-            Store::Checked {
-                mut cache,
-                blank: false,
-            } => {
-                cache.set_disk(disk);
-                Metadata::open(cache, &self.geometry).await
-            }
-            Store::Open(metadata) => {
-                let mut cache = metadata.into_cache();
-                cache.set_disk(disk);
-                Metadata::open(cache, &self.geometry).await
-            }
-            Store::Closed => self.open_disk(disk).await,
-        };
-        let mut metadata = match opened {
-            Ok(metadata) => metadata,
-            Err(error) => return (Store::Closed, Err(error)),
-        };
-        if self.loaded.load_relaxed() == 0 {
-            if let Err(error) = metadata.read(Some(&self.map)).await {
-                return (Store::Closed, Err(error));
-            }
-            self.loaded.store_relaxed(1);
-            self.complete.store_relaxed(self.map.is_complete().into());
-            self.map.shrink();
-        } else {
-            // Memory knows at least what the disk knows.
-            self.map.set_all_dirty();
-        }
-        self.note_space(&metadata);
-        self.read_only.store_release(0);
-        (Store::Open(metadata), Ok(()))
-    }
-
-    async fn open_disk(&self, disk: Arc<D>) -> Result<Metadata<D>> {
-        let mut cache = BlockCache::new(disk, CACHE_SIZE)?;
-        // An earlier attempt to format the device may have failed.
-        if !self.is_loaded() && cache.is_zeroed(0).await? {
-            Metadata::format(cache, &self.geometry).await
-        } else {
-            Metadata::open(cache, &self.geometry).await
-        }
-    }
-
     /// Returns true if a table over the volume has been active: memory knows what the disk knows.
     pub fn is_loaded(&self) -> bool {
-        self.loaded.load_relaxed() != 0
+        self.loaded.load_acquire() != 0
     }
 
     /// Checks that a table of `geometry` can use the volume.
@@ -285,7 +273,7 @@ impl<D: Disk> Volume<D> {
         }
         let mut store = self.store.take().await;
         let result = match &mut store {
-            Store::Open(metadata) => metadata.commit(&self.map, flush).await,
+            Store::Open(metadata) => apart(pin!(metadata.commit(&self.map, flush))).await,
             _ => Err(CommitError::Metadata(EIO)),
         };
         match (&result, &store) {

@@ -9,6 +9,7 @@ use clone::copier;
 use clone::copier::Tools;
 use clone::engine::Engine;
 use clone::engine::Settings;
+use clone::geometry::Geometry;
 use clone::geometry::SectorRange;
 use clone::geometry::Sectors;
 use clone::message;
@@ -49,6 +50,7 @@ use platform::bio_task::Served;
 use platform::block_on::block_on;
 use platform::disk::KernelDisk;
 use platform::executor::Executor;
+use runtime::stack::boxed;
 
 /// The target's name, for the log.
 pub(crate) const NAME: &str = "clone";
@@ -138,7 +140,8 @@ impl Target for CloneTarget {
     }
 
     fn preresume(&self) -> Result {
-        block_on(self.engine.volume().activate(self.metadata_disk.clone()))
+        let disk = self.metadata_disk.clone();
+        block_on(boxed(|| self.engine.volume().activate(disk)))?
     }
 
     fn resume(&self) {
@@ -239,7 +242,7 @@ impl CloneTarget {
                     .or_fail(c"Failed to load metadata")?;
                 volume
             }
-            None => block_on(Volume::load(metadata_disk.clone(), geometry, read_only))
+            None => load_volume(metadata_disk.clone(), geometry, read_only)
                 .and_then(|volume| Ok(Arc::new(volume, GFP_KERNEL)?))
                 .or_fail(c"Failed to load metadata")?,
         };
@@ -412,6 +415,14 @@ fn check_length(device: &Device, length: Sectors, text: &'static CStr) -> Result
         ),
     );
     Err(LoadError::new(EINVAL, text))
+}
+
+fn load_volume(
+    disk: Arc<KernelDisk>,
+    geometry: Geometry,
+    read_only: bool,
+) -> Result<Volume<KernelDisk>> {
+    block_on(boxed(|| Volume::load(disk, geometry, read_only)))?
 }
 
 /// Joins words with blanks.

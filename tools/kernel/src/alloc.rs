@@ -6,6 +6,7 @@ use core::cell::Cell;
 use core::fmt;
 use core::ops::Deref;
 use core::ops::DerefMut;
+use core::pin::Pin;
 
 /// Allocation flags; they mean nothing on the host.
 #[derive(Clone, Copy)]
@@ -54,6 +55,13 @@ impl<T> KBox<T> {
     pub fn new(value: T, _flags: Flags) -> Result<Self, AllocError> {
         attempt()?;
         Ok(Self(Box::new(value)))
+    }
+
+    /// Allocates `value`, which will not move any more.
+    pub fn pin(value: T, flags: Flags) -> Result<Pin<Self>, AllocError> {
+        let boxed = Self::new(value, flags)?;
+        // SAFETY: The value stays on the heap until the box drops it.
+        Ok(unsafe { Pin::new_unchecked(boxed) })
     }
 
     /// Returns the value.
