@@ -8,6 +8,7 @@
 //! crashes it after every step; [`random`] lets a seed choose operations, faults and crashes.
 //! [`scene`] is for tests that tell a story. [`flaw`] breaks a rule that the core lives by, to show that the simulator would notice.
 
+pub mod bitmap;
 pub mod device;
 pub mod flaw;
 pub mod inspect;
