@@ -27,7 +27,7 @@ use crate::block::BLOCK_SECTORS;
 use crate::error::Error;
 use crate::error::Result;
 use frames::Frames;
-use kernel::prelude::KVec;
+use kernel::prelude::KVVec;
 use kernel::prelude::EIO;
 use kernel::prelude::GFP_KERNEL;
 use runtime::disk::Buffer;
@@ -61,9 +61,9 @@ pub struct BlockCache<D: Disk> {
     io: Option<D::Buffer>,
     frames: Frames,
     /// Scratch: the frames that a write-back is about to write.
-    order: KVec<u32>,
+    order: KVVec<u32>,
     /// Scratch: the blocks that a bulk read is about to read.
-    wanted: KVec<stream::Wanted>,
+    wanted: KVVec<stream::Wanted>,
 }
 
 impl<D: Disk> BlockCache<D> {
@@ -78,8 +78,8 @@ impl<D: Disk> BlockCache<D> {
             disk,
             io: Some(io),
             frames: Frames::new(size.frames)?,
-            order: KVec::with_capacity(size.frames, GFP_KERNEL)?,
-            wanted: KVec::with_capacity(stream::MAX_WANTED, GFP_KERNEL)?,
+            order: KVVec::with_capacity(size.frames, GFP_KERNEL)?,
+            wanted: KVVec::with_capacity(stream::MAX_WANTED, GFP_KERNEL)?,
         })
     }
 
@@ -240,8 +240,7 @@ impl<D: Disk> BlockCache<D> {
     fn fill_io(&mut self, next: usize, first: u64) -> Result<usize> {
         let buffer = self.io.as_mut().ok_or(LOST)?;
         let mut count = 0;
-        let mut number = first;
-        for &frame in self.order.iter().skip(next) {
+        for (number, &frame) in (first..).zip(self.order.iter().skip(next)) {
             if self.frames.block(frame) != number {
                 break;
             }
@@ -250,7 +249,6 @@ impl<D: Disk> BlockCache<D> {
             page.copy_from_slice(self.frames.page(frame)?);
             (kind.seal)(page, number);
             count += 1;
-            number += 1;
         }
         Ok(count)
     }

@@ -101,12 +101,15 @@ pub(crate) fn open(disk: &Arc<MemDisk>, size: CacheSize) -> Result<(Tm, User)> {
     Ok((now(TransactionManager::open(cache, root, limit))?, user))
 }
 
+/// The keys and values of a tree.
+pub(crate) type Entries = BTreeMap<u64, Vec<u8>>;
+
+/// Depth and number of entries of every node of a tree, in pre-order.
+pub(crate) type Shape = Vec<(usize, usize)>;
+
 /// Judges an image whose user is a tree of values of `value_size` bytes that refer to nothing;
 /// returns the keys and values, and the shape of the tree.
-pub(crate) fn judge_tree(
-    image: &[u8],
-    value_size: usize,
-) -> (BTreeMap<u64, Vec<u8>>, Vec<(usize, usize)>) {
+pub(crate) fn judge_tree(image: &[u8], value_size: usize) -> (Entries, Shape) {
     let mut checker = Checker::new(image);
     let block = checker.superblock(STAMP.salt);
     let map = checker.metadata_space_map(&block[44..76]);

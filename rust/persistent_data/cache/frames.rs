@@ -13,7 +13,6 @@ use crate::block::BLOCK_SIZE;
 use crate::error::Error;
 use crate::error::Result;
 use kernel::prelude::KVVec;
-use kernel::prelude::KVec;
 use kernel::prelude::GFP_KERNEL;
 
 /// No frame.
@@ -34,11 +33,11 @@ struct Frame {
 }
 
 pub(super) struct Frames {
-    frames: KVec<Frame>,
+    frames: KVVec<Frame>,
     /// The contents of frame `n` are the bytes from `n * BLOCK_SIZE` on.
     pages: KVVec<u8>,
     /// The first frame of each bucket; a power of two of them.
-    buckets: KVec<u32>,
+    buckets: KVVec<u32>,
     /// Counts touches.
     now: u64,
     hand: u32,
@@ -56,9 +55,9 @@ impl Frames {
             chain: NONE,
         };
         Ok(Self {
-            frames: KVec::from_elem(empty, count, GFP_KERNEL)?,
+            frames: KVVec::from_elem(empty, count, GFP_KERNEL)?,
             pages: KVVec::from_elem(0, bytes, GFP_KERNEL)?,
-            buckets: KVec::from_elem(NONE, count.next_power_of_two(), GFP_KERNEL)?,
+            buckets: KVVec::from_elem(NONE, count.next_power_of_two(), GFP_KERNEL)?,
             now: RECENT as u64,
             hand: 0,
         })
@@ -176,7 +175,7 @@ impl Frames {
     }
 
     /// Puts all changed frames into `list`, by ascending block. `list` has room for all frames.
-    pub(super) fn changed(&self, list: &mut KVec<u32>) {
+    pub(super) fn changed(&self, list: &mut KVVec<u32>) {
         list.clear();
         for (at, frame) in (0..).zip(self.frames.iter()) {
             if frame.changed && list.push_within_capacity(at).is_err() {
