@@ -181,32 +181,27 @@ impl<D: Disk> Metadata<D> {
     where
         F: Future<Output = Result> + Send,
     {
-        let mut from = 0;
+        let mut next = map.take_dirty_block(0);
         // One round unless the device is too small to hold all that has changed beside the old.
-        loop {
-            let first = from;
-            let complete = loop {
-                if self.manager.blocks_left() < self.bitset.stage_cost() {
-                    break false;
+        while next.is_some() {
+            let mut staged = false;
+            while let Some(block) = next {
+                if !self.bitset.can_stage(&self.manager) {
+                    break;
                 }
-                let Some(block) = map.take_dirty_block(from) else {
-                    break true;
-                };
                 let mut batch = Batch::default();
                 let word = |index| batch.word(map, index);
                 apart(pin!(self.bitset.stage(&mut self.manager, block, word))).await?;
-                from = block + 1;
-            };
-            if from > first {
-                flush().await.map_err(CommitError::Flush)?;
-                apart(pin!(self.write())).await?;
-            } else if !complete {
+                staged = true;
+                next = map.take_dirty_block(block + 1);
+            }
+            if !staged {
                 return Err(CommitError::Metadata(ENOSPC));
             }
-            if complete {
-                return Ok(());
-            }
+            flush().await.map_err(CommitError::Flush)?;
+            apart(pin!(self.write())).await?;
         }
+        Ok(())
     }
 
     /// Writes what is staged, and the superblock last.
