@@ -28,8 +28,10 @@ def number(value):
 def ratio(over, under):
     if over is None or under is None:
         return "-"
-    # What is within the raw device's own cost cannot be divided by.
-    return f"{over / under:.2f}" if under > 0 else "-"
+    # What is lost in the raw device's own cost cannot be divided by.
+    if under <= 0:
+        return "-"
+    return f"{over / under:.2f}" if over < under * 100 else "> 100"
 
 
 def above(values, subject):
