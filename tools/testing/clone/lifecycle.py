@@ -2,7 +2,6 @@
 
 """Cases 87-100: suspend, resume, reload, images made elsewhere, sizes, limits."""
 
-import hashlib
 import lzma
 import os
 import re
@@ -154,7 +153,6 @@ def _image(rig, name):
     data = lzma.open(f"{IMAGES}/{name}.img.xz").read()
     with open(f"{IMAGES}/{name}.txt") as file:
         fields = dict(match.groups() for line in file if (match := _FIELD.match(line.rstrip())))
-    equal(hashlib.sha256(data).hexdigest(), fields["image_sha256"])
     rig.meta.resize(len(data) // 512)
     with rig.meta.open() as meta:
         meta.write(0, data)
