@@ -155,19 +155,24 @@ impl<D: Disk> Metadata<D> {
         self.manager.set_disk(disk);
     }
 
-    /// Reads the bitset, which checks it, and has `map` take it over, if there is one.
-    pub(crate) async fn read(&mut self, map: Option<&RegionMap>) -> Result {
+    /// Reads and checks the bitset.
+    pub(crate) async fn check(&mut self) -> Result {
+        let checked = self.bitset.check(&mut self.manager).await;
+        Self::loaded(checked)
+    }
+
+    /// Reads and checks the bitset, and has `map` take it over.
+    pub(crate) async fn load(&mut self, map: &RegionMap) -> Result {
         let mut batch = Batch::default();
-        let sink = |index, word| {
-            if let Some(map) = map {
-                batch.load(map, index, word);
-            }
-        };
-        let read = self.bitset.load(&mut self.manager, sink).await;
-        read.inspect_err(|_| pr_err!("Failed to load on-disk region map\n"))?;
-        if let Some(map) = map {
-            batch.load_all(map);
-        }
+        let sink = |index, word| batch.load(map, index, word);
+        let loaded = self.bitset.load(&mut self.manager, sink).await;
+        Self::loaded(loaded)?;
+        batch.load_all(map);
+        Ok(())
+    }
+
+    fn loaded(result: Result<(), MetadataError>) -> Result {
+        result.inspect_err(|_| pr_err!("Failed to load on-disk region map\n"))?;
         Ok(())
     }
 
@@ -258,6 +263,7 @@ impl Default for Batch {
 
 impl Batch {
     /// Returns word `index` of `map`; the words behind it are usually asked for next.
+    #[inline]
     fn word(&mut self, map: &RegionMap, index: u64) -> u64 {
         let at = index.wrapping_sub(self.first);
         if at >= self.len as u64 {
@@ -269,6 +275,7 @@ impl Batch {
     }
 
     /// Hands word `index` to `map`, some time before [`load_all`](Self::load_all) has returned.
+    #[inline]
     fn load(&mut self, map: &RegionMap, index: u64, word: u64) {
         if index != self.first.wrapping_add(self.len as u64) || self.len == BATCH_WORDS {
             self.load_all(map);

@@ -100,7 +100,7 @@ impl<D: Disk> Volume<D> {
             space = Metadata::space_when_formatted(&cache, &geometry)?;
         } else {
             let mut metadata = boxed(|| Metadata::open(cache, &geometry)).await??;
-            boxed(|| metadata.read(None)).await??;
+            boxed(|| metadata.check()).await??;
             space = metadata.space();
             cache = KBox::into_inner(metadata).into_cache();
         }
@@ -177,7 +177,7 @@ impl<D: Disk> Volume<D> {
             // Memory knows at least what the disk knows.
             self.map.set_all_dirty();
         } else {
-            boxed(|| metadata.read(Some(&self.map))).await??;
+            boxed(|| metadata.load(&self.map)).await??;
             self.complete.store_relaxed(self.map.is_complete().into());
             self.loaded.store_release(1);
             self.map.shrink();

@@ -41,7 +41,11 @@ impl<V: Value> Array<V> {
 
     /// Returns the array of `len` values at `root`.
     pub fn open(root: u64, len: u64) -> Self {
-        Self { root, len, values: PhantomData }
+        Self {
+            root,
+            len,
+            values: PhantomData,
+        }
     }
 
     /// Creates an array of `len` times `value`.
@@ -140,6 +144,27 @@ impl<V: Value> Array<V> {
         tm: &mut TransactionManager<D>,
         mut sink: impl FnMut(u64, V),
     ) -> Result {
+        let each = |first: u64, bytes: &[u8]| {
+            for (at, bytes) in (first..).zip(bytes.chunks_exact(V::SIZE)) {
+                if let Some(value) = V::decode(bytes) {
+                    sink(at, value);
+                }
+            }
+        };
+        self.for_each_block(tm, each).await
+    }
+
+    /// Reads and checks every block, as [`Array::load`] does, without looking at the values.
+    pub async fn check<D: Disk>(&self, tm: &mut TransactionManager<D>) -> Result {
+        self.for_each_block(tm, |_, _| ()).await
+    }
+
+    /// Calls `sink` with the index of the first value and the values of each block.
+    async fn for_each_block<D: Disk>(
+        &self,
+        tm: &mut TransactionManager<D>,
+        mut sink: impl FnMut(u64, &[u8]),
+    ) -> Result {
         let per_block = Self::PER_BLOCK.get();
         let (blocks, len) = (self.blocks(), self.len);
         let mut cursor = Cursor::<BlockRef>::new(self.root);
@@ -160,15 +185,9 @@ impl<V: Value> Array<V> {
                 .read_wanted(&ARRAY, |index, place, block| {
                     let first = index * per_block;
                     let nr = (len - first).min(per_block) as usize;
-                    let values = block::values::<V>(block, place)?;
-                    if values.len() < nr {
-                        return Err(Error::NoData);
-                    }
-                    for (at, bytes) in (first..).zip(values.take(nr)) {
-                        if let Some(value) = V::decode(bytes) {
-                            sink(at, value);
-                        }
-                    }
+                    let values = block::used::<V>(block, place)?;
+                    let values = values.get(..nr * V::SIZE).ok_or(Error::NoData)?;
+                    sink(first, values);
                     Ok(())
                 })
                 .await?;

@@ -50,7 +50,11 @@ impl Bitset {
         bits: u64,
     ) -> Result<Self> {
         let height = btree::height::<BlockRef, D>(tm.cache(), root).await?;
-        Ok(Self { words: Array::open(root, bits.div_ceil(BITS_PER_WORD)), bits, height })
+        Ok(Self {
+            words: Array::open(root, bits.div_ceil(BITS_PER_WORD)),
+            bits,
+            height,
+        })
     }
 
     /// Returns the root block.
@@ -86,7 +90,14 @@ impl Bitset {
         mut sink: impl FnMut(u64, u64),
     ) -> Result {
         let bits = self.bits;
-        self.words.load(tm, |at, word| sink(at, word & mask(at, bits))).await
+        self.words
+            .load(tm, |at, word| sink(at, word & mask(at, bits)))
+            .await
+    }
+
+    /// Reads and checks the whole set.
+    pub async fn check<D: Disk>(&self, tm: &mut TransactionManager<D>) -> Result {
+        self.words.check(tm).await
     }
 
     /// Replaces the words of array block `block` by `word(index)`, without reading them.
@@ -97,7 +108,9 @@ impl Bitset {
         mut word: impl FnMut(u64) -> u64,
     ) -> Result {
         let bits = self.bits;
-        self.words.stage(tm, block, |at| word(at) & mask(at, bits)).await
+        self.words
+            .stage(tm, block, |at| word(at) & mask(at, bits))
+            .await
     }
 
     /// Returns bit `bit`.
@@ -118,7 +131,9 @@ impl Bitset {
         let at = bit / BITS_PER_WORD;
         let one = 1 << (bit % BITS_PER_WORD);
         let word = self.words.get(tm, at).await?;
-        self.words.set(tm, at, if value { word | one } else { word & !one }).await
+        self.words
+            .set(tm, at, if value { word | one } else { word & !one })
+            .await
     }
 
     fn in_range(&self, bit: u64) -> Result {
@@ -131,6 +146,7 @@ impl Bitset {
 }
 
 /// Returns the bits of word `at` that a set of `bits` bits has.
+#[inline]
 fn mask(at: u64, bits: u64) -> u64 {
     match bits.saturating_sub(at * BITS_PER_WORD) {
         0 => 0,

@@ -66,10 +66,12 @@ macro_rules! integer_value {
         impl Value for $int {
             const SIZE: usize = core::mem::size_of::<$int>();
 
+            #[inline]
             fn decode(bytes: &[u8]) -> Option<Self> {
                 bytes.try_into().ok().map(<$int>::from_le_bytes)
             }
 
+            #[inline]
             fn encode(&self, bytes: &mut [u8]) {
                 for (to, from) in bytes.iter_mut().zip(self.to_le_bytes()) {
                     *to = from;
@@ -124,7 +126,12 @@ pub(crate) async fn init_empty<V: Value, D: Disk>(
 fn parse<V: Value>(block: &Block, number: u64) -> Result<Node<'_>> {
     let node = Node::parse(block).map_err(|problem| Error::corrupt(&NODE, number, problem))?;
     if !node.internal && node.value_size != V::SIZE {
-        return Err(Error::field(&NODE, number, "value_size", node.value_size as u64));
+        return Err(Error::field(
+            &NODE,
+            number,
+            "value_size",
+            node.value_size as u64,
+        ));
     }
     if node.internal && node.len() == 0 {
         return Err(Error::field(&NODE, number, "nr_entries", 0));

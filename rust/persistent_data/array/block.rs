@@ -22,10 +22,16 @@ use zerocopy_derive::KnownLayout;
 use zerocopy_derive::Unaligned;
 
 /// A block of an array.
-pub static ARRAY: BlockKind =
-    BlockKind { name: "array", verify, seal: |block, number| STAMP.seal(block, number) };
+pub static ARRAY: BlockKind = BlockKind {
+    name: "array",
+    verify,
+    seal: |block, number| STAMP.seal(block, number),
+};
 
-const STAMP: Stamp = Stamp { salt: 595_846_735, number_at: offset_of!(Header, number) };
+const STAMP: Stamp = Stamp {
+    salt: 595_846_735,
+    number_at: offset_of!(Header, number),
+};
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -55,9 +61,17 @@ pub const fn max_entries(value_size: usize) -> usize {
 fn verify(block: &Block, number: u64) -> Result<(), Problem> {
     STAMP.number(block, number)?;
     STAMP.checksum(block)?;
-    let field = |name, field: U32| Err(Problem::Field { name, found: field.get().into() });
+    let field = |name, field: U32| {
+        Err(Problem::Field {
+            name,
+            found: field.get().into(),
+        })
+    };
     let Ok((header, _)) = Header::ref_from_prefix(block) else {
-        return Err(Problem::Field { name: "header", found: 0 });
+        return Err(Problem::Field {
+            name: "header",
+            found: 0,
+        });
     };
     let max = max_entries(header.value_size.get() as usize) as u32;
     if max == 0 {
@@ -72,15 +86,20 @@ fn verify(block: &Block, number: u64) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Returns the bytes of the values of a validated array block.
+pub(crate) fn used<V: Value>(block: &Block, number: u64) -> Result<&[u8]> {
+    let (header, body) = split::<V>(block, number)?;
+    let used = header.nr_entries.get() as usize * V::SIZE;
+    body.get(..used)
+        .ok_or_else(|| Error::field(&ARRAY, number, "nr_entries", 0))
+}
+
 /// Returns the values of a validated array block.
 pub(crate) fn values<V: Value>(
     block: &Block,
     number: u64,
 ) -> Result<impl ExactSizeIterator<Item = &[u8]>> {
-    let (header, body) = split::<V>(block, number)?;
-    let used = header.nr_entries.get() as usize * V::SIZE;
-    let used = body.get(..used).ok_or_else(|| Error::field(&ARRAY, number, "nr_entries", 0))?;
-    Ok(used.chunks_exact(V::SIZE))
+    Ok(used::<V>(block, number)?.chunks_exact(V::SIZE))
 }
 
 /// Returns value `at` of a validated array block, if it is there.
@@ -96,7 +115,9 @@ pub(crate) fn set_value<V: Value>(
     value: &V,
 ) -> Result<bool> {
     let nr = values::<V>(block, number)?.len();
-    let Ok((_, body)) = Header::mut_from_prefix(block) else { return Ok(false) };
+    let Ok((_, body)) = Header::mut_from_prefix(block) else {
+        return Ok(false);
+    };
     match body.chunks_exact_mut(V::SIZE).take(nr).nth(at) {
         Some(slot) => {
             value.encode(slot);
@@ -108,7 +129,9 @@ pub(crate) fn set_value<V: Value>(
 
 /// Makes a zeroed block an array block of `nr` values, value `at` being `value(at)`.
 pub(crate) fn fill<V: Value>(block: &mut Block, nr: usize, mut value: impl FnMut(usize) -> V) {
-    let Ok((header, body)) = Header::mut_from_prefix(block) else { return };
+    let Ok((header, body)) = Header::mut_from_prefix(block) else {
+        return;
+    };
     let nr = nr.min(max_entries(V::SIZE));
     header.max_entries = (max_entries(V::SIZE) as u32).into();
     header.nr_entries = (nr as u32).into();
@@ -121,7 +144,9 @@ pub(crate) fn fill<V: Value>(block: &mut Block, nr: usize, mut value: impl FnMut
 /// Makes a validated array block `nr` values long; what is added is `value`, what is cut is zero.
 pub(crate) fn resize<V: Value>(block: &mut Block, number: u64, nr: usize, value: &V) -> Result {
     let old = values::<V>(block, number)?.len();
-    let Ok((header, body)) = Header::mut_from_prefix(block) else { return Ok(()) };
+    let Ok((header, body)) = Header::mut_from_prefix(block) else {
+        return Ok(());
+    };
     let nr = nr.min(max_entries(V::SIZE));
     header.nr_entries = (nr as u32).into();
     for slot in body.chunks_exact_mut(V::SIZE).take(nr).skip(old) {
@@ -136,9 +161,12 @@ pub(crate) fn resize<V: Value>(block: &mut Block, number: u64, nr: usize, value:
 fn split<V: Value>(block: &Block, number: u64) -> Result<(&Header, &[u8])> {
     match Header::ref_from_prefix(block) {
         Ok((header, body)) if header.value_size.get() as usize == V::SIZE => Ok((header, body)),
-        Ok((header, _)) => {
-            Err(Error::field(&ARRAY, number, "value_size", header.value_size.get().into()))
-        }
+        Ok((header, _)) => Err(Error::field(
+            &ARRAY,
+            number,
+            "value_size",
+            header.value_size.get().into(),
+        )),
         Err(_) => Err(Error::field(&ARRAY, number, "header", 0)),
     }
 }

@@ -57,7 +57,9 @@ impl<V: Value> Array<V> {
         let nr = self.values_in(index, self.len);
         let place = tm.allocate().await?;
         block::fill(tm.rewrite(place, &ARRAY).await?, nr, |_| value);
-        self.root = btree::insert(tm, self.root, index, &BlockRef(place)).await?.root;
+        self.root = btree::insert(tm, self.root, index, &BlockRef(place))
+            .await?
+            .root;
         Ok(())
     }
 

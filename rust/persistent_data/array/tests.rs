@@ -10,7 +10,10 @@ use std::vec::Vec;
 
 fn all(tm: &mut Tm, array: &Array<u32>) -> Vec<u32> {
     let mut values = vec![None; array.len() as usize];
-    now(array.load(tm, |at, value| assert_eq!(values[at as usize].replace(value), None))).unwrap();
+    now(array.load(tm, |at, value| {
+        assert_eq!(values[at as usize].replace(value), None)
+    }))
+    .unwrap();
     values.into_iter().map(Option::unwrap).collect()
 }
 
@@ -45,7 +48,10 @@ fn another_value_size_is_refused() {
     let (_, mut tm) = format(64, LARGE);
     let array = now(Array::create(&mut tm, 10, 7_u32)).unwrap();
     let other = Array::<u64>::open(array.root(), 10);
-    assert_eq!(now(other.get(&mut tm, 0)).unwrap_err().errno().to_errno(), -84);
+    assert_eq!(
+        now(other.get(&mut tm, 0)).unwrap_err().errno().to_errno(),
+        -84
+    );
 }
 
 #[derive(Clone, Debug)]

@@ -25,7 +25,10 @@ pub fn size(bits: u64, device_blocks: u64) -> Size {
     let arrays = bits.div_ceil(BITS_PER_BLOCK);
     let maps = bitmaps(device_blocks.min(MAX_BLOCKS)).unwrap_or(1) as u64;
     let movable = 1 + maps + nodes(arrays) + arrays;
-    Size { used: 2 + movable, needed: 2 + 2 * movable }
+    Size {
+        used: 2 + movable,
+        needed: 2 + 2 * movable,
+    }
 }
 
 /// Returns the number of nodes of a tree into which `entries` ascending keys were inserted.

@@ -63,7 +63,11 @@ fn bits_behind_the_end_are_not_there() {
     assert_eq!(now(set.get(&mut tm, 99)), Ok(true));
     assert_eq!(now(set.get(&mut tm, 100)), Err(Error::NoData));
     commit(&mut tm, User::of(set.root(), 100)).unwrap();
-    assert!(check::clone(&disk.image()).unwrap().bits.iter().all(|&bit| bit));
+    assert!(check::clone(&disk.image())
+        .unwrap()
+        .bits
+        .iter()
+        .all(|&bit| bit));
 }
 
 #[test]
@@ -133,8 +137,10 @@ fn a_bulk_load_reads_in_large_pieces() {
     assert!(reads <= 600 / 64 + 12, "{reads} reads");
 }
 
-const CACHE_OF_ANY_SIZE: crate::cache::CacheSize =
-    crate::cache::CacheSize { frames: 64, io_pages: 64 };
+const CACHE_OF_ANY_SIZE: crate::cache::CacheSize = crate::cache::CacheSize {
+    frames: 64,
+    io_pages: 64,
+};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]

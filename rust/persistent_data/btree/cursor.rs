@@ -46,8 +46,18 @@ pub(crate) struct Leaf {
 impl<V: Value> Cursor<V> {
     /// Returns the position before the first key of the tree at `root`.
     pub fn new(root: u64) -> Self {
-        let start = Level { block: root, next: 0, lowest: 0, highest: u64::MAX };
-        Self { path: [start; MAX_DEPTH], depth: 1, leaf_depth: None, values: PhantomData }
+        let start = Level {
+            block: root,
+            next: 0,
+            lowest: 0,
+            highest: u64::MAX,
+        };
+        Self {
+            path: [start; MAX_DEPTH],
+            depth: 1,
+            leaf_depth: None,
+            values: PhantomData,
+        }
     }
 
     /// Calls `visit` with every key and value, in ascending order of keys, until it fails.
@@ -72,7 +82,11 @@ impl<V: Value> Cursor<V> {
         &mut self,
         cache: &mut BlockCache<D>,
     ) -> Result<Option<Leaf>> {
-        while let Some(level) = self.depth.checked_sub(1).and_then(|at| self.path.get_mut(at)) {
+        while let Some(level) = self
+            .depth
+            .checked_sub(1)
+            .and_then(|at| self.path.get_mut(at))
+        {
             let node = parse::<V>(cache.read(level.block, &NODE).await?, level.block)?;
             let (first, last) = (node.keys.first(), node.keys.last());
             let inside = first.is_none_or(|key| key.get() >= level.lowest)
@@ -99,8 +113,16 @@ impl<V: Value> Cursor<V> {
             };
             level.next += 1;
             let parent = level.block;
-            let below = self.path.get_mut(self.depth).ok_or_else(|| too_deep(parent))?;
-            *below = Level { block: child, next: 0, lowest, highest };
+            let below = self
+                .path
+                .get_mut(self.depth)
+                .ok_or_else(|| too_deep(parent))?;
+            *below = Level {
+                block: child,
+                next: 0,
+                lowest,
+                highest,
+            };
             self.depth += 1;
         }
         Ok(None)
@@ -118,7 +140,9 @@ pub(crate) async fn want_leaf<V: Value, D: Disk>(
     let mut at = 0;
     loop {
         let node = parse::<V>(cache.read(leaf.block, &NODE).await?, leaf.block)?;
-        let (Some(key), Some(value)) = (node.key(at), node.value::<V>(at)) else { return Ok(()) };
+        let (Some(key), Some(value)) = (node.key(at), node.value::<V>(at)) else {
+            return Ok(());
+        };
         if let (true, Some(block)) = (wanted(key)?, value.reference()) {
             cache.want(block, key)?;
         }

@@ -21,10 +21,15 @@ struct Level {
 /// Gives up the reference to the tree at `root`, and with the last one all that is below.
 pub async fn delete<V: Value, D: Disk>(tm: &mut TransactionManager<D>, root: u64) -> Result {
     tm.enter();
-    let mut path = [Level { block: root, next: 0 }; MAX_DEPTH];
+    let mut path = [Level {
+        block: root,
+        next: 0,
+    }; MAX_DEPTH];
     let mut depth = 1_usize;
     while let Some(at) = depth.checked_sub(1) {
-        let Some(level) = path.get_mut(at) else { return Err(too_deep(root)) };
+        let Some(level) = path.get_mut(at) else {
+            return Err(too_deep(root));
+        };
         // A node that has other parents keeps its children.
         if level.next == 0 && tm.count(level.block).await? > 1 {
             tm.dec(level.block).await?;
@@ -43,7 +48,10 @@ pub async fn delete<V: Value, D: Disk>(tm: &mut TransactionManager<D>, root: u64
         if internal {
             let parent = level.block;
             let slot = path.get_mut(depth).ok_or_else(|| too_deep(parent))?;
-            *slot = Level { block: below, next: 0 };
+            *slot = Level {
+                block: below,
+                next: 0,
+            };
             depth += 1;
         } else {
             tm.dec(below).await?;

@@ -107,7 +107,10 @@ async fn split_root<V: Value, D: Disk>(tm: &mut TransactionManager<D>, root: u64
     let left = new_node(tm, internal, value_size).await?;
     let right = new_node(tm, internal, value_size).await?;
     deal(tm, [root, left, right], [0, total / 2, total - total / 2]).await?;
-    let keys = [first_key::<V, D>(tm, left).await?, first_key::<V, D>(tm, right).await?];
+    let keys = [
+        first_key::<V, D>(tm, left).await?,
+        first_key::<V, D>(tm, right).await?,
+    ];
     let mut root = NodeMut::init(tm.rewrite(root, &NODE).await?, true, u64::SIZE)?;
     for (at, (key, child)) in keys.into_iter().zip([left, right]).enumerate() {
         root.insert(at, key, &child)?;
@@ -164,7 +167,9 @@ async fn sibling_room<V: Value, D: Disk>(
         return Ok(None);
     }
     let node = node::<V, D>(tm, sibling).await?;
-    Ok(Some(max_entries(node.value_size).saturating_sub(node.len())))
+    Ok(Some(
+        max_entries(node.value_size).saturating_sub(node.len()),
+    ))
 }
 
 /// Levels two neighbours, the right one being child `at`.
@@ -209,8 +214,16 @@ async fn split_two<V: Value, D: Disk>(
     let total = total::<V, D, 2>(tm, [left, right]).await?;
     let first = total / 3;
     let second = (total - first) / 2;
-    deal(tm, [left, middle, right], [first, second, total - first - second]).await?;
-    let borders = [first_key::<V, D>(tm, middle).await?, first_key::<V, D>(tm, right).await?];
+    deal(
+        tm,
+        [left, middle, right],
+        [first, second, total - first - second],
+    )
+    .await?;
+    let borders = [
+        first_key::<V, D>(tm, middle).await?,
+        first_key::<V, D>(tm, right).await?,
+    ];
     let mut parent = node_mut(tm, parent).await?;
     parent.set_key(at, borders[1])?;
     parent.insert(at, borders[0], &middle)?;

@@ -44,7 +44,9 @@ pub async fn height<V: Value, D: Disk>(cache: &mut BlockCache<D>, root: u64) -> 
         if !node.internal {
             return Ok(height);
         }
-        block = node.value::<u64>(0).ok_or_else(|| Error::field(&NODE, block, "entry", 0))?;
+        block = node
+            .value::<u64>(0)
+            .ok_or_else(|| Error::field(&NODE, block, "entry", 0))?;
     }
     Err(too_deep(block))
 }
@@ -85,9 +87,16 @@ pub(crate) async fn shadow_path<V: Value, D: Disk>(
         let node = super::node::<V, D>(tm, block).await?;
         if !node.internal {
             let entry = node.find(key).and_then(|at| Some((at, node.value(at)?)));
-            return Ok(entry.map(|(at, value)| Slot { root, value, leaf: block, at }));
+            return Ok(entry.map(|(at, value)| Slot {
+                root,
+                value,
+                leaf: block,
+                at,
+            }));
         }
-        let Some(at) = node.position(key) else { return Ok(None) };
+        let Some(at) = node.position(key) else {
+            return Ok(None);
+        };
         block = shadow_child::<V, D>(tm, block, at).await?;
     }
     Err(too_deep(block))

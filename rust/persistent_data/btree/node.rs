@@ -22,10 +22,16 @@ use zerocopy_derive::KnownLayout;
 use zerocopy_derive::Unaligned;
 
 /// A node of a B+tree.
-pub static NODE: BlockKind =
-    BlockKind { name: "btree_node", verify, seal: |block, number| STAMP.seal(block, number) };
+pub static NODE: BlockKind = BlockKind {
+    name: "btree_node",
+    verify,
+    seal: |block, number| STAMP.seal(block, number),
+};
 
-const STAMP: Stamp = Stamp { salt: 121_107, number_at: offset_of!(Header, number) };
+const STAMP: Stamp = Stamp {
+    salt: 121_107,
+    number_at: offset_of!(Header, number),
+};
 
 /// The flag of a node whose values are child nodes.
 const INTERNAL: u32 = 1;
@@ -73,7 +79,12 @@ fn verify(block: &Block, number: u64) -> Result<(), Problem> {
     STAMP.number(block, number)?;
     STAMP.checksum(block)?;
     let (header, _) = split(block)?;
-    let field = |name, field: U32| Err(Problem::Field { name, found: field.get().into() });
+    let field = |name, field: U32| {
+        Err(Problem::Field {
+            name,
+            found: field.get().into(),
+        })
+    };
     if !matches!(header.flags.get(), INTERNAL | LEAF) {
         return field("flags", header.flags);
     }
@@ -93,13 +104,19 @@ fn verify(block: &Block, number: u64) -> Result<(), Problem> {
         _ => true,
     });
     if !ascending {
-        return Err(Problem::Field { name: "key order", found: number });
+        return Err(Problem::Field {
+            name: "key order",
+            found: number,
+        });
     }
     Ok(())
 }
 
 fn split(block: &Block) -> Result<(&Header, &[u8]), Problem> {
-    Header::ref_from_prefix(block).map_err(|_| Problem::Field { name: "header", found: 0 })
+    Header::ref_from_prefix(block).map_err(|_| Problem::Field {
+        name: "header",
+        found: 0,
+    })
 }
 
 /// A node for reading.
@@ -127,9 +144,17 @@ impl<'b> Node<'b> {
         match (keys, values) {
             (Some(keys), Some(values)) => {
                 let internal = header.flags.get() == INTERNAL;
-                Ok(Self { internal, keys, values, value_size })
+                Ok(Self {
+                    internal,
+                    keys,
+                    values,
+                    value_size,
+                })
             }
-            _ => Err(Problem::Field { name: "nr_entries", found: nr as u64 }),
+            _ => Err(Problem::Field {
+                name: "nr_entries",
+                found: nr as u64,
+            }),
         }
     }
 
@@ -159,7 +184,9 @@ impl<'b> Node<'b> {
 
     /// Returns the last entry whose key is not above `key`.
     pub(crate) fn position(&self, key: u64) -> Option<usize> {
-        self.keys.partition_point(|other| other.get() <= key).checked_sub(1)
+        self.keys
+            .partition_point(|other| other.get() <= key)
+            .checked_sub(1)
     }
 
     /// Returns the entry whose key is `key`.
@@ -185,13 +212,22 @@ pub(crate) struct NodeMut<'b> {
 impl<'b> NodeMut<'b> {
     /// Reads the header of a validated block.
     pub(crate) fn parse(block: &'b mut Block) -> Result<Self, Problem> {
-        let broken = Problem::Field { name: "header", found: 0 };
+        let broken = Problem::Field {
+            name: "header",
+            found: 0,
+        };
         let (header, body) = Header::mut_from_prefix(block).map_err(|_| broken)?;
         let max = max_entries(header.value_size.get() as usize);
         let (keys, values) = body.split_at_mut_checked(max * KEY_SIZE).ok_or(broken)?;
         let keys = <[U64]>::mut_from_bytes(keys).map_err(|_| broken)?;
-        let values = values.get_mut(..max * header.value_size.get() as usize).ok_or(broken)?;
-        Ok(Self { header, keys, values })
+        let values = values
+            .get_mut(..max * header.value_size.get() as usize)
+            .ok_or(broken)?;
+        Ok(Self {
+            header,
+            keys,
+            values,
+        })
     }
 
     /// Makes a zeroed block an empty node.
@@ -216,7 +252,11 @@ impl<'b> NodeMut<'b> {
     /// Sets the key of entry `at`.
     pub(crate) fn set_key(&mut self, at: usize, key: u64) -> Result {
         let nr = self.len();
-        let slot = self.keys.get_mut(..nr).and_then(|keys| keys.get_mut(at)).ok_or(NOT_ROOM)?;
+        let slot = self
+            .keys
+            .get_mut(..nr)
+            .and_then(|keys| keys.get_mut(at))
+            .ok_or(NOT_ROOM)?;
         slot.set(key);
         Ok(())
     }
@@ -227,7 +267,11 @@ impl<'b> NodeMut<'b> {
             return Err(NOT_ROOM);
         }
         let start = at * V::SIZE;
-        value.encode(self.values.get_mut(start..start + V::SIZE).ok_or(NOT_ROOM)?);
+        value.encode(
+            self.values
+                .get_mut(start..start + V::SIZE)
+                .ok_or(NOT_ROOM)?,
+        );
         Ok(())
     }
 
@@ -237,8 +281,14 @@ impl<'b> NodeMut<'b> {
         if at > nr || self.value_size() != V::SIZE {
             return Err(NOT_ROOM);
         }
-        self.keys.get_mut(at..nr + 1).ok_or(NOT_ROOM)?.rotate_right(1);
-        let moved = self.values.get_mut(at * V::SIZE..(nr + 1) * V::SIZE).ok_or(NOT_ROOM)?;
+        self.keys
+            .get_mut(at..nr + 1)
+            .ok_or(NOT_ROOM)?
+            .rotate_right(1);
+        let moved = self
+            .values
+            .get_mut(at * V::SIZE..(nr + 1) * V::SIZE)
+            .ok_or(NOT_ROOM)?;
         moved.rotate_right(V::SIZE);
         self.header.nr_entries = (nr as u32 + 1).into();
         self.set_key(at, key)?;
@@ -258,7 +308,10 @@ impl<'b> NodeMut<'b> {
         }
         let values = self.values.get_mut(at * size..nr * size).ok_or(NOT_ROOM)?;
         values.rotate_left(size);
-        values.get_mut((nr - 1 - at) * size..).ok_or(NOT_ROOM)?.fill(0);
+        values
+            .get_mut((nr - 1 - at) * size..)
+            .ok_or(NOT_ROOM)?
+            .fill(0);
         self.header.nr_entries = (nr as u32 - 1).into();
         Ok(())
     }
@@ -271,7 +324,10 @@ impl<'b> NodeMut<'b> {
         let (used, rest) = self.keys.split_at_mut_checked(keys.len()).ok_or(NOT_ROOM)?;
         used.copy_from_slice(keys);
         rest.fill(U64::ZERO);
-        let (used, rest) = self.values.split_at_mut_checked(values.len()).ok_or(NOT_ROOM)?;
+        let (used, rest) = self
+            .values
+            .split_at_mut_checked(values.len())
+            .ok_or(NOT_ROOM)?;
         used.copy_from_slice(values);
         rest.fill(0);
         self.header.nr_entries = (keys.len() as u32).into();

@@ -76,7 +76,9 @@ pub(super) async fn descend<V: Value, D: Disk>(
         if !here.internal {
             return Ok(Some(block));
         }
-        let Some(at) = here.position(key) else { return Ok(None) };
+        let Some(at) = here.position(key) else {
+            return Ok(None);
+        };
         block = shadow_child::<V, D>(tm, block, at).await?;
     }
     Err(too_deep(block))
@@ -139,7 +141,12 @@ async fn triple<V: Value, D: Disk>(
     }
     let last = total / 3;
     let first = last + usize::from(total % 3 != 0);
-    deal(tm, [left, middle, right], [first, total - first - last, last]).await?;
+    deal(
+        tm,
+        [left, middle, right],
+        [first, total - first - last, last],
+    )
+    .await?;
     set_border::<V, D>(tm, parent, at + 1, middle).await?;
     set_border::<V, D>(tm, parent, at + 2, right).await
 }

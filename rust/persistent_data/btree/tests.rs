@@ -76,14 +76,25 @@ fn grows_and_shrinks_to_the_shapes_of_mainline() {
 
 #[test]
 fn ascending_keys_give_the_known_number_of_nodes() {
-    for (entries, nodes) in [(252, 1), (253, 3), (277, 3), (516, 4), (8241, 35), (65_923, 269)] {
+    for (entries, nodes) in [
+        (252, 1),
+        (253, 3),
+        (277, 3),
+        (516, 4),
+        (8241, 35),
+        (65_923, 269),
+    ] {
         let (disk, mut tm) = format(nodes + 40, LARGE);
         let mut root = now(create::<u64, _>(&mut tm)).unwrap();
         for key in 0..entries {
             root = now(insert(&mut tm, root, key, &key)).unwrap().root;
         }
         commit(&mut tm, User::of(root, 0)).unwrap();
-        assert_eq!(judge_tree(&disk.image(), 8).1.len() as u64, nodes, "{entries} entries");
+        assert_eq!(
+            judge_tree(&disk.image(), 8).1.len() as u64,
+            nodes,
+            "{entries} entries"
+        );
     }
 }
 
@@ -100,8 +111,12 @@ fn snapshots_share_nodes_until_they_are_changed() {
     now(tm.inc(root)).unwrap();
     let mut changed = root;
     for key in 0..500_u64 {
-        changed = now(insert(&mut tm, changed, key * 7, &(key + 1_000_000))).unwrap().root;
-        changed = now(remove::<u64, _>(&mut tm, changed, key * 11 + 1)).unwrap().root;
+        changed = now(insert(&mut tm, changed, key * 7, &(key + 1_000_000)))
+            .unwrap()
+            .root;
+        changed = now(remove::<u64, _>(&mut tm, changed, key * 11 + 1))
+            .unwrap()
+            .root;
     }
     assert_ne!(changed, root);
     assert_eq!(all::<u64>(&mut tm, root), before);
@@ -124,7 +139,9 @@ fn deleting_gives_up_references_of_values() {
         let block = now(tm.allocate()).unwrap();
         now(tm.rewrite(block, &crate::array::ARRAY)).unwrap();
         blocks.push(block);
-        root = now(insert(&mut tm, root, key, &BlockRef(block))).unwrap().root;
+        root = now(insert(&mut tm, root, key, &BlockRef(block)))
+            .unwrap()
+            .root;
     }
     now(tm.inc(root)).unwrap();
     // Copying a shared leaf adds references to what it refers to.
@@ -209,7 +226,9 @@ fn run(actions: Vec<Action>) {
     assert!(all::<u32>(&mut tm, root).into_iter().eq(model.clone()));
     commit(&mut tm, User::of(root, 0)).unwrap();
     let found = judge_tree(&disk.image(), 4).0;
-    assert!(found.into_iter().eq(model.into_iter().map(|(k, v)| (k, v.to_le_bytes().to_vec()))));
+    assert!(found.into_iter().eq(model
+        .into_iter()
+        .map(|(k, v)| (k, v.to_le_bytes().to_vec()))));
 }
 
 proptest! {

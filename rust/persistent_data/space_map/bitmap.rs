@@ -36,6 +36,9 @@ pub(crate) struct Bitmap {
     pub(crate) available: u32,
     /// Entries that exist: the last bitmap covers more than the device has.
     entries: usize,
+    /// Entries with count zero, out of all, and how many of them do not exist.
+    free: u32,
+    free_beyond: u32,
     now: KVVec<u64>,
     committed: KVVec<u64>,
 }
@@ -50,6 +53,8 @@ impl Bitmap {
             changed: false,
             available: entry.nr_free.saturating_sub(missing).min(entries as u32),
             entries: entries.min(ENTRIES),
+            free: entry.nr_free,
+            free_beyond: missing,
             now: KVVec::from_elem(0, COUNT_WORDS, GFP_KERNEL)?,
             committed: KVVec::from_elem(0, COUNT_WORDS, GFP_KERNEL)?,
         })
@@ -61,6 +66,16 @@ impl Bitmap {
             *count = word;
         }
         self.loaded = true;
+        self.free = self
+            .now
+            .iter()
+            .map(|&word| (!used(word) & LANES).count_ones())
+            .sum();
+        self.committed.copy_from_slice(&self.now);
+        let exist: u32 = (0..COUNT_WORDS)
+            .map(|at| self.free_lanes(at).count_ones())
+            .sum();
+        self.free_beyond = self.free - exist;
         self.settle();
     }
 
@@ -68,7 +83,7 @@ impl Bitmap {
     pub(crate) fn settle(&mut self) {
         self.committed.copy_from_slice(&self.now);
         self.changed = false;
-        self.available = (0..COUNT_WORDS).map(|at| self.free_lanes(at).count_ones()).sum();
+        self.available = self.free.saturating_sub(self.free_beyond);
     }
 
     /// Returns the counts, 32 to a word.
@@ -95,12 +110,17 @@ impl Bitmap {
             *word = *word & !(3 << shift) | lane << shift;
             self.changed = true;
         }
-        if !self.was_used(entry) {
-            match (old, count) {
-                (0, 1..) => self.available = self.available.saturating_sub(1),
-                (1.., 0) => self.available += 1,
-                _ => {}
+        let available = u32::from(!self.was_used(entry));
+        match (old, count) {
+            (0, 1..) => {
+                self.free = self.free.saturating_sub(1);
+                self.available = self.available.saturating_sub(available);
             }
+            (1.., 0) => {
+                self.free += 1;
+                self.available += available;
+            }
+            _ => {}
         }
     }
 
@@ -123,7 +143,7 @@ impl Bitmap {
 
     /// Returns how many entries have count zero, out of all.
     pub(crate) fn nr_free(&self) -> u32 {
-        self.now.iter().map(|&word| (!used(word) & LANES).count_ones()).sum()
+        self.free
     }
 
     /// Returns the first entry with count zero, or their number if none has.
@@ -142,7 +162,11 @@ impl Bitmap {
             return 0;
         };
         let left = self.entries.saturating_sub(at * LANES_PER_WORD);
-        let exist = if left >= LANES_PER_WORD { u64::MAX } else { (1 << (left * 2)) - 1 };
+        let exist = if left >= LANES_PER_WORD {
+            u64::MAX
+        } else {
+            (1 << (left * 2)) - 1
+        };
         !(used(now) | used(committed)) & LANES & exist
     }
 }
@@ -153,8 +177,9 @@ fn used(word: u64) -> u64 {
 }
 
 fn count(words: &[u64], entry: usize) -> u32 {
-    let lane =
-        words.get(entry / LANES_PER_WORD).map_or(0, |word| word >> (entry % LANES_PER_WORD * 2));
+    let lane = words
+        .get(entry / LANES_PER_WORD)
+        .map_or(0, |word| word >> (entry % LANES_PER_WORD * 2));
     (lane as u32 & 1) << 1 | (lane as u32 >> 1 & 1)
 }
 

@@ -8,7 +8,11 @@ use std::vec;
 use std::vec::Vec;
 
 fn bitmap(entries: usize) -> Bitmap {
-    let entry = IndexEntry { block: 0, nr_free: ENTRIES as u32, none_free_before: 0 };
+    let entry = IndexEntry {
+        block: 0,
+        nr_free: ENTRIES as u32,
+        none_free_before: 0,
+    };
     let mut bitmap = Bitmap::new(entry, entries).unwrap();
     assert_eq!(bitmap.available, entries as u32);
     bitmap.load([].into_iter());
@@ -27,11 +31,17 @@ fn the_high_bit_comes_first() {
 #[test]
 fn entries_behind_the_end_are_free_but_not_available() {
     let mut bitmap = bitmap(320);
-    assert_eq!((bitmap.available, bitmap.nr_free(), bitmap.first_free()), (320, 16_320, 0));
+    assert_eq!(
+        (bitmap.available, bitmap.nr_free(), bitmap.first_free()),
+        (320, 16_320, 0)
+    );
     for entry in 0..320 {
         bitmap.set(entry, 1);
     }
-    assert_eq!((bitmap.available, bitmap.nr_free(), bitmap.first_free()), (0, 16_000, 320));
+    assert_eq!(
+        (bitmap.available, bitmap.nr_free(), bitmap.first_free()),
+        (0, 16_000, 320)
+    );
     assert_eq!(bitmap.find_available(0, ENTRIES), None);
 }
 
