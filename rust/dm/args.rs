@@ -54,3 +54,42 @@ impl<'a> Iterator for Args<'a> {
 }
 
 impl ExactSizeIterator for Args<'_> {}
+
+/// A copy of words.
+///
+/// # Invariants
+///
+/// `words` point to NUL-terminated strings in `text`, which does not change.
+pub(crate) struct Words {
+    words: KVec<*mut c_char>,
+    _text: KVVec<u8>,
+}
+
+impl Words {
+    /// Copies `args`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn copy(args: Args<'_>) -> Result<Self> {
+        let mut text = KVVec::new();
+        let mut starts: KVec<usize> = KVec::with_capacity(args.len(), GFP_KERNEL)?;
+        for word in args {
+            starts.push(text.len(), GFP_KERNEL)?;
+            text.extend_from_slice(word.to_bytes_with_nul(), GFP_KERNEL)?;
+        }
+        let mut words = KVec::with_capacity(starts.len(), GFP_KERNEL)?;
+        for start in starts {
+            let word = text.get_mut(start..).ok_or(EINVAL)?;
+            words.push(word.as_mut_ptr().cast(), GFP_KERNEL)?;
+        }
+        // INVARIANT: Each start is the end of a string, or 0, so a string follows. Nobody changes
+        // the text, and moving the vector does not move it.
+        Ok(Self { words, _text: text })
+    }
+
+    /// Returns the words.
+    pub(crate) fn args(&self) -> Args<'_> {
+        Args { words: &self.words }
+    }
+}

@@ -8,6 +8,7 @@
 )]
 
 use crate::args::Args;
+use crate::args::Words;
 use crate::map::MapBio;
 use crate::setup::Setup;
 use crate::status::StatusKind;
@@ -228,12 +229,16 @@ unsafe extern "C" fn message<T: Target>(
     result: *mut c_char,
     size: c_uint,
 ) -> c_int {
-    // SAFETY: The words are valid during the call.
-    let args = unsafe { Args::from_raw(argc, argv) };
+    // SAFETY: The words are valid until we write to the buffer for the answer: that is the memory
+    // of the ioctl, in which they lie themselves. So they are copied first.
+    let words = match Words::copy(unsafe { Args::from_raw(argc, argv) }) {
+        Ok(words) => words,
+        Err(error) => return error.to_errno(),
+    };
     // SAFETY: The buffer is ours for the call.
     let mut reply = unsafe { StatusWriter::from_raw(result, size) };
     // SAFETY: Called between constructor and destructor only.
-    match unsafe { instance::<T>(ti) }.message(args, &mut reply) {
+    match unsafe { instance::<T>(ti) }.message(words.args(), &mut reply) {
         // One more than success: there is an answer.
         Ok(()) => c_int::from(!reply.is_empty()),
         Err(error) => error.to_errno(),

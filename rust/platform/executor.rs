@@ -54,14 +54,17 @@ impl Executor {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let task = KBox::new(
+        // The room first: if there is none, the future is dropped as it is, not in a task, which
+        // would not drop it.
+        let room = KBox::new_uninit(GFP_KERNEL)?;
+        let task = KBox::write(
+            room,
             BoxTask {
                 work: Worked::new(&BoxTask::<F>::HOME, self.queue()),
                 _queue_lives: self.lender.lease(),
                 future: UnsafeCell::new(ManuallyDrop::new(future)),
             },
-            GFP_KERNEL,
-        )?;
+        );
         // SAFETY: `into_raw` never returns null.
         let task = unsafe { NonNull::new_unchecked(KBox::into_raw(task)) };
         // SAFETY: The task does not move any more, and its first poll is due.

@@ -112,5 +112,22 @@ for round in 1 2 3; do
 	dmsetup remove c
 	check "load and unload $round" rmmod dm_passthrough
 done
+# On a debug kernel: a load in which each allocation in turn fails, and what all of it leaked.
+if [ -e /proc/self/fail-nth ]; then
+	modprobe dm-passthrough
+	# shellcheck disable=SC2086
+	set -- $line
+	shift
+	check "loads without memory" python3 /src/tools/testing/smoke/load_faults.py "$@"
+	check "unload after that" rmmod dm_passthrough
+fi
+leaks=/sys/kernel/debug/kmemleak
+if [ -e $leaks ]; then
+	sleep 6 # what is younger than 5 s is not reported
+	echo scan >$leaks
+	echo scan >$leaks
+	cat $leaks
+	check "no memory leaks" [ -z "$(cat $leaks)" ]
+fi
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

@@ -7,5 +7,5 @@ set -euo pipefail
 top=$(realpath "$(dirname "$0")/../../..")
 
 DMOX_TEST=1 "$top/scripts/build" >/dev/null
-"$top/scripts/vm" --quiet --disk meta=16M --disk dest=128M --disk src=128M -- \
+"$top/scripts/vm" --quiet --timeout 900 --disk meta=16M --disk dest=128M --disk src=128M -- \
 	tools/testing/smoke/passthrough.sh
