@@ -5,7 +5,7 @@
 use runtime::clock::Millis;
 
 /// Time after which the past counts half.
-const MEMORY_MS: Millis = 1000;
+const MEMORY_MS: Millis = 200;
 
 /// Longest time that a copy is put off before it asks again; the share may have been changed.
 const PAUSE_MS_MAX: Millis = 1000;
