@@ -104,10 +104,15 @@ pub struct Stamp {
 impl Stamp {
     /// Tests the block's own number.
     pub fn number(self, block: &Block, expected: u64) -> Result<(), Problem> {
-        let stored = block.get(self.number_at..).and_then(|rest| U64::read_from_prefix(rest).ok());
+        let stored = block
+            .get(self.number_at..)
+            .and_then(|rest| U64::read_from_prefix(rest).ok());
         match stored.map(|(number, _)| number.get()) {
             Some(found) if found == expected => Ok(()),
-            found => Err(Problem::Number { found: found.unwrap_or(u64::MAX), expected }),
+            found => Err(Problem::Number {
+                found: found.unwrap_or(u64::MAX),
+                expected,
+            }),
         }
     }
 
@@ -125,8 +130,9 @@ impl Stamp {
 
     /// Puts the block's own number and the checksum in.
     pub fn seal(self, block: &mut Block, number: u64) {
-        let field =
-            block.get_mut(self.number_at..).and_then(|rest| U64::mut_from_prefix(rest).ok());
+        let field = block
+            .get_mut(self.number_at..)
+            .and_then(|rest| U64::mut_from_prefix(rest).ok());
         if let Some((field, _)) = field {
             field.set(number);
         }

@@ -130,7 +130,10 @@ impl<D: Disk> BlockCache<D> {
         self.bring_in(from, kind).await?;
         let target = self.frame_for(to, kind).await?;
         // Finding a frame for `to` did not evict `from`, which is recent.
-        let source = self.frames.find(from).ok_or(Error::Invalid("block evicted too early"))?;
+        let source = self
+            .frames
+            .find(from)
+            .ok_or(Error::Invalid("block evicted too early"))?;
         self.frames.copy(source, target)
     }
 
@@ -184,7 +187,11 @@ impl<D: Disk> BlockCache<D> {
         self.read_io(block, 1).await?;
         let page = self.io_page(0, block)?;
         (kind.verify)(page, block).map_err(|problem| Error::corrupt(kind, block, problem))?;
-        let io = self.io.as_ref().and_then(|buffer| buffer.page(0)).ok_or(LOST)?;
+        let io = self
+            .io
+            .as_ref()
+            .and_then(|buffer| buffer.page(0))
+            .ok_or(LOST)?;
         self.frames.replace(frame, block, kind);
         self.frames.load(frame, io)?;
         Ok(frame)
@@ -244,7 +251,9 @@ impl<D: Disk> BlockCache<D> {
             if self.frames.block(frame) != number {
                 break;
             }
-            let Some(page) = buffer.page_mut(count) else { break };
+            let Some(page) = buffer.page_mut(count) else {
+                break;
+            };
             let kind = self.frames.kind(frame).ok_or(LOST)?;
             page.copy_from_slice(self.frames.page(frame)?);
             (kind.seal)(page, number);
@@ -258,25 +267,42 @@ impl<D: Disk> BlockCache<D> {
         let buffer = self.io.take().ok_or(LOST)?;
         let (buffer, result) = self.disk.read(sector, sectors, buffer).await;
         self.io = Some(buffer);
-        result.map_err(|error| Error::Io { block: first, error })
+        result.map_err(|error| Error::Io {
+            block: first,
+            error,
+        })
     }
 
     async fn write_io(&mut self, first: u64, count: usize) -> Result {
         let (sector, sectors) = self.in_range(first, count)?;
         let buffer = self.io.take().ok_or(LOST)?;
-        let (buffer, result) = self.disk.write(sector, sectors, buffer, Durability::Volatile).await;
+        let (buffer, result) = self
+            .disk
+            .write(sector, sectors, buffer, Durability::Volatile)
+            .await;
         self.io = Some(buffer);
-        result.map_err(|error| Error::Io { block: first, error })
+        result.map_err(|error| Error::Io {
+            block: first,
+            error,
+        })
     }
 
     /// Returns the sectors of `count` blocks from `first` on, if the device has them.
     fn in_range(&self, first: u64, count: usize) -> Result<(u64, u32)> {
-        let inside = first.checked_add(count as u64).is_some_and(|end| end <= self.blocks);
+        let inside = first
+            .checked_add(count as u64)
+            .is_some_and(|end| end <= self.blocks);
         if !inside {
-            return Err(Error::Io { block: first, error: EIO });
+            return Err(Error::Io {
+                block: first,
+                error: EIO,
+            });
         }
         let sectors = u32::try_from(count as u64 * BLOCK_SECTORS);
-        Ok((first * BLOCK_SECTORS, sectors.map_err(|_| Error::Invalid("I/O too large"))?))
+        Ok((
+            first * BLOCK_SECTORS,
+            sectors.map_err(|_| Error::Invalid("I/O too large"))?,
+        ))
     }
 
     fn io_page(&self, index: usize, block: u64) -> Result<&Block> {

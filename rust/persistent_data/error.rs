@@ -42,7 +42,11 @@ pub enum Error {
 impl Error {
     /// Returns an error about the contents of a block.
     pub(crate) fn corrupt(kind: &'static BlockKind, block: u64, problem: Problem) -> Self {
-        Self::Corrupt { kind: kind.name, block, problem }
+        Self::Corrupt {
+            kind: kind.name,
+            block,
+            problem,
+        }
     }
 
     /// Returns an error about a field of a block.

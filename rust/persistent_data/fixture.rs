@@ -21,7 +21,10 @@ use std::vec::Vec;
 
 pub(crate) type Tm = TransactionManager<MemDisk>;
 
-const STAMP: Stamp = Stamp { salt: 257_649_492, number_at: 8 };
+const STAMP: Stamp = Stamp {
+    salt: 257_649_492,
+    number_at: 8,
+};
 const MAGIC: u64 = 0x8af2_7f64;
 
 pub(crate) static SUPERBLOCK: BlockKind = BlockKind {
@@ -44,7 +47,11 @@ pub(crate) struct User {
 impl User {
     /// The user of a bitset of `bits` bits, or of any structure.
     pub(crate) fn of(root: u64, bits: u64) -> Self {
-        Self { root, region_size: 8, target_size: bits * 8 }
+        Self {
+            root,
+            region_size: 8,
+            target_size: bits * 8,
+        }
     }
 }
 
@@ -71,16 +78,25 @@ pub(crate) fn commit(tm: &mut Tm, user: User) -> Result {
 /// Returns the space map root and the user of a superblock.
 pub(crate) fn superblock(block: &[u8]) -> (Root, User) {
     let root = Root::decode(block[44..76].try_into().unwrap());
-    let user =
-        User { root: get(block, 188), region_size: get(block, 172), target_size: get(block, 180) };
+    let user = User {
+        root: get(block, 188),
+        region_size: get(block, 172),
+        target_size: get(block, 180),
+    };
     (root, user)
 }
 
 /// A cache small enough that tests evict and write early.
-pub(crate) const SMALL: CacheSize = CacheSize { frames: 40, io_pages: 8 };
+pub(crate) const SMALL: CacheSize = CacheSize {
+    frames: 40,
+    io_pages: 8,
+};
 
 /// A cache that holds whatever a test does.
-pub(crate) const LARGE: CacheSize = CacheSize { frames: 4096, io_pages: 64 };
+pub(crate) const LARGE: CacheSize = CacheSize {
+    frames: 4096,
+    io_pages: 64,
+};
 
 pub(crate) fn cache(disk: &Arc<MemDisk>, size: CacheSize) -> BlockCache<MemDisk> {
     BlockCache::new(disk.clone(), size).unwrap()

@@ -67,13 +67,24 @@ impl SpaceMap {
         for (at, entry) in (0..count).zip(format::index_entries(index)) {
             bitmaps.push(Bitmap::new(entry, entries(root.nr_blocks, at))?, GFP_KERNEL)?;
         }
-        Ok(Self { root, bitmaps, begin: 0, handed_out: 0, overflow: KVec::new() })
+        Ok(Self {
+            root,
+            bitmaps,
+            begin: 0,
+            handed_out: 0,
+            overflow: KVec::new(),
+        })
     }
 
     /// Creates the space map of an empty device, in which the superblock and the blocks of the
     /// space map itself are in use: index, root of the overflow tree, bitmaps, in this order.
     pub(crate) fn format(nr_blocks: u64) -> Result<Self> {
-        let root = Root { nr_blocks, nr_allocated: 0, index: 1, overflow: 2 };
+        let root = Root {
+            nr_blocks,
+            nr_allocated: 0,
+            index: 1,
+            overflow: 2,
+        };
         let count = root.bitmaps()?;
         let first = root.overflow + 1;
         let begin = first + count as u64;
@@ -82,13 +93,23 @@ impl SpaceMap {
         }
         let mut bitmaps = KVec::with_capacity(count, GFP_KERNEL)?;
         for at in 0..count {
-            let entry = IndexEntry { block: first + at as u64, nr_free: 0, none_free_before: 0 };
+            let entry = IndexEntry {
+                block: first + at as u64,
+                nr_free: 0,
+                none_free_before: 0,
+            };
             let mut bitmap = Bitmap::new(entry, entries(nr_blocks, at))?;
             bitmap.load([].into_iter());
             bitmap.changed = true;
             bitmaps.push(bitmap, GFP_KERNEL)?;
         }
-        let mut map = Self { root, bitmaps, begin, handed_out: 0, overflow: KVec::new() };
+        let mut map = Self {
+            root,
+            bitmaps,
+            begin,
+            handed_out: 0,
+            overflow: KVec::new(),
+        };
         for block in 0..begin {
             map.set(block, 1)?;
         }
@@ -117,8 +138,16 @@ impl SpaceMap {
 
     /// Returns how many blocks may be handed out until the commit, what it takes itself aside.
     pub(crate) fn blocks_left(&self) -> u64 {
-        let available: u64 = self.bitmaps.iter().map(|bitmap| u64::from(bitmap.available)).sum();
-        let movable = self.bitmaps.iter().filter(|bitmap| !self.is_new(bitmap.entry.block)).count();
+        let available: u64 = self
+            .bitmaps
+            .iter()
+            .map(|bitmap| u64::from(bitmap.available))
+            .sum();
+        let movable = self
+            .bitmaps
+            .iter()
+            .filter(|bitmap| !self.is_new(bitmap.entry.block))
+            .count();
         let index = u64::from(!self.is_new(self.root.index));
         available.saturating_sub(movable as u64 + index)
     }
@@ -132,7 +161,11 @@ impl SpaceMap {
 
     /// Hands out a block, with count one.
     pub(crate) async fn allocate<D: Disk>(&mut self, cache: &mut BlockCache<D>) -> Result<u64> {
-        let begin = if self.begin < self.root.nr_blocks { self.begin } else { 0 };
+        let begin = if self.begin < self.root.nr_blocks {
+            self.begin
+        } else {
+            0
+        };
         let found = match self.find(cache, begin, self.root.nr_blocks).await? {
             Some(block) => Some(block),
             None => self.find(cache, 0, begin).await?,
@@ -155,17 +188,24 @@ impl SpaceMap {
         if count < MANY {
             return Ok(count);
         }
-        if let Ok(at) = self.overflow.binary_search_by_key(&block, |change| change.block) {
+        if let Ok(at) = self
+            .overflow
+            .binary_search_by_key(&block, |change| change.block)
+        {
             return Ok(self.overflow.get(at).map_or(MANY, |change| change.count));
         }
         let exact = btree::lookup::<u32, D>(cache, self.root.overflow, block).await?;
-        exact.filter(|&count| count >= MANY).ok_or_else(|| damaged(block, "overflow count"))
+        exact
+            .filter(|&count| count >= MANY)
+            .ok_or_else(|| damaged(block, "overflow count"))
     }
 
     /// Adds a reference to `block`.
     pub(crate) async fn inc<D: Disk>(&mut self, cache: &mut BlockCache<D>, block: u64) -> Result {
         let count = self.count(cache, block).await?;
-        let more = count.checked_add(1).ok_or_else(|| damaged(block, "reference count"))?;
+        let more = count
+            .checked_add(1)
+            .ok_or_else(|| damaged(block, "reference count"))?;
         self.change(block, count, more)
     }
 
@@ -176,7 +216,9 @@ impl SpaceMap {
         block: u64,
     ) -> Result<bool> {
         let count = self.count(cache, block).await?;
-        let less = count.checked_sub(1).ok_or_else(|| damaged(block, "reference count"))?;
+        let less = count
+            .checked_sub(1)
+            .ok_or_else(|| damaged(block, "reference count"))?;
         self.change(block, count, less)?;
         if less == 0 {
             cache.forget(block);
@@ -248,10 +290,17 @@ impl SpaceMap {
         while block < to {
             let (at, entry) = locate(block);
             let first = block - entry as u64;
-            if self.bitmaps.get(at).is_some_and(|bitmap| bitmap.available > 0) {
+            if self
+                .bitmaps
+                .get(at)
+                .is_some_and(|bitmap| bitmap.available > 0)
+            {
                 self.load(cache, block).await?;
                 let end = (to - first).min(ENTRIES_PER_BITMAP) as usize;
-                let found = self.bitmaps.get(at).and_then(|b| b.find_available(entry, end));
+                let found = self
+                    .bitmaps
+                    .get(at)
+                    .and_then(|b| b.find_available(entry, end));
                 if let Some(entry) = found {
                     return Ok(Some(first + entry as u64));
                 }
@@ -271,7 +320,10 @@ impl SpaceMap {
             return Err(damaged(block, "block number"));
         }
         let (at, entry) = locate(block);
-        let bitmap = self.bitmaps.get_mut(at).ok_or_else(|| damaged(block, "block number"))?;
+        let bitmap = self
+            .bitmaps
+            .get_mut(at)
+            .ok_or_else(|| damaged(block, "block number"))?;
         if !bitmap.loaded {
             let place = bitmap.entry.block;
             bitmap.load(format::bitmap_words(cache.read(place, &BITMAP).await?));
@@ -279,7 +331,12 @@ impl SpaceMap {
             // to say which blocks may be overwritten.
             if bitmap.nr_free() != bitmap.entry.nr_free || (at == 0 && bitmap.count(0) == 0) {
                 bitmap.loaded = false;
-                return Err(Error::field(&BITMAP, place, "nr_free", bitmap.nr_free().into()));
+                return Err(Error::field(
+                    &BITMAP,
+                    place,
+                    "nr_free",
+                    bitmap.nr_free().into(),
+                ));
             }
         }
         Ok((at, entry))
@@ -295,7 +352,10 @@ impl SpaceMap {
 
     fn set(&mut self, block: u64, count: u32) -> Result {
         let (at, entry) = locate(block);
-        let bitmap = self.bitmaps.get_mut(at).ok_or_else(|| damaged(block, "block number"))?;
+        let bitmap = self
+            .bitmaps
+            .get_mut(at)
+            .ok_or_else(|| damaged(block, "block number"))?;
         match (bitmap.count(entry), count) {
             (0, 1..) => self.root.nr_allocated = self.root.nr_allocated.saturating_add(1),
             (1.., 0) => self.root.nr_allocated = self.root.nr_allocated.saturating_sub(1),
@@ -306,7 +366,10 @@ impl SpaceMap {
     }
 
     fn note_overflow(&mut self, change: Overflow) -> Result {
-        match self.overflow.binary_search_by_key(&change.block, |other| other.block) {
+        match self
+            .overflow
+            .binary_search_by_key(&change.block, |other| other.block)
+        {
             Ok(at) => {
                 if let Some(entry) = self.overflow.get_mut(at) {
                     *entry = change;
@@ -325,7 +388,10 @@ impl SpaceMap {
 
 /// Returns which bitmap and which entry of it counts `block`.
 fn locate(block: u64) -> (usize, usize) {
-    ((block / ENTRIES_PER_BITMAP) as usize, (block % ENTRIES_PER_BITMAP) as usize)
+    (
+        (block / ENTRIES_PER_BITMAP) as usize,
+        (block % ENTRIES_PER_BITMAP) as usize,
+    )
 }
 
 /// Returns how many entries of bitmap `at` exist.

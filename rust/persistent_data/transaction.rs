@@ -76,7 +76,12 @@ impl<D: Disk> TransactionManager<D> {
     }
 
     fn new(cache: BlockCache<D>, map: SpaceMap) -> Result<Self> {
-        Ok(Self { cache, map, open_operations: 0, scratch: Scratch::new()? })
+        Ok(Self {
+            cache,
+            map,
+            open_operations: 0,
+            scratch: Scratch::new()?,
+        })
     }
 
     /// Goes on with `disk`, another handle of the same device.
@@ -128,7 +133,9 @@ impl<D: Disk> TransactionManager<D> {
         self.map.store(&mut self.cache).await?;
         self.cache.flush().await?;
         let root = self.map.root();
-        self.cache.write_now(SUPERBLOCK, superblock, |block| fill(block, root)).await?;
+        self.cache
+            .write_now(SUPERBLOCK, superblock, |block| fill(block, root))
+            .await?;
         self.map.committed();
         self.leave();
         Ok(())
@@ -139,9 +146,13 @@ impl<D: Disk> TransactionManager<D> {
         while let Some(change) = self.map.take_overflow() {
             let root = self.map.root().overflow;
             let root = if change.count >= crate::space_map::bitmap::MANY {
-                btree::insert(self, root, change.block, &change.count).await?.root
+                btree::insert(self, root, change.block, &change.count)
+                    .await?
+                    .root
             } else {
-                btree::remove::<u32, D>(self, root, change.block).await?.root
+                btree::remove::<u32, D>(self, root, change.block)
+                    .await?
+                    .root
             };
             self.map.set_overflow_root(root);
         }
@@ -220,19 +231,27 @@ impl<D: Disk> TransactionManager<D> {
     /// reference to `block`. The caller stores the new number into the parent.
     pub async fn shadow(&mut self, block: u64, kind: &'static BlockKind) -> Result<Shadow> {
         if self.is_own(block).await? {
-            return Ok(Shadow { block, shared: false });
+            return Ok(Shadow {
+                block,
+                shared: false,
+            });
         }
         let copy = self.allocate().await?;
         self.cache.copy(block, copy, kind).await?;
         let last = self.dec(block).await?;
-        Ok(Shadow { block: copy, shared: !last })
+        Ok(Shadow {
+            block: copy,
+            shared: !last,
+        })
     }
 
     fn only_new(&self, block: u64) -> Result {
         if self.map.is_new(block) {
             Ok(())
         } else {
-            Err(Error::Invalid("change of a block that the superblock reaches"))
+            Err(Error::Invalid(
+                "change of a block that the superblock reaches",
+            ))
         }
     }
 }

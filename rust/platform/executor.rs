@@ -50,6 +50,8 @@ impl Executor {
     /// # Errors
     ///
     /// `ENOMEM`.
+    // Futures are large, and on their way to the heap they are in the caller's frame and in this.
+    #[inline(never)]
     pub fn spawn<F>(&self, future: F) -> Result
     where
         F: Future<Output = ()> + Send + 'static,

@@ -5,8 +5,14 @@
 use super::*;
 use proptest::prelude::*;
 
-const NODE: Stamp = Stamp { salt: 121_107, number_at: 8 };
-const ARRAY: Stamp = Stamp { salt: 595_846_735, number_at: 16 };
+const NODE: Stamp = Stamp {
+    salt: 121_107,
+    number_at: 8,
+};
+const ARRAY: Stamp = Stamp {
+    salt: 595_846_735,
+    number_at: 16,
+};
 
 #[test]
 fn known_checksums_of_empty_blocks() {
@@ -25,7 +31,10 @@ fn known_checksums_of_empty_blocks() {
 
 #[test]
 fn a_blank_block_is_not_sealed() {
-    assert!(matches!(NODE.checksum(&[0; BLOCK_SIZE]), Err(Problem::Checksum { stored: 0, .. })));
+    assert!(matches!(
+        NODE.checksum(&[0; BLOCK_SIZE]),
+        Err(Problem::Checksum { stored: 0, .. })
+    ));
 }
 
 proptest! {

@@ -76,7 +76,9 @@ impl Frames {
     }
 
     pub(super) fn block(&self, frame: u32) -> u64 {
-        self.frames.get(frame as usize).map_or(u64::MAX, |frame| frame.block)
+        self.frames
+            .get(frame as usize)
+            .map_or(u64::MAX, |frame| frame.block)
     }
 
     pub(super) fn kind(&self, frame: u32) -> Option<&'static BlockKind> {
@@ -84,7 +86,10 @@ impl Frames {
     }
 
     pub(super) fn page(&self, frame: u32) -> Result<&Block> {
-        let page = self.pages.get(frame as usize * BLOCK_SIZE..).and_then(<[u8]>::first_chunk);
+        let page = self
+            .pages
+            .get(frame as usize * BLOCK_SIZE..)
+            .and_then(<[u8]>::first_chunk);
         page.ok_or(NO_FRAME)
     }
 
@@ -125,7 +130,11 @@ impl Frames {
         // The first turn clears every mark, so two turns meet whatever there is.
         for _ in 0..2 * self.frames.len() {
             let at = self.hand;
-            self.hand = if at as usize + 1 < self.frames.len() { at + 1 } else { 0 };
+            self.hand = if at as usize + 1 < self.frames.len() {
+                at + 1
+            } else {
+                0
+            };
             let frame = self.frames.get_mut(at as usize)?;
             if frame.kind.is_none() {
                 return Some(at);
@@ -143,9 +152,10 @@ impl Frames {
     pub(super) fn replace(&mut self, frame: u32, block: u64, kind: &'static BlockKind) {
         self.clear(frame);
         let bucket = self.bucket(block);
-        if let (Some(entry), Some(head)) =
-            (self.frames.get_mut(frame as usize), self.buckets.get_mut(bucket))
-        {
+        if let (Some(entry), Some(head)) = (
+            self.frames.get_mut(frame as usize),
+            self.buckets.get_mut(bucket),
+        ) {
             entry.block = block;
             entry.kind = Some(kind);
             entry.chain = core::mem::replace(head, frame);
@@ -187,14 +197,18 @@ impl Frames {
 
     /// Empties `frame` and takes it out of its bucket.
     fn clear(&mut self, frame: u32) {
-        let Some(entry) = self.frames.get_mut(frame as usize) else { return };
+        let Some(entry) = self.frames.get_mut(frame as usize) else {
+            return;
+        };
         if entry.kind.take().is_none() {
             return;
         }
         entry.changed = false;
         let after = core::mem::replace(&mut entry.chain, NONE);
         let bucket = self.bucket(self.block(frame));
-        let Some(head) = self.buckets.get_mut(bucket) else { return };
+        let Some(head) = self.buckets.get_mut(bucket) else {
+            return;
+        };
         if *head == frame {
             *head = after;
             return;
@@ -217,7 +231,10 @@ impl Frames {
 
     fn page_mut(&mut self, frame: u32) -> Result<&mut Block> {
         let start = frame as usize * BLOCK_SIZE;
-        self.pages.get_mut(start..).and_then(<[u8]>::first_chunk_mut).ok_or(NO_FRAME)
+        self.pages
+            .get_mut(start..)
+            .and_then(<[u8]>::first_chunk_mut)
+            .ok_or(NO_FRAME)
     }
 }
 

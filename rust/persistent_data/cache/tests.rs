@@ -11,7 +11,10 @@ use proptest::prelude::*;
 use std::vec;
 use std::vec::Vec;
 
-const STAMP: Stamp = Stamp { salt: 1, number_at: 8 };
+const STAMP: Stamp = Stamp {
+    salt: 1,
+    number_at: 8,
+};
 static KIND: BlockKind = BlockKind {
     name: "test",
     verify: |block, number| {
@@ -20,9 +23,16 @@ static KIND: BlockKind = BlockKind {
     },
     seal: |block, number| STAMP.seal(block, number),
 };
-static OTHER: BlockKind = BlockKind { name: "other", verify: |_, _| Ok(()), seal: |_, _| () };
+static OTHER: BlockKind = BlockKind {
+    name: "other",
+    verify: |_, _| Ok(()),
+    seal: |_, _| (),
+};
 
-const SIZE: CacheSize = CacheSize { frames: MIN_FRAMES, io_pages: 4 };
+const SIZE: CacheSize = CacheSize {
+    frames: MIN_FRAMES,
+    io_pages: 4,
+};
 const BLOCKS: u64 = 80;
 
 /// Where the tests keep a value in a block: outside of what the seal changes.
@@ -67,7 +77,10 @@ fn a_damaged_block_is_refused_every_time() {
     for _ in 0..2 {
         let error = now(cache.read(7, &KIND)).unwrap_err();
         assert_eq!(error.errno().to_errno(), -84);
-        assert_eq!(std::format!("{error}"), "test validator check failed for block 7");
+        assert_eq!(
+            std::format!("{error}"),
+            "test validator check failed for block 7"
+        );
     }
     // To write it anew needs no reading.
     set(now(cache.zeroed(7, &KIND)).unwrap(), 70);
@@ -90,7 +103,10 @@ fn a_block_has_one_kind() {
 fn what_is_outside_the_device_is_an_io_error() {
     let mut cache = cache(&disk());
     for block in [BLOCKS, u64::MAX / 8, u64::MAX] {
-        assert_eq!(now(cache.read(block, &KIND)), Err(Error::Io { block, error: EIO }));
+        assert_eq!(
+            now(cache.read(block, &KIND)),
+            Err(Error::Io { block, error: EIO })
+        );
         assert!(now(cache.zeroed(block, &KIND)).is_err());
         assert!(now(cache.is_zeroed(block)).is_err());
     }
@@ -158,20 +174,42 @@ fn bulk_reads_take_what_is_in_memory_from_there() {
     }))
     .unwrap();
     found.sort_unstable();
-    let expected = [(18, 18), (19, 19), (20, 2000), (21, 21), (24, 24), (30, 30), (79, 79)];
-    let expected: Vec<_> = expected.map(|(block, value)| (block + 100, block, value)).into();
+    let expected = [
+        (18, 18),
+        (19, 19),
+        (20, 2000),
+        (21, 21),
+        (24, 24),
+        (30, 30),
+        (79, 79),
+    ];
+    let expected: Vec<_> = expected
+        .map(|(block, value)| (block + 100, block, value))
+        .into();
     assert_eq!(found, expected);
     assert_eq!(disk.take_reads(), (4, 16 + 32 + 8 + 8));
     disk.change(|image| image[24 * 4096 + 50] ^= 1);
     assert_eq!(
-        now(cache.read_wanted(&KIND, |_, _, _| Ok(()))).unwrap_err().errno().to_errno(),
+        now(cache.read_wanted(&KIND, |_, _, _| Ok(())))
+            .unwrap_err()
+            .errno()
+            .to_errno(),
         -84
     );
 }
 
 #[test]
 fn too_small_a_cache_is_refused() {
-    for size in [CacheSize { frames: 31, io_pages: 4 }, CacheSize { frames: 32, io_pages: 0 }] {
+    for size in [
+        CacheSize {
+            frames: 31,
+            io_pages: 4,
+        },
+        CacheSize {
+            frames: 32,
+            io_pages: 0,
+        },
+    ] {
         assert!(BlockCache::new(disk(), size).is_err());
     }
 }

@@ -18,7 +18,11 @@ const fn tables() -> [[u32; 256]; STRIDE] {
         let mut crc = byte as u32;
         let mut bit = 0;
         while bit < 8 {
-            crc = if crc & 1 == 0 { crc >> 1 } else { (crc >> 1) ^ POLYNOMIAL };
+            crc = if crc & 1 == 0 {
+                crc >> 1
+            } else {
+                (crc >> 1) ^ POLYNOMIAL
+            };
             bit += 1;
         }
         tables[0][byte] = crc;

@@ -47,8 +47,14 @@ pub static BITMAP: BlockKind = BlockKind {
     seal: |block, number| BITMAP_STAMP.seal(block, number),
 };
 
-const INDEX_STAMP: Stamp = Stamp { salt: 160_478, number_at: offset_of!(DiskIndex, number) };
-const BITMAP_STAMP: Stamp = Stamp { salt: 240_779, number_at: offset_of!(DiskBitmap, number) };
+const INDEX_STAMP: Stamp = Stamp {
+    salt: 160_478,
+    number_at: offset_of!(DiskIndex, number),
+};
+const BITMAP_STAMP: Stamp = Stamp {
+    salt: 240_779,
+    number_at: offset_of!(DiskBitmap, number),
+};
 
 fn verify(stamp: Stamp, block: &Block, number: u64) -> Result<(), crate::block::Problem> {
     stamp.number(block, number)?;
@@ -108,7 +114,9 @@ impl Root {
 /// Returns how many bitmap blocks `nr_blocks` blocks take, if a metadata space map can have them.
 pub(crate) fn bitmaps(nr_blocks: u64) -> Option<usize> {
     let bitmaps = nr_blocks.div_ceil(ENTRIES_PER_BITMAP);
-    (1..=MAX_BITMAPS).contains(&bitmaps).then_some(bitmaps as usize)
+    (1..=MAX_BITMAPS)
+        .contains(&bitmaps)
+        .then_some(bitmaps as usize)
 }
 
 /// What the index knows about one bitmap block.

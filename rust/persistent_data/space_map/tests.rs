@@ -14,7 +14,12 @@ use std::vec::Vec;
 
 #[test]
 fn a_format_takes_the_first_blocks() {
-    for (blocks, own) in [(4, 4), (1024, 4), (ENTRIES_PER_BITMAP, 4), (ENTRIES_PER_BITMAP + 1, 5)] {
+    for (blocks, own) in [
+        (4, 4),
+        (1024, 4),
+        (ENTRIES_PER_BITMAP, 4),
+        (ENTRIES_PER_BITMAP + 1, 5),
+    ] {
         let map = SpaceMap::format(blocks).unwrap();
         assert_eq!((map.root().index, map.root().overflow), (1, 2));
         assert_eq!(map.root().nr_allocated, own);
@@ -22,7 +27,10 @@ fn a_format_takes_the_first_blocks() {
     }
     assert!(matches!(SpaceMap::format(3), Err(Error::NoSpace)));
     assert!(matches!(SpaceMap::format(0), Err(Error::Invalid(_))));
-    assert!(matches!(SpaceMap::format(MAX_BLOCKS + 1), Err(Error::Invalid(_))));
+    assert!(matches!(
+        SpaceMap::format(MAX_BLOCKS + 1),
+        Err(Error::Invalid(_))
+    ));
 }
 
 #[test]
@@ -60,7 +68,10 @@ fn several_bitmaps_move_each_other() {
     let (disk, mut tm) = format(blocks, SMALL);
     // Blocks in every bitmap, so that the bitmaps themselves get placed in the third and fourth.
     let mut taken = vec![];
-    while taken.last().is_none_or(|&block| block < 3 * ENTRIES_PER_BITMAP + 50) {
+    while taken
+        .last()
+        .is_none_or(|&block| block < 3 * ENTRIES_PER_BITMAP + 50)
+    {
         taken.push(now(tm.allocate()).unwrap());
     }
     commit(&mut tm, User::of(2, 0)).unwrap();

@@ -16,7 +16,10 @@ use std::vec;
 use std::vec::Vec;
 
 /// A cache that has to write early, in small pieces.
-const TINY: CacheSize = CacheSize { frames: 32, io_pages: 3 };
+const TINY: CacheSize = CacheSize {
+    frames: 32,
+    io_pages: 3,
+};
 
 /// A state of a bitset, by its set bits; `None` if the device is not formatted.
 type State = Option<Vec<(u64, u64)>>;
@@ -24,7 +27,11 @@ type State = Option<Vec<(u64, u64)>>;
 /// Returns the state that an image holds; panics if it is not sound.
 fn state(image: &[u8], at: usize) -> State {
     let found = check::clone(image)?;
-    assert!(found.checker.errors.is_empty(), "crash {at}: {:?}", found.checker.errors);
+    assert!(
+        found.checker.errors.is_empty(),
+        "crash {at}: {:?}",
+        found.checker.errors
+    );
     Some(runs(&found.bits))
 }
 
@@ -80,7 +87,11 @@ fn reopens(image: Vec<u8>, expected: &State) {
     commit(&mut tm, User::of(set.root(), bits)).unwrap();
     let image = disk.image();
     let judged = check::clone(&image).unwrap();
-    assert!(judged.checker.errors.is_empty(), "{:?}", judged.checker.errors);
+    assert!(
+        judged.checker.errors.is_empty(),
+        "{:?}",
+        judged.checker.errors
+    );
     found[bits as usize - 1] = true;
     assert_eq!(judged.bits, found);
 }
@@ -161,7 +172,9 @@ fn tree_transactions() {
                 root = now(btree::insert(&mut tm, root, key, &round)).unwrap().root;
                 model.insert(key, round);
             } else {
-                root = now(btree::remove::<u64, _>(&mut tm, root, key)).unwrap().root;
+                root = now(btree::remove::<u64, _>(&mut tm, root, key))
+                    .unwrap()
+                    .root;
                 model.remove(&key);
             }
         }
@@ -174,7 +187,11 @@ fn tree_transactions() {
                     found.len() == model.len()
                         && model.iter().all(|(k, v)| found[k] == v.to_le_bytes())
                 };
-                assert!(if image[..4096] == after[..4096] { is(&model) } else { is(&old) });
+                assert!(if image[..4096] == after[..4096] {
+                    is(&model)
+                } else {
+                    is(&old)
+                });
             }
         });
     }

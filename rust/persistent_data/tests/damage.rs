@@ -151,7 +151,10 @@ fn what_is_not_read_does_no_harm() {
 #[test]
 fn counts_that_cannot_be_trusted_stop_all_changes() {
     // Block 5 is free according to the bitmap, but not according to the index.
-    assert_eq!(outcome(|i| damage(i, 3, Some(&BITMAP), |block| block[17] = 2)), (0, EILSEQ));
+    assert_eq!(
+        outcome(|i| damage(i, 3, Some(&BITMAP), |block| block[17] = 2)),
+        (0, EILSEQ)
+    );
     // Both agree that the superblock is free.
     let superblock = |i: &mut [u8]| {
         damage(i, 3, Some(&BITMAP), |block| block[16] = 0xa8);
@@ -179,7 +182,14 @@ fn a_shrunk_device_opens_if_the_user_wants_it() {
     let mut image = vectors::image("fresh-r8");
     image.truncate(50 * 4096);
     let disk = MemDisk::new(image);
-    assert_eq!(open(&disk, SMALL).map(|_| ()).unwrap_err().errno().to_errno(), EINVAL);
+    assert_eq!(
+        open(&disk, SMALL)
+            .map(|_| ())
+            .unwrap_err()
+            .errno()
+            .to_errno(),
+        EINVAL
+    );
     let mut cache: BlockCache<MemDisk> = cache(&disk, SMALL);
     let (root, user) = superblock(now(cache.read(0, &SUPERBLOCK)).unwrap());
     let mut tm = now(TransactionManager::open(cache, root, u64::MAX)).unwrap();

@@ -16,7 +16,10 @@ use pd_testing::check;
 use pd_testing::disk::MemDisk;
 use runtime::sync::Arc;
 
-const TINY: CacheSize = CacheSize { frames: 32, io_pages: 3 };
+const TINY: CacheSize = CacheSize {
+    frames: 32,
+    io_pages: 3,
+};
 const BITS: u64 = 40 * BITS_PER_BLOCK;
 
 /// Everything from opening to a commit.
@@ -44,7 +47,11 @@ fn formatted() -> Arc<MemDisk> {
 fn value(disk: &Arc<MemDisk>) -> bool {
     let image = disk.image();
     let judged = check::clone(&image).unwrap();
-    assert!(judged.checker.errors.is_empty(), "{:?}", judged.checker.errors);
+    assert!(
+        judged.checker.errors.is_empty(),
+        "{:?}",
+        judged.checker.errors
+    );
     assert!(judged.bits.iter().all(|&bit| bit == judged.bits[0]));
     judged.bits[0]
 }

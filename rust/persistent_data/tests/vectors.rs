@@ -21,7 +21,9 @@ use std::vec::Vec;
 fn bits(tm: &mut Tm, set: &Bitset) -> Vec<bool> {
     let mut words = vec![0; set.bits().div_ceil(64) as usize];
     now(set.load(tm, |at, word| words[at as usize] = word)).unwrap();
-    (0..set.bits() as usize).map(|bit| words[bit / 64] >> (bit % 64) & 1 == 1).collect()
+    (0..set.bits() as usize)
+        .map(|bit| words[bit / 64] >> (bit % 64) & 1 == 1)
+        .collect()
 }
 
 #[test]
@@ -37,7 +39,10 @@ fn clone_images_open_and_stay_as_they_are() {
         assert_eq!(regions, expected.regions, "{name}");
         let set = now(Bitset::open(&mut tm, user.root, regions)).unwrap();
         assert_eq!(runs(&bits(&mut tm, &set)), expected.runs, "{name}");
-        assert!(!tm.is_changed() && disk.take_log().is_empty() && disk.image() == image, "{name}");
+        assert!(
+            !tm.is_changed() && disk.take_log().is_empty() && disk.image() == image,
+            "{name}"
+        );
     }
 }
 
@@ -46,10 +51,16 @@ fn the_checker_agrees_with_what_mainline_reported() {
     for name in CLONE_IMAGES {
         let (image, expected) = (vectors::image(name), vectors::expected(name));
         let found = check::clone(&image).unwrap();
-        assert!(found.checker.errors.is_empty(), "{name}: {:?}", found.checker.errors);
+        assert!(
+            found.checker.errors.is_empty(),
+            "{name}: {:?}",
+            found.checker.errors
+        );
         assert_eq!(runs(&found.bits), expected.runs, "{name}");
         let live = found.checker.live.iter();
-        let live: Vec<_> = live.map(|(&b, &(kind, sum))| (b, kind.into(), sum)).collect();
+        let live: Vec<_> = live
+            .map(|(&b, &(kind, sum))| (b, kind.into(), sum))
+            .collect();
         assert_eq!(live, expected.live, "{name}");
     }
 }
@@ -76,11 +87,22 @@ fn clone_images_can_be_changed() {
             let bit = round * 7919 % regions;
             now(set.set(&mut tm, bit, true)).unwrap();
             model[bit as usize] = true;
-            commit(&mut tm, User { root: set.root(), ..user }).unwrap();
+            commit(
+                &mut tm,
+                User {
+                    root: set.root(),
+                    ..user
+                },
+            )
+            .unwrap();
         }
         let image = disk.image();
         let found = check::clone(&image).unwrap();
-        assert!(found.checker.errors.is_empty(), "{name}: {:?}", found.checker.errors);
+        assert!(
+            found.checker.errors.is_empty(),
+            "{name}: {:?}",
+            found.checker.errors
+        );
         assert!(found.bits == model, "{name}");
     }
 }
@@ -93,7 +115,10 @@ fn open_thin(name: &str) -> (Tm, Vec<u8>) {
     let image = vectors::image(name);
     let map = Root::decode(image[192..224].try_into().unwrap());
     let disk = MemDisk::new(image.clone());
-    (now(TransactionManager::open(cache(&disk, SMALL), map, 1024)).unwrap(), image)
+    (
+        now(TransactionManager::open(cache(&disk, SMALL), map, 1024)).unwrap(),
+        image,
+    )
 }
 
 fn tree(tm: &mut Tm, root: u64) -> BTreeMap<u64, u64> {
@@ -113,7 +138,10 @@ fn thin_images_hold_what_was_mapped() {
         ("thin-a", inserted.clone()),
         ("thin-b", {
             let removed: std::collections::BTreeSet<_> = removed.into_iter().collect();
-            inserted.into_iter().filter(|key| !removed.contains(key)).collect()
+            inserted
+                .into_iter()
+                .filter(|key| !removed.contains(key))
+                .collect()
         }),
     ] {
         let (mut tm, image) = open_thin(name);
@@ -122,7 +150,11 @@ fn thin_images_hold_what_was_mapped() {
         let keys: std::collections::BTreeSet<_> = keys.into_iter().collect();
         assert!(mappings.keys().eq(keys.iter()), "{name}");
         let judged = check::thin(&image);
-        assert!(judged.checker.errors.is_empty(), "{name}: {:?}", judged.checker.errors);
+        assert!(
+            judged.checker.errors.is_empty(),
+            "{name}: {:?}",
+            judged.checker.errors
+        );
         assert_eq!(judged.devices[&0].shape, vectors::thin_shape(name));
     }
 }
@@ -136,10 +168,20 @@ fn thin_dump(name: &str) -> BTreeMap<u64, BTreeMap<u64, u64>> {
     let mut within: Option<&str> = None;
     let mut device = 0;
     for line in text.lines().map(str::trim) {
-        let quoted = |key: &str| line.split_once(&std::format!(" {key}=\""))?.1.split('"').next();
+        let quoted = |key: &str| {
+            line.split_once(&std::format!(" {key}=\""))?
+                .1
+                .split('"')
+                .next()
+        };
         let attribute = |key: &str| quoted(key).and_then(|value| value.parse::<u64>().ok());
         let mut found = vec![];
-        match line.trim_start_matches('<').split([' ', '>']).next().unwrap() {
+        match line
+            .trim_start_matches('<')
+            .split([' ', '>'])
+            .next()
+            .unwrap()
+        {
             "def" => within = quoted("name"),
             "/def" => within = None,
             "device" => device = attribute("dev_id").unwrap(),
@@ -189,9 +231,13 @@ fn shared_nodes_of_mainline_are_copied_and_counted() {
     let details = root(&image, 328);
     let mut top = root(&image, 320);
     // Change one device; its snapshots must not notice. (Data blocks are not counted here.)
-    let mut device = now(btree::lookup::<u64, _>(tm.cache(), top, 2)).unwrap().unwrap();
+    let mut device = now(btree::lookup::<u64, _>(tm.cache(), top, 2))
+        .unwrap()
+        .unwrap();
     for key in 0..700 {
-        device = now(btree::insert(&mut tm, device, key * 25, &(key << 24))).unwrap().root;
+        device = now(btree::insert(&mut tm, device, key * 25, &(key << 24)))
+            .unwrap()
+            .root;
     }
     top = now(btree::insert(&mut tm, top, 2, &device)).unwrap().root;
     now(tm.commit(&THIN, |block, map| {
@@ -208,7 +254,10 @@ fn shared_nodes_of_mainline_are_copied_and_counted() {
     let disk = tm.into_cache();
     let image = disk_image(disk);
     let errors = check::thin(&image).checker.errors;
-    assert!(errors.iter().all(|error| error.starts_with("data block")), "{errors:?}");
+    assert!(
+        errors.iter().all(|error| error.starts_with("data block")),
+        "{errors:?}"
+    );
 }
 
 fn disk_image(cache: crate::cache::BlockCache<MemDisk>) -> Vec<u8> {
@@ -219,7 +268,11 @@ static THIN: crate::block::BlockKind = crate::block::BlockKind {
     name: "superblock",
     verify: |_, _| Ok(()),
     seal: |block, number| {
-        crate::block::Stamp { salt: 160_774, number_at: 8 }.seal(block, number);
+        crate::block::Stamp {
+            salt: 160_774,
+            number_at: 8,
+        }
+        .seal(block, number);
     },
 };
 
@@ -227,7 +280,11 @@ static THIN: crate::block::BlockKind = crate::block::BlockKind {
 fn cache_arrays_hold_what_cache_dump_says() {
     let image = vectors::image("cache-k");
     let judged = check::cache(&image);
-    assert!(judged.checker.errors.is_empty(), "{:?}", judged.checker.errors);
+    assert!(
+        judged.checker.errors.is_empty(),
+        "{:?}",
+        judged.checker.errors
+    );
     let map = Root::decode(image[64..96].try_into().unwrap());
     let disk = MemDisk::new(image.clone());
     let mut tm = now(TransactionManager::open(cache(&disk, SMALL), map, 1024)).unwrap();
@@ -255,7 +312,10 @@ fn cache_arrays_hold_what_cache_dump_says() {
         assert_eq!(found[block].1, base64_u32(data), "hint {block}");
     }
     for (block, &(mapping, hint)) in found.iter().enumerate() {
-        assert_eq!((mapping, hint), (judged.mappings[block], judged.hints[block]));
+        assert_eq!(
+            (mapping, hint),
+            (judged.mappings[block], judged.hints[block])
+        );
         assert_eq!(dirty[block], judged.dirty[block]);
         match expected[block] {
             Some((value, is_dirty)) => {

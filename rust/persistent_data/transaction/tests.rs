@@ -12,7 +12,13 @@ fn a_shadow_is_a_copy_once_a_transaction() {
     let (_, mut tm) = format(64, LARGE);
     let root = now(btree::create::<u64, _>(&mut tm)).unwrap();
     // New in this transaction: changed in place.
-    assert_eq!(now(tm.shadow(root, &NODE)), Ok(Shadow { block: root, shared: false }));
+    assert_eq!(
+        now(tm.shadow(root, &NODE)),
+        Ok(Shadow {
+            block: root,
+            shared: false
+        })
+    );
     commit(&mut tm, User::of(root, 0)).unwrap();
     let before = *now(tm.read(root, &NODE)).unwrap();
     let shadow = now(tm.shadow(root, &NODE)).unwrap();
@@ -40,7 +46,10 @@ fn used_blocks_are_reported_as_mainline_does() {
     let (_, mut tm) = format(64, LARGE);
     let root = now(btree::create::<u64, _>(&mut tm)).unwrap();
     commit(&mut tm, User::of(root, 0)).unwrap();
-    assert_eq!((tm.nr_used(), tm.nr_blocks(), tm.is_changed()), (5, 64, false));
+    assert_eq!(
+        (tm.nr_used(), tm.nr_blocks(), tm.is_changed()),
+        (5, 64, false)
+    );
     // A block that is given up counts as used until the commit.
     let root = now(btree::insert(&mut tm, root, 1, &1_u64)).unwrap().root;
     assert_eq!((tm.nr_used(), tm.is_changed()), (6, true));
@@ -59,8 +68,14 @@ fn an_abort_goes_back_to_the_last_commit() {
     let mut cache = tm.into_cache();
     let (map, user) = superblock(now(cache.read(0, &SUPERBLOCK)).unwrap());
     let mut tm = now(TransactionManager::open(cache, map, 64)).unwrap();
-    assert_eq!(now(btree::lookup::<u64, _>(tm.cache(), user.root, 1)), Ok(Some(1)));
-    assert_eq!(now(btree::lookup::<u64, _>(tm.cache(), user.root, 2)), Ok(None));
+    assert_eq!(
+        now(btree::lookup::<u64, _>(tm.cache(), user.root, 1)),
+        Ok(Some(1))
+    );
+    assert_eq!(
+        now(btree::lookup::<u64, _>(tm.cache(), user.root, 2)),
+        Ok(None)
+    );
     assert!(disk.image() == image);
 }
 

@@ -45,11 +45,21 @@ fn bitmap_blocks() {
 
 #[test]
 fn roots() {
-    let root = Root { nr_blocks: 1, nr_allocated: 2 << 40, index: 3, overflow: u64::MAX };
+    let root = Root {
+        nr_blocks: 1,
+        nr_allocated: 2 << 40,
+        index: 3,
+        overflow: u64::MAX,
+    };
     assert_eq!(Root::decode(&root.encode()), root);
     let image = vectors::image("fresh-r8");
     let bytes: &[u8; ROOT_SIZE] = image[44..].first_chunk().unwrap();
-    let root = Root { nr_blocks: 1024, nr_allocated: 6, index: 1, overflow: 2 };
+    let root = Root {
+        nr_blocks: 1024,
+        nr_allocated: 6,
+        index: 1,
+        overflow: 2,
+    };
     assert_eq!(Root::decode(bytes), root);
     assert_eq!(root.encode(), *bytes);
 }

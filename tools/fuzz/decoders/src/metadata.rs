@@ -35,9 +35,15 @@ const BITMAP_BLOCK: u64 = 3;
 const ROOT_BLOCK: u64 = 4;
 const ARRAY_BLOCK: u64 = 5;
 
-const SIZE: CacheSize = CacheSize { frames: 32, io_pages: 8 };
+const SIZE: CacheSize = CacheSize {
+    frames: 32,
+    io_pages: 8,
+};
 
-const STAMP: Stamp = Stamp { salt: 257_649_492, number_at: 8 };
+const STAMP: Stamp = Stamp {
+    salt: 257_649_492,
+    number_at: 8,
+};
 
 /// The superblock: the root of the space map at 44, that of the bitset at 188.
 pub static SUPERBLOCK: BlockKind = BlockKind {
@@ -84,7 +90,9 @@ pub fn sound() -> Vec<u8> {
 /// Puts `data` into block `number` of `image`, and seals it.
 fn plant(image: &mut [u8], number: u64, kind: &BlockKind, data: &[u8]) {
     let start = number as usize * 4096;
-    let Some(target) = image.get_mut(start..start + 4096) else { return };
+    let Some(target) = image.get_mut(start..start + 4096) else {
+        return;
+    };
     let mut block: Block = bytes(data, 0);
     (kind.seal)(&mut block, number);
     target.copy_from_slice(&block);
@@ -183,7 +191,9 @@ pub fn bitmap(data: &[u8]) -> Result {
     let mut image = sound();
     plant(&mut image, BITMAP_BLOCK, &BITMAP, data);
     let counts = bytes::<4080>(data, 16).into_iter();
-    let free: u32 = counts.map(|byte| 4 - ((byte | byte >> 1) & 0x55).count_ones()).sum();
+    let free: u32 = counts
+        .map(|byte| 4 - ((byte | byte >> 1) & 0x55).count_ones())
+        .sum();
     let mut index: Block = bytes(&image, INDEX_BLOCK as usize * 4096);
     index[24..28].copy_from_slice(&free.to_le_bytes());
     plant(&mut image, INDEX_BLOCK, &INDEX, &index);
@@ -197,7 +207,9 @@ pub fn overflow(data: &[u8]) -> Result {
     plant(&mut image, OVERFLOW_BLOCK, &NODE, tree);
     plant(&mut image, BITMAP_BLOCK, &BITMAP, counts);
     let counts = bytes::<4080>(counts, 16).into_iter();
-    let free: u32 = counts.map(|byte| 4 - ((byte | byte >> 1) & 0x55).count_ones()).sum();
+    let free: u32 = counts
+        .map(|byte| 4 - ((byte | byte >> 1) & 0x55).count_ones())
+        .sum();
     let mut index: Block = bytes(&image, INDEX_BLOCK as usize * 4096);
     index[24..28].copy_from_slice(&free.to_le_bytes());
     plant(&mut image, INDEX_BLOCK, &INDEX, &index);

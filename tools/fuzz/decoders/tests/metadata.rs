@@ -32,7 +32,11 @@ fn damage() -> impl Strategy<Value = Damage> {
 impl Damage {
     fn apply(&self, block: &mut [u8], focus: usize) {
         for (at, value) in &self.0 {
-            let at = at.index(if at.index(2) == 0 { focus } else { block.len() - 8 });
+            let at = at.index(if at.index(2) == 0 {
+                focus
+            } else {
+                block.len() - 8
+            });
             match value {
                 Value::Byte(value) => block[at] = *value,
                 Value::Word(value) => block[at & !3..][..4].copy_from_slice(&value.to_le_bytes()),
@@ -60,7 +64,11 @@ fn sound_metadata_is_usable() {
         (metadata::array, 5),
     ] {
         // The mended seals are the ones that were there.
-        assert_eq!(target(&sound()[number * 4096..][..4096]), Ok(()), "block {number}");
+        assert_eq!(
+            target(&sound()[number * 4096..][..4096]),
+            Ok(()),
+            "block {number}"
+        );
     }
     assert_eq!(metadata::image(&sound()), Ok(()));
 }

@@ -45,7 +45,10 @@ pub fn each_crash(before: &[u8], log: &[Op], variants: u64, mut check: impl FnMu
                 1 => 6,
                 _ => 128,
             };
-            check(end, with(&stable, &volatile, || choices.bits() % 256 < keep_below));
+            check(
+                end,
+                with(&stable, &volatile, || choices.bits() % 256 < keep_below),
+            );
         }
         match log.get(end) {
             Some(Op::Write { sector, data }) => volatile.push((*sector, data)),

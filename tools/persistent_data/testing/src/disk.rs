@@ -65,7 +65,10 @@ impl MemDisk {
     /// Creates a disk with these contents.
     pub fn new(image: Vec<u8>) -> Arc<Self> {
         let sectors = (image.len() / SECTOR_SIZE) as u64;
-        let state = Mutex::new(State { image, ..State::default() });
+        let state = Mutex::new(State {
+            image,
+            ..State::default()
+        });
         match Arc::new(Self { sectors, state }, GFP_KERNEL) {
             Ok(disk) => disk,
             Err(_) => panic!("out of memory"),
@@ -95,7 +98,10 @@ impl MemDisk {
     /// Returns the number of reads and of sectors read since the last call.
     pub fn take_reads(&self) -> (u64, u64) {
         self.with(|state| {
-            (std::mem::take(&mut state.reads), std::mem::take(&mut state.sectors_read))
+            (
+                std::mem::take(&mut state.reads),
+                std::mem::take(&mut state.sectors_read),
+            )
         })
     }
 
@@ -106,11 +112,19 @@ impl MemDisk {
 
     /// Lets all operations succeed again; returns true if one was left to fail.
     pub fn heal(&self) -> bool {
-        self.with(|state| state.failing.take().is_some_and(|(left, dead)| left > 0 || !dead))
+        self.with(|state| {
+            state
+                .failing
+                .take()
+                .is_some_and(|(left, dead)| left > 0 || !dead)
+        })
     }
 
     fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
-        f(&mut self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+        f(&mut self
+            .state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
     fn operate(&self, f: impl FnOnce(&mut State) -> Result) -> Result {
@@ -174,7 +188,10 @@ impl Disk for MemDisk {
             let target = state.image.get_mut(range(sector, sectors)).ok_or(EIO)?;
             let data = &buffer.0.as_flattened()[..target.len()];
             target.copy_from_slice(data);
-            state.log.push(Op::Write { sector, data: data.to_vec() });
+            state.log.push(Op::Write {
+                sector,
+                data: data.to_vec(),
+            });
             Ok(())
         });
         ready((buffer, result))

@@ -21,7 +21,9 @@ pub const CLONE_IMAGES: [&str; 10] = [
 
 fn path(name: &str) -> PathBuf {
     let folder = "../../testing/vectors/persistent-data";
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder).join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join(folder)
+        .join(name)
 }
 
 /// Returns a file, decompressed if its name ends in `.xz`.
@@ -79,8 +81,11 @@ pub struct Expected {
 pub fn expected(name: &str) -> Expected {
     let text = text(&format!("{name}.txt"));
     let field = |key: &str| -> u64 {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
-        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("{name}: no {key}"))
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
+        line.and_then(|value| value.parse().ok())
+            .unwrap_or_else(|| panic!("{name}: no {key}"))
     };
     let indented = || text.lines().filter_map(|line| line.strip_prefix("  "));
     let run = |line: &str| {
@@ -112,7 +117,9 @@ pub fn thin_keys() -> (Vec<u64>, Vec<u64>) {
     let json: serde_json::Value = serde_json::from_slice(&file("thin-keys.json.xz"))
         .unwrap_or_else(|error| panic!("thin-keys: {error}"));
     let list = |name: &str| -> Vec<u64> {
-        let list = json[name].as_array().unwrap_or_else(|| panic!("thin-keys: no {name}"));
+        let list = json[name]
+            .as_array()
+            .unwrap_or_else(|| panic!("thin-keys: no {name}"));
         list.iter().filter_map(serde_json::Value::as_u64).collect()
     };
     (list("insert_keys"), list("remove_keys"))
@@ -126,7 +133,9 @@ pub fn thin_keys() -> (Vec<u64>, Vec<u64>) {
 pub fn thin_shape(name: &str) -> Vec<(usize, usize)> {
     let text = text(&format!("{name}.txt"));
     let line = text.lines().find_map(|line| line.strip_prefix("  0 [("));
-    let line = line.unwrap_or_else(|| panic!("{name}: no shape")).trim_end_matches(")]");
+    let line = line
+        .unwrap_or_else(|| panic!("{name}: no shape"))
+        .trim_end_matches(")]");
     let pair = |pair: &str| {
         let (depth, entries) = pair.split_once(", ")?;
         Some((depth.parse().ok()?, entries.parse().ok()?))

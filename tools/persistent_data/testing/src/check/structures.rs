@@ -14,10 +14,26 @@ struct Kind {
     number_at: usize,
 }
 
-const NODE: Kind = Kind { name: "btree_node", salt: 121_107, number_at: 8 };
-const ARRAY: Kind = Kind { name: "array", salt: 595_846_735, number_at: 16 };
-const INDEX: Kind = Kind { name: "index", salt: 160_478, number_at: 8 };
-const BITMAP: Kind = Kind { name: "sm_bitmap", salt: 240_779, number_at: 8 };
+const NODE: Kind = Kind {
+    name: "btree_node",
+    salt: 121_107,
+    number_at: 8,
+};
+const ARRAY: Kind = Kind {
+    name: "array",
+    salt: 595_846_735,
+    number_at: 16,
+};
+const INDEX: Kind = Kind {
+    name: "index",
+    salt: 160_478,
+    number_at: 8,
+};
+const BITMAP: Kind = Kind {
+    name: "sm_bitmap",
+    salt: 240_779,
+    number_at: 8,
+};
 
 /// Walks an image and collects what is wrong with it.
 pub struct Checker<'i> {
@@ -81,13 +97,23 @@ impl<'i> Checker<'i> {
     /// Returns the superblock, counted as in use.
     pub fn superblock(&mut self, salt: u32) -> &'i [u8] {
         *self.references.entry(0).or_default() += 1;
-        self.block(0, &Kind { name: "superblock", salt, number_at: 8 })
+        self.block(
+            0,
+            &Kind {
+                name: "superblock",
+                salt,
+                number_at: 8,
+            },
+        )
     }
 
     fn block(&mut self, number_wanted: u64, kind: &Kind) -> &'i [u8] {
         let start = (number_wanted as usize).saturating_mul(BLOCK);
         let Some(block) = self.image.get(start..start.saturating_add(BLOCK)) else {
-            self.error(format!("{} {number_wanted} is outside the image", kind.name));
+            self.error(format!(
+                "{} {number_wanted} is outside the image",
+                kind.name
+            ));
             return &[0; BLOCK];
         };
         let computed = !crc32c::crc32c(&block[4..]) ^ kind.salt;
@@ -98,7 +124,10 @@ impl<'i> Checker<'i> {
         if number::<8>(block, kind.number_at) != number_wanted {
             self.error(format!("{} {number_wanted}: number", kind.name));
         }
-        if self.live.insert(number_wanted, (kind.name, stored)).is_some_and(|(k, _)| k != kind.name)
+        if self
+            .live
+            .insert(number_wanted, (kind.name, stored))
+            .is_some_and(|(k, _)| k != kind.name)
         {
             self.error(format!("{} {number_wanted}: used twice", kind.name));
         }
@@ -133,7 +162,10 @@ impl<'i> Checker<'i> {
         let (flags, nr) = (number::<4>(block, 4), number::<4>(block, 16) as usize);
         let size = if flags == 1 { 8 } else { value_size };
         let max = (BLOCK - 32) / (8 + size) / 3 * 3;
-        let header = (number::<4>(block, 20) as usize, number::<4>(block, 24) as usize);
+        let header = (
+            number::<4>(block, 20) as usize,
+            number::<4>(block, 24) as usize,
+        );
         if !(flags == 1 || flags == 2) || header != (max, size) || nr > max {
             self.error(format!("btree_node {root}: header"));
             return;
@@ -163,8 +195,10 @@ impl<'i> Checker<'i> {
             *checker.references.entry(place).or_default() += 1;
             let block = checker.block(place, &ARRAY);
             let nr = number::<4>(block, 8) as usize;
-            if (number::<4>(block, 4) as usize, number::<4>(block, 12) as usize)
-                != (max, value_size)
+            if (
+                number::<4>(block, 4) as usize,
+                number::<4>(block, 12) as usize,
+            ) != (max, value_size)
                 || nr > max
             {
                 checker.error(format!("array {place}: header"));
@@ -186,7 +220,9 @@ impl<'i> Checker<'i> {
             self.error(format!("bitset {root}: {} words", words.len()));
         }
         let bit = |at: u64| {
-            words.get(&(at / 64)).is_some_and(|word| number::<8>(word, 0) >> (at % 64) & 1 == 1)
+            words
+                .get(&(at / 64))
+                .is_some_and(|word| number::<8>(word, 0) >> (at % 64) & 1 == 1)
         };
         (0..bits).map(bit).collect()
     }
@@ -202,9 +238,14 @@ impl<'i> Checker<'i> {
                 .map(|two| (two & 1) << 1 | two >> 1)
                 .collect();
             let zeros = own.iter().filter(|&&count| count == 0).count() as u64;
-            let first = own.iter().position(|&count| count == 0).unwrap_or(own.len()) as u64;
+            let first = own
+                .iter()
+                .position(|&count| count == 0)
+                .unwrap_or(own.len()) as u64;
             if zeros != free || hint > first {
-                self.error(format!("index entry {at}: {free}/{hint}, found {zeros}/{first}"));
+                self.error(format!(
+                    "index entry {at}: {free}/{hint}, found {zeros}/{first}"
+                ));
             }
             counts.extend(own);
         }
@@ -217,37 +258,62 @@ impl<'i> Checker<'i> {
         *self.references.entry(index).or_default() += 1;
         let block = self.block(index, &INDEX);
         let used = number::<8>(root, 0).div_ceil(16_320) as usize;
-        if used > 255 || block[(16 + 16 * used).min(BLOCK)..].iter().any(|&byte| byte != 0) {
+        if used > 255
+            || block[(16 + 16 * used).min(BLOCK)..]
+                .iter()
+                .any(|&byte| byte != 0)
+        {
             self.error("index entries beyond the end".to_owned());
         }
-        let entries: Vec<_> = (0..used.min(255)).map(|at| entry(&block[16 + 16 * at..])).collect();
+        let entries: Vec<_> = (0..used.min(255))
+            .map(|at| entry(&block[16 + 16 * at..]))
+            .collect();
         self.space_map(root, &entries)
     }
 
     /// Reads the space map of another device with this root.
     pub fn disk_space_map(&mut self, root: &[u8]) -> SpaceMap {
         let mut entries = Vec::new();
-        self.tree(number::<8>(root, 16), 16, &mut |_, _, value| entries.push(entry(value)));
+        self.tree(number::<8>(root, 16), 16, &mut |_, _, value| {
+            entries.push(entry(value))
+        });
         self.space_map(root, &entries)
     }
 
     fn space_map(&mut self, root: &[u8], entries: &[(u64, u64, u64)]) -> SpaceMap {
-        let mut counts = Counts { bitmaps: self.bitmaps(entries), ..Counts::default() };
+        let mut counts = Counts {
+            bitmaps: self.bitmaps(entries),
+            ..Counts::default()
+        };
         self.tree(number::<8>(root, 24), 4, &mut |_, key, value| {
             counts.overflow.insert(key, number::<4>(value, 0) as u32);
         });
-        let many = (0_u64..).zip(&counts.bitmaps).filter(|(_, &count)| count == 3);
-        if !many.map(|(block, _)| block).eq(counts.overflow.keys().copied()) {
+        let many = (0_u64..)
+            .zip(&counts.bitmaps)
+            .filter(|(_, &count)| count == 3);
+        if !many
+            .map(|(block, _)| block)
+            .eq(counts.overflow.keys().copied())
+        {
             self.error("overflow tree and bitmaps disagree".to_owned());
         }
         let (nr_blocks, nr_allocated) = (number::<8>(root, 0), number::<8>(root, 8));
         if counts.bitmaps.iter().filter(|&&count| count != 0).count() as u64 != nr_allocated {
             self.error("nr_allocated".to_owned());
         }
-        if counts.bitmaps.iter().skip(nr_blocks as usize).any(|&count| count != 0) {
+        if counts
+            .bitmaps
+            .iter()
+            .skip(nr_blocks as usize)
+            .any(|&count| count != 0)
+        {
             self.error("counts beyond the end".to_owned());
         }
-        SpaceMap { nr_blocks, nr_allocated, counts }
+        SpaceMap {
+            nr_blocks,
+            nr_allocated,
+            counts,
+        }
     }
 
     /// Compares the counts of `map` with the references that were found.
@@ -256,15 +322,25 @@ impl<'i> Checker<'i> {
             let found = self.references.get(&block).copied().unwrap_or(0);
             let count = map.counts.get(block);
             if count != found {
-                self.errors.push(format!("block {block}: count {count}, references {found}"));
+                self.errors
+                    .push(format!("block {block}: count {count}, references {found}"));
             }
         }
-        if let Some(beyond) = self.references.keys().find(|&&block| block >= map.nr_blocks) {
-            self.errors.push(format!("block {beyond} is beyond the end"));
+        if let Some(beyond) = self
+            .references
+            .keys()
+            .find(|&&block| block >= map.nr_blocks)
+        {
+            self.errors
+                .push(format!("block {beyond} is beyond the end"));
         }
     }
 }
 
 fn entry(bytes: &[u8]) -> (u64, u64, u64) {
-    (number::<8>(bytes, 0), number::<4>(bytes, 8), number::<4>(bytes, 12))
+    (
+        number::<8>(bytes, 0),
+        number::<4>(bytes, 8),
+        number::<4>(bytes, 12),
+    )
 }

@@ -37,7 +37,13 @@ pub fn clone(image: &[u8]) -> Option<Clone<'_>> {
     let regions = target_size.div_ceil(region_size.max(1));
     let bits = checker.bitset(number::<8>(superblock, 188), regions);
     checker.verify_counts(&map);
-    Some(Clone { checker, region_size, target_size, bits, map })
+    Some(Clone {
+        checker,
+        region_size,
+        target_size,
+        bits,
+        map,
+    })
 }
 
 /// Metadata of a thin pool.
@@ -79,11 +85,16 @@ pub fn thin(image: &[u8]) -> Thin<'_> {
     let mut devices = BTreeMap::new();
     let mut data_counts = BTreeMap::<u64, u32>::new();
     for (id, root) in roots {
-        let mut device = ThinDevice { root, ..ThinDevice::default() };
+        let mut device = ThinDevice {
+            root,
+            ..ThinDevice::default()
+        };
         checker.tree(root, 8, &mut |_, key, value| {
             let value = number::<8>(value, 0);
             *data_counts.entry(value >> 24).or_default() += 1;
-            device.mappings.insert(key, (value >> 24, value & 0xff_ffff));
+            device
+                .mappings
+                .insert(key, (value >> 24, value & 0xff_ffff));
         });
         device.shape = checker.shape.clone();
         devices.insert(id, device);
@@ -95,7 +106,12 @@ pub fn thin(image: &[u8]) -> Thin<'_> {
             checker.error(format!("data block {block}: count"));
         }
     }
-    Thin { checker, devices, map, data }
+    Thin {
+        checker,
+        devices,
+        map,
+        data,
+    }
 }
 
 /// Metadata of a cache.
@@ -126,7 +142,19 @@ pub fn cache(image: &[u8]) -> Cache<'_> {
     checker.bitset(number::<8>(superblock, 208), number::<8>(superblock, 224));
     let dirty = checker.bitset(number::<8>(superblock, 284), blocks);
     checker.verify_counts(&map);
-    let mappings = mappings.values().map(|value| number::<8>(value, 0)).collect();
-    let hints = hints.values().map(|value| number::<4>(value, 0) as u32).collect();
-    Cache { checker, mappings, hints, dirty, map }
+    let mappings = mappings
+        .values()
+        .map(|value| number::<8>(value, 0))
+        .collect();
+    let hints = hints
+        .values()
+        .map(|value| number::<4>(value, 0) as u32)
+        .collect();
+    Cache {
+        checker,
+        mappings,
+        hints,
+        dirty,
+        map,
+    }
 }
