@@ -54,3 +54,6 @@ impl<F: Future> Future for Apart<'_, F> {
         self.0.as_mut().poll(context)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -125,6 +125,29 @@ fn busy_users_do_not_starve_hydration() {
 }
 
 #[test]
+fn a_reload_waits_for_copies() {
+    Scene::new(&plan()).play(|user| async move {
+        user.machine.source.hold(&[Kind::Read]);
+        user.engine().message(Message::EnableHydration);
+        let source = user.machine.source.clone();
+        user.until(1, || source.held() > 0).await;
+        let table = user.machine.load().await.unwrap();
+        let machine = user.machine.clone();
+        let reload = user.beside(async move { machine.switch(table).await });
+        // A copy of the old table would undo what is written through the new one.
+        let other = user.clone();
+        let write = user.beside(async move { other.write(0..8, false).await });
+        user.seconds(2).await;
+        assert!(!reload.is_done());
+        source.release();
+        reload.await.unwrap();
+        write.await.unwrap();
+        user.seconds(1).await;
+        user.read(0..8).await.unwrap();
+    });
+}
+
+#[test]
 fn suspend_waits_for_copies_and_nothing_runs_after_it() {
     Scene::new(&plan()).play(|user| async move {
         user.machine.source.hold(&[Kind::Read]);
