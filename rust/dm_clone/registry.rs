@@ -94,12 +94,15 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let own = {
+        let (own, unused) = {
             let mut uses = REGISTRY.lock();
             let at = uses.iter().position(|other| self.is(other));
-            at.and_then(|at| uses.remove(at).ok())
+            let own = at.and_then(|at| uses.remove(at).ok());
+            // A static is not dropped with its module, so it may own nothing then.
+            let unused = uses.is_empty().then(|| core::mem::take(&mut *uses));
+            (own, unused)
         };
-        // The volume may go with it: not under the lock.
-        drop(own);
+        // The volume may go with its last use: not under the lock.
+        drop((own, unused));
     }
 }
