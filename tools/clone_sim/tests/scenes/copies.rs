@@ -134,6 +134,8 @@ fn a_reload_waits_for_copies() {
         let table = user.machine.load().await.unwrap();
         let machine = user.machine.clone();
         let reload = user.beside(async move { machine.switch(table).await });
+        let machine = user.machine.clone();
+        user.until(1, || machine.suspended.get()).await;
         // A copy of the old table would undo what is written through the new one.
         let other = user.clone();
         let write = user.beside(async move { other.write(0..8, false).await });
