@@ -19,11 +19,12 @@ check() {
 
 is_ours() { [[ $(modinfo -n "$1") == */updates/* ]]; }
 
-for module in dm-clone; do
-	check "modprobe prefers our $module" is_ours $module
+modules=(dm-clone)
+for module in "${modules[@]}"; do
+	check "modprobe prefers our $module" is_ours "$module"
 	for round in first second; do
-		check "$module loads, $round time" modprobe $module
-		check "$module unloads, $round time" rmmod $module
+		check "$module loads, $round time" modprobe "$module"
+		check "$module unloads, $round time" rmmod "$module"
 	done
 done
 echo "$passed passed, $failed failed"
