@@ -47,6 +47,8 @@ pub struct Plan {
     pub workers: (usize, usize),
     /// How tables are to be loaded.
     pub settings: Settings,
+    /// Percentage of time that copying may be active.
+    pub throttle_percent: u32,
     /// The rule that is broken.
     pub flaw: Option<Flaw>,
 }
@@ -100,6 +102,7 @@ pub struct Host {
     clock: SimClock,
     world: World,
     events: std::sync::Arc<AtomicU32>,
+    throttle_percent: u32,
 }
 
 impl clone::engine::World for Host {
@@ -124,7 +127,7 @@ impl clone::engine::World for Host {
     }
 
     fn throttle_percent(&self) -> u32 {
-        100
+        self.throttle_percent
     }
 }
 
@@ -205,6 +208,7 @@ impl Machine {
                 clock: SimClock::new(&self.world),
                 world: self.world.clone(),
                 events: self.events.clone(),
+                throttle_percent: self.plan.throttle_percent,
             },
             volume,
             self.device(&self.source, Role::Source),

@@ -44,6 +44,7 @@ pub fn plan() -> Plan {
             },
             read_only: false,
         },
+        throttle_percent: 100,
         flaw: None,
     }
 }

@@ -118,6 +118,7 @@ fn plan(flaw: Option<Flaw>) -> Plan {
             },
             read_only: false,
         },
+        throttle_percent: 100,
         flaw,
     }
 }
@@ -291,6 +292,7 @@ fn check_survivor(user: &User, images: Vec<Vec<u8>>, model: Model) -> Result<(),
     let world = World::new(2);
     let mut executor = Executor::new(&world);
     let plan = Plan {
+        throttle_percent: 100,
         flaw: None,
         ..user.machine.plan.clone()
     };

@@ -164,7 +164,7 @@ impl SimDisk {
         &self.world
     }
 
-    /// Sets how long operations take, from and up to.
+    /// Sets how long operations take, from and up to. If that leaves a choice, some take longer.
     pub fn set_latency(&self, latency: Range<Micros>) {
         self.world.lock().drives[self.number].latency = latency;
     }
@@ -319,7 +319,7 @@ impl State {
         self.flights.insert(id, flight);
         let latency = self.drives[disk].latency.clone();
         let mut delay = latency.start + self.rng.below(latency.end - latency.start);
-        if self.rng.chance(1, 16) {
+        if latency.end - latency.start > 1 && self.rng.chance(1, 16) {
             // Some take very much longer, so that others overtake them.
             delay *= 1 + self.rng.below(64);
         }

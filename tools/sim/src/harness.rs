@@ -114,7 +114,7 @@ fn number(text: &str) -> Option<u64> {
 pub fn survivals(disks: usize) -> Vec<Vec<Survival>> {
     let mut all: Vec<Vec<Survival>> = (0..1_u32 << disks)
         .map(|bits| {
-            let kept = |disk| bits >> disk & 1 == 1;
+            let kept = |disk| (bits >> disk) & 1 == 1;
             (0..disks)
                 .map(|disk| {
                     if kept(disk) {

@@ -124,6 +124,47 @@ fn busy_users_do_not_starve_hydration() {
     });
 }
 
+/// Returns how long 64 single copies take that last `copy_ms` each.
+fn duration_ms(copy_ms: u64, throttle_percent: u32) -> u64 {
+    let plan = clone_sim::machine::Plan {
+        throttle_percent,
+        ..plan()
+    };
+    Scene::new(&plan).play(move |user| async move {
+        let latency = copy_ms * 1000;
+        user.machine.source.set_latency(latency..latency + 1);
+        user.machine.destination.set_latency(1..2);
+        let start = user.machine.world.now();
+        user.engine().message(Message::Threshold(1));
+        user.engine().message(Message::BatchSize(1));
+        user.engine().message(Message::EnableHydration);
+        let volume = user.engine().volume().clone();
+        user.until(10_000, || volume.map().is_complete()).await;
+        (user.machine.world.now() - start) / 1000
+    })
+}
+
+#[test]
+fn the_throttle_stretches_hydration() {
+    for copy_ms in [2, 10, 100] {
+        for percent in [150, 100, 50, 20, 10] {
+            let wanted = 64 * copy_ms * 100 / percent.min(100);
+            let took = duration_ms(copy_ms, percent as u32);
+            let allowed = wanted * 7 / 10..wanted * 11 / 10;
+            assert!(
+                allowed.contains(&took),
+                "{copy_ms} ms at {percent} %: {took} ms"
+            );
+        }
+    }
+    // Copies as slow as that are put off for a while, but not for minutes.
+    let rising = [100, 50, 20, 10].map(|percent| duration_ms(1000, percent));
+    assert!(
+        rising.is_sorted() && rising[3] > 2 * rising[0],
+        "{rising:?}"
+    );
+}
+
 #[test]
 fn a_reload_waits_for_copies() {
     Scene::new(&plan()).play(|user| async move {
