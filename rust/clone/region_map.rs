@@ -228,8 +228,8 @@ fn word_in(words: &Words, index: u64) -> u64 {
 }
 
 fn run_in(words: &Words, range: &RegionRange) -> Run {
-    let hydrated =
-        word_in(words, range.start / WORD_REGIONS) >> (range.start % WORD_REGIONS) & 1 == 1;
+    let first = word_in(words, range.start / WORD_REGIONS);
+    let hydrated = (first >> (range.start % WORD_REGIONS)) & 1 == 1;
     let mut at = range.start;
     while at < range.end {
         // A bit of `differs` is set where the state is another one.

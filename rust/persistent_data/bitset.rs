@@ -117,7 +117,7 @@ impl Bitset {
     pub async fn get<D: Disk>(&self, tm: &mut TransactionManager<D>, bit: u64) -> Result<bool> {
         self.in_range(bit)?;
         let word = self.words.get(tm, bit / BITS_PER_WORD).await?;
-        Ok(word >> (bit % BITS_PER_WORD) & 1 != 0)
+        Ok((word >> (bit % BITS_PER_WORD)) & 1 != 0)
     }
 
     /// Sets bit `bit` to `value`.

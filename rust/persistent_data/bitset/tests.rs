@@ -174,7 +174,7 @@ proptest! {
         let judged = check::clone(&image).unwrap();
         prop_assert!(judged.checker.errors.is_empty(), "{:?}", judged.checker.errors);
         for (at, &bit) in judged.bits.iter().enumerate() {
-            prop_assert_eq!(bit, model[at / 64] >> (at % 64) & 1 == 1);
+            prop_assert_eq!(bit, (model[at / 64] >> (at % 64)) & 1 == 1);
         }
     }
 }

@@ -106,8 +106,8 @@ impl Bitmap {
         let old = self.count(entry);
         if let Some(word) = self.now.get_mut(entry / LANES_PER_WORD) {
             let shift = entry % LANES_PER_WORD * 2;
-            let lane = u64::from(count >> 1 & 1) | u64::from(count & 1) << 1;
-            *word = *word & !(3 << shift) | lane << shift;
+            let lane = u64::from((count >> 1) & 1) | (u64::from(count & 1) << 1);
+            *word = (*word & !(3 << shift)) | (lane << shift);
             self.changed = true;
         }
         let available = u32::from(!self.was_used(entry));
@@ -173,14 +173,14 @@ impl Bitmap {
 
 /// Returns the lanes of `word` whose count is not zero.
 fn used(word: u64) -> u64 {
-    (word | word >> 1) & LANES
+    (word | (word >> 1)) & LANES
 }
 
 fn count(words: &[u64], entry: usize) -> u32 {
     let lane = words
         .get(entry / LANES_PER_WORD)
         .map_or(0, |word| word >> (entry % LANES_PER_WORD * 2));
-    (lane as u32 & 1) << 1 | (lane as u32 >> 1 & 1)
+    ((lane as u32 & 1) << 1) | ((lane as u32 >> 1) & 1)
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ fn reopens(image: Vec<u8>, expected: &State) {
     let mut set = now(Bitset::open(&mut tm, user.root, bits)).unwrap();
     let mut found = vec![false; bits as usize];
     now(set.load(&mut tm, |at, word| {
-        for bit in (0..64).filter(|bit| word >> bit & 1 == 1) {
+        for bit in (0..64).filter(|bit| (word >> bit) & 1 == 1) {
             found[at as usize * 64 + bit] = true;
         }
     }))

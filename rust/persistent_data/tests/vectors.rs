@@ -22,7 +22,7 @@ fn bits(tm: &mut Tm, set: &Bitset) -> Vec<bool> {
     let mut words = vec![0; set.bits().div_ceil(64) as usize];
     now(set.load(tm, |at, word| words[at as usize] = word)).unwrap();
     (0..set.bits() as usize)
-        .map(|bit| words[bit / 64] >> (bit % 64) & 1 == 1)
+        .map(|bit| (words[bit / 64] >> (bit % 64)) & 1 == 1)
         .collect()
 }
 
@@ -188,7 +188,7 @@ fn thin_dump(name: &str) -> BTreeMap<u64, BTreeMap<u64, u64>> {
             "ref" => found = shared[quoted("name").unwrap()].clone(),
             "single_mapping" => {
                 let time = attribute("time").unwrap();
-                let value = attribute("data_block").unwrap() << 24 | time;
+                let value = (attribute("data_block").unwrap() << 24) | time;
                 found.push((attribute("origin_block").unwrap(), value));
             }
             "range_mapping" => {
@@ -304,7 +304,7 @@ fn cache_arrays_hold_what_cache_dump_says() {
         let value = |key: &str| value(key).split('"').next().unwrap();
         let block: usize = value("cache_block").parse().unwrap();
         let origin: u64 = value("origin_block").parse().unwrap();
-        expected[block] = Some((origin << 16 | 1, value("dirty") == "true"));
+        expected[block] = Some(((origin << 16) | 1, value("dirty") == "true"));
     }
     for line in text.lines().filter(|line| line.contains("<hint ")) {
         let (block, data) = line.split_once("\" data=\"").unwrap();
@@ -330,6 +330,6 @@ fn cache_arrays_hold_what_cache_dump_says() {
 fn base64_u32(text: &str) -> u32 {
     let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digit = |c: u8| digits.iter().position(|&other| other == c).unwrap_or(0) as u64;
-    let bits = text.bytes().take(6).fold(0, |bits, c| bits << 6 | digit(c));
+    let bits = text.bytes().take(6).fold(0, |bits, c| (bits << 6) | digit(c));
     ((bits >> 4) as u32).swap_bytes()
 }

@@ -192,7 +192,7 @@ pub fn bitmap(data: &[u8]) -> Result {
     plant(&mut image, BITMAP_BLOCK, &BITMAP, data);
     let counts = bytes::<4080>(data, 16).into_iter();
     let free: u32 = counts
-        .map(|byte| 4 - ((byte | byte >> 1) & 0x55).count_ones())
+        .map(|byte| 4 - ((byte | (byte >> 1)) & 0x55).count_ones())
         .sum();
     let mut index: Block = bytes(&image, INDEX_BLOCK as usize * 4096);
     index[24..28].copy_from_slice(&free.to_le_bytes());
@@ -208,7 +208,7 @@ pub fn overflow(data: &[u8]) -> Result {
     plant(&mut image, BITMAP_BLOCK, &BITMAP, counts);
     let counts = bytes::<4080>(counts, 16).into_iter();
     let free: u32 = counts
-        .map(|byte| 4 - ((byte | byte >> 1) & 0x55).count_ones())
+        .map(|byte| 4 - ((byte | (byte >> 1)) & 0x55).count_ones())
         .sum();
     let mut index: Block = bytes(&image, INDEX_BLOCK as usize * 4096);
     index[24..28].copy_from_slice(&free.to_le_bytes());

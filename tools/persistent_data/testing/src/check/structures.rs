@@ -222,7 +222,7 @@ impl<'i> Checker<'i> {
         let bit = |at: u64| {
             words
                 .get(&(at / 64))
-                .is_some_and(|word| number::<8>(word, 0) >> (at % 64) & 1 == 1)
+                .is_some_and(|word| (number::<8>(word, 0) >> (at % 64)) & 1 == 1)
         };
         (0..bits).map(bit).collect()
     }
@@ -234,8 +234,8 @@ impl<'i> Checker<'i> {
             let block = self.block(place, &BITMAP);
             let own: Vec<u8> = block[16..]
                 .iter()
-                .flat_map(|byte| [0, 2, 4, 6].map(|shift| byte >> shift & 3))
-                .map(|two| (two & 1) << 1 | two >> 1)
+                .flat_map(|byte| [0, 2, 4, 6].map(|shift| (byte >> shift) & 3))
+                .map(|two| ((two & 1) << 1) | (two >> 1))
                 .collect();
             let zeros = own.iter().filter(|&&count| count == 0).count() as u64;
             let first = own
