@@ -330,6 +330,9 @@ fn cache_arrays_hold_what_cache_dump_says() {
 fn base64_u32(text: &str) -> u32 {
     let digits = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let digit = |c: u8| digits.iter().position(|&other| other == c).unwrap_or(0) as u64;
-    let bits = text.bytes().take(6).fold(0, |bits, c| (bits << 6) | digit(c));
+    let bits = text
+        .bytes()
+        .take(6)
+        .fold(0, |bits, c| (bits << 6) | digit(c));
     ((bits >> 4) as u32).swap_bytes()
 }
