@@ -349,9 +349,10 @@ impl<W: World> Engine<W> {
 
     async fn copy_chunk(&self, chunk: &Chunk, tools: &mut Tools<W>) {
         let now = || self.world.clock().now_ms();
+        let asked = now();
         while let Err(pause) = self
             .throttle
-            .with(|throttle| throttle.begin(self.world.throttle_percent(), now()))
+            .with(|throttle| throttle.begin(self.world.throttle_percent(), asked, now()))
         {
             tools.timer.sleep(pause).await;
         }

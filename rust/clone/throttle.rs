@@ -7,8 +7,8 @@ use runtime::clock::Millis;
 /// Time after which the past counts half.
 const MEMORY_MS: Millis = 200;
 
-/// Longest time that a copy is put off before it asks again; the share may have been changed.
-const PAUSE_MS_MAX: Millis = 1000;
+/// Longest time that a copy is put off: a user's write, or a suspend, may be waiting for it.
+const DELAY_MS_MAX: Millis = 1000;
 
 /// Measures how long copying is active.
 #[derive(Default)]
@@ -21,19 +21,21 @@ pub(crate) struct Throttle {
 }
 
 impl Throttle {
-    /// A copy wants to begin, and copying may be active for `percent` of the time.
+    /// A copy that has asked since `asked` wants to begin, and copying may be active for `percent`
+    /// of the time.
     ///
     /// # Errors
     ///
     /// How long it has to wait before it may ask again.
-    pub(crate) fn begin(&mut self, percent: u32, now: Millis) -> Result<(), Millis> {
+    pub(crate) fn begin(&mut self, percent: u32, asked: Millis, now: Millis) -> Result<(), Millis> {
         self.account(now);
         let percent = u64::from(percent);
         let earned = self.total.saturating_mul(percent);
         let used = self.active.saturating_mul(100);
-        if percent < 100 && used > earned {
-            let pause = (used - earned).checked_div(percent);
-            return Err(pause.unwrap_or(PAUSE_MS_MAX).clamp(1, PAUSE_MS_MAX));
+        let waited = now.saturating_sub(asked);
+        if percent < 100 && used > earned && waited < DELAY_MS_MAX {
+            let pause = (used - earned).checked_div(percent).unwrap_or(DELAY_MS_MAX);
+            return Err(pause.clamp(1, DELAY_MS_MAX - waited));
         }
         self.copies += 1;
         Ok(())
@@ -46,14 +48,14 @@ impl Throttle {
     }
 
     fn account(&mut self, now: Millis) {
-        // A long pause earns no more than a short one.
-        let elapsed = now.saturating_sub(self.until).min(MEMORY_MS);
+        let elapsed = now.saturating_sub(self.until);
         self.until = now;
         self.total = self.total.saturating_add(elapsed);
         if self.copies > 0 {
             self.active = self.active.saturating_add(elapsed);
         }
-        if self.total > 2 * MEMORY_MS {
+        // What is long past counts little, so a long rest earns no more than a short one.
+        while self.total > 2 * MEMORY_MS {
             self.total /= 2;
             self.active /= 2;
         }

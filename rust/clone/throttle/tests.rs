@@ -8,7 +8,8 @@ fn share(percent: u32, copy_ms: Millis, copies: u32) -> u64 {
     let (mut now, mut active) = (5_000, 0);
     let start = now;
     for _ in 0..copies {
-        while let Err(pause) = throttle.begin(percent, now) {
+        let asked = now;
+        while let Err(pause) = throttle.begin(percent, asked, now) {
             now += pause;
         }
         now += copy_ms;
@@ -39,17 +40,20 @@ fn there_is_no_limit_from_100_on() {
 #[test]
 fn copies_side_by_side_count_once() {
     let mut throttle = Throttle::default();
-    throttle.begin(50, 1000).expect("the first copy");
-    throttle.begin(50, 1000).expect("the second copy");
+    throttle.begin(50, 1000, 1000).expect("the first copy");
+    throttle.begin(50, 1000, 1000).expect("the second copy");
     throttle.end(1500);
     throttle.end(1600);
     assert!(throttle.active <= 600, "{}", throttle.active);
 }
 
 #[test]
-fn at_zero_nothing_runs_after_the_first_copy() {
+fn a_copy_is_put_off_for_a_while_and_not_for_ever() {
     let mut throttle = Throttle::default();
-    let _ = throttle.begin(0, 1);
+    let _ = throttle.begin(0, 1, 1);
     throttle.end(10);
-    assert_eq!(throttle.begin(0, 100_000), Err(PAUSE_MS_MAX));
+    let asked = 100_000;
+    assert!(throttle.begin(0, asked, asked).is_err());
+    assert!(throttle.begin(0, asked, asked + DELAY_MS_MAX - 1).is_err());
+    assert_eq!(throttle.begin(0, asked, asked + DELAY_MS_MAX), Ok(()));
 }

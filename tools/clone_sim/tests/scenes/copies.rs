@@ -166,6 +166,24 @@ fn the_throttle_stretches_hydration() {
 }
 
 #[test]
+fn no_throttle_puts_a_user_off_for_ever() {
+    let plan = clone_sim::machine::Plan {
+        throttle_percent: 0,
+        ..plan()
+    };
+    Scene::new(&plan).play(|user| async move {
+        user.machine.source.set_latency(10_000..10_001);
+        user.engine().message(Message::EnableHydration);
+        user.seconds(3).await;
+        let start = user.machine.world.now();
+        user.write(100..101, false).await.unwrap();
+        assert!(user.machine.world.now() - start < 2_000_000);
+        user.machine.remove().await;
+        assert!(user.machine.world.now() - start < 4_000_000);
+    });
+}
+
+#[test]
 fn a_reload_waits_for_copies() {
     Scene::new(&plan()).play(|user| async move {
         user.machine.source.hold(&[Kind::Read]);
