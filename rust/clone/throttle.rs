@@ -4,20 +4,20 @@
 
 use runtime::clock::Millis;
 
-/// Time after which the past counts half.
-const MEMORY_MS: Millis = 200;
-
 /// Longest time that a copy is put off: a user's write, or a suspend, may be waiting for it.
 const DELAY_MS_MAX: Millis = 1000;
 
-/// Measures how long copying is active.
+/// Weighs the time that copying is active against the time that it may be.
 #[derive(Default)]
 pub(crate) struct Throttle {
     copies: u32,
+    /// The share that counts until somebody asks again.
+    percent: u64,
     /// Until when time is accounted for.
     until: Millis,
-    active: Millis,
-    total: Millis,
+    /// What copying was active beyond its share, in hundredths of a millisecond. A rest pays it
+    /// back, and earns nothing beyond that.
+    debt: u64,
 }
 
 impl Throttle {
@@ -29,13 +29,15 @@ impl Throttle {
     /// How long it has to wait before it may ask again.
     pub(crate) fn begin(&mut self, percent: u32, asked: Millis, now: Millis) -> Result<(), Millis> {
         self.account(now);
-        let percent = u64::from(percent);
-        let earned = self.total.saturating_mul(percent);
-        let used = self.active.saturating_mul(100);
+        self.percent = percent.into();
         let waited = now.saturating_sub(asked);
-        if percent < 100 && used > earned && waited < DELAY_MS_MAX {
-            let pause = (used - earned).checked_div(percent).unwrap_or(DELAY_MS_MAX);
-            return Err(pause.clamp(1, DELAY_MS_MAX - waited));
+        // Less than a millisecond cannot be waited for.
+        let due = self.debt < self.percent;
+        if self.percent < 100 && !due && waited < DELAY_MS_MAX {
+            let pause = self.debt.checked_div(self.percent);
+            return Err(pause
+                .unwrap_or(DELAY_MS_MAX)
+                .clamp(1, DELAY_MS_MAX - waited));
         }
         self.copies += 1;
         Ok(())
@@ -50,15 +52,11 @@ impl Throttle {
     fn account(&mut self, now: Millis) {
         let elapsed = now.saturating_sub(self.until);
         self.until = now;
-        self.total = self.total.saturating_add(elapsed);
         if self.copies > 0 {
-            self.active = self.active.saturating_add(elapsed);
+            self.debt = self.debt.saturating_add(elapsed.saturating_mul(100));
         }
-        // What is long past counts little, so a long rest earns no more than a short one.
-        while self.total > 2 * MEMORY_MS {
-            self.total /= 2;
-            self.active /= 2;
-        }
+        let earned = elapsed.saturating_mul(self.percent);
+        self.debt = self.debt.saturating_sub(earned);
     }
 }
 
