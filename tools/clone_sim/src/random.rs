@@ -73,7 +73,7 @@ fn plan(rng: &mut Rng, flaw: Option<Flaw>) -> Plan {
             },
             read_only: false,
         },
-        throttle_percent: *rng.pick(&[100, 100, 100, 150, 50, 5, 0]),
+        throttle_percent: *rng.pick(&[100, 100, 100, 150, 50]),
         flaw,
     }
 }
