@@ -6,6 +6,7 @@ use crate::block::BlockDevice;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::error::to_result;
+use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
 use kernel::types::Opaque;
 
@@ -66,6 +67,12 @@ impl Operation {
     pub const fn write(class: Class, stable: bool) -> Self {
         let fua = if stable { FUA } else { 0 };
         Self(bindings::req_op_REQ_OP_WRITE | SYNC | IDLE | fua | class.flags())
+    }
+
+    /// A write that completes when the data is on stable storage, and before it everything that
+    /// was written earlier.
+    pub const fn ordered_write(class: Class) -> Self {
+        Self(Self::write(class, true).0 | PREFLUSH)
     }
 
     /// A flush without data.
@@ -337,7 +344,7 @@ impl OwnBio {
     }
 
     /// Makes the bio at `this` ready: `operation` on `sectors` sectors from `sector` of `device`,
-    /// from or into the start of `pieces`.
+    /// from or into `pieces`, from their page `page` on.
     ///
     /// # Errors
     ///
@@ -354,6 +361,7 @@ impl OwnBio {
         sector: u64,
         sectors: u32,
         pieces: &[crate::pages::Piece],
+        page: usize,
     ) -> Result {
         // SAFETY: By the contract.
         let vecs = unsafe { &mut (*this.as_ptr()).vecs };
@@ -371,13 +379,16 @@ impl OwnBio {
             );
             (*raw).bi_iter.bi_sector = sector;
         }
+        let mut skip = u32::try_from(page.saturating_mul(PAGE_SIZE))?;
         for piece in pieces {
-            let part = left.min(piece.bytes());
+            let offset = skip.min(piece.bytes());
+            skip = skip.saturating_sub(offset);
+            let part = left.min(piece.bytes().saturating_sub(offset));
             if part == 0 {
-                break;
+                continue;
             }
-            // SAFETY: The bio is initialised, the piece valid.
-            let added = unsafe { bindings::bio_add_page(raw, piece.as_ptr(), part, 0) };
+            // SAFETY: The bio is initialised, the piece valid, and the part inside it.
+            let added = unsafe { bindings::bio_add_page(raw, piece.as_ptr(), part, offset) };
             if u32::try_from(added) != Ok(part) {
                 return Err(EINVAL);
             }

@@ -69,8 +69,8 @@ impl KernelBuffer {
         unsafe { &(*self.0.as_ptr()).pages }
     }
 
-    /// Starts an I/O between the start of the buffer and `sector` of `device`; `waker` is called
-    /// when it is done.
+    /// Starts an I/O between the buffer, from page `page` on, and `sector` of `device`; `waker` is
+    /// called when it is done.
     ///
     /// # Errors
     ///
@@ -86,6 +86,7 @@ impl KernelBuffer {
         operation: Operation,
         sector: u64,
         sectors: u32,
+        page: usize,
         waker: Waker,
     ) -> Result {
         // SAFETY: The bio is not in flight, and stays where it is, in a box; so do the pages.
@@ -97,6 +98,7 @@ impl KernelBuffer {
                 sector,
                 sectors,
                 self.memory().pieces(),
+                page,
             )
         };
         if let Err(error) = prepared {

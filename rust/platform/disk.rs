@@ -33,12 +33,14 @@ impl KernelDisk {
         sector: u64,
         sectors: u32,
         buffer: KernelBuffer,
+        page: usize,
     ) -> Transfer<'_> {
         let io = Io {
             device: &self.device,
             operation,
             sector,
             sectors,
+            page,
         };
         Transfer {
             io,
@@ -58,33 +60,34 @@ impl Disk for KernelDisk {
         KernelBuffer::new(pages)
     }
 
-    fn read(
+    fn read_into(
         &self,
         sector: u64,
         sectors: u32,
         buffer: KernelBuffer,
+        page: usize,
     ) -> impl Future<Output = (KernelBuffer, Result)> + Send {
-        self.transfer(Operation::read(self.class), sector, sectors, buffer)
+        self.transfer(Operation::read(self.class), sector, sectors, buffer, page)
     }
 
-    fn write(
+    fn write_from(
         &self,
         sector: u64,
         sectors: u32,
         buffer: KernelBuffer,
+        page: usize,
         durability: Durability,
     ) -> impl Future<Output = (KernelBuffer, Result)> + Send {
-        let stable = durability == Durability::Stable;
-        self.transfer(
-            Operation::write(self.class, stable),
-            sector,
-            sectors,
-            buffer,
-        )
+        let operation = match durability {
+            Durability::Volatile => Operation::write(self.class, false),
+            Durability::Stable => Operation::write(self.class, true),
+            Durability::Ordered => Operation::ordered_write(self.class),
+        };
+        self.transfer(operation, sector, sectors, buffer, page)
     }
 
     fn flush(&self, buffer: KernelBuffer) -> impl Future<Output = (KernelBuffer, Result)> + Send {
-        self.transfer(Operation::flush(), 0, 0, buffer)
+        self.transfer(Operation::flush(), 0, 0, buffer, 0)
     }
 }
 
@@ -93,6 +96,8 @@ struct Io<'d> {
     operation: Operation,
     sector: u64,
     sectors: u32,
+    /// The first page of the buffer.
+    page: usize,
 }
 
 /// One I/O. Dropped in flight it leaks its buffer, which the device may still write to.
@@ -119,11 +124,12 @@ impl Future for Transfer<'_> {
                     operation,
                     sector,
                     sectors,
+                    page,
                 } = this.io;
                 let waker = context.waker().clone();
                 // SAFETY: The buffer stays in this future, unused, until it has landed, or is
                 // leaked. The device is open as long as `device` is borrowed.
-                let launched = unsafe { buffer.launch(device, operation, sector, sectors, waker) };
+                let launched = unsafe { buffer.launch(device, operation, sector, sectors, page, waker) };
                 if let Err(error) = launched {
                     return Poll::Ready((buffer, Err(error)));
                 }

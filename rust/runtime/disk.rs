@@ -39,6 +39,9 @@ pub enum Durability {
     Volatile,
     /// The data is on stable storage (FUA).
     Stable,
+    /// As `Stable`, and every write that completed before this one was issued is on stable
+    /// storage before any of this one's data is (PREFLUSH and FUA).
+    Ordered,
 }
 
 /// A block device.
@@ -61,13 +64,34 @@ pub trait Disk: Send + Sync + 'static {
     /// Allocates a buffer of `pages` pages. May sleep: called when a table is loaded, not later.
     fn buffer(&self, pages: usize) -> Result<Self::Buffer>;
 
+    /// Reads `sectors` sectors into `buffer`, from its page `page` on.
+    fn read_into(
+        &self,
+        sector: u64,
+        sectors: u32,
+        buffer: Self::Buffer,
+        page: usize,
+    ) -> impl Future<Output = (Self::Buffer, Result)> + Send;
+
+    /// Writes `sectors` sectors from `buffer`, from its page `page` on.
+    fn write_from(
+        &self,
+        sector: u64,
+        sectors: u32,
+        buffer: Self::Buffer,
+        page: usize,
+        durability: Durability,
+    ) -> impl Future<Output = (Self::Buffer, Result)> + Send;
+
     /// Reads `sectors` sectors into the start of `buffer`.
     fn read(
         &self,
         sector: u64,
         sectors: u32,
         buffer: Self::Buffer,
-    ) -> impl Future<Output = (Self::Buffer, Result)> + Send;
+    ) -> impl Future<Output = (Self::Buffer, Result)> + Send {
+        self.read_into(sector, sectors, buffer, 0)
+    }
 
     /// Writes `sectors` sectors from the start of `buffer`.
     fn write(
@@ -76,7 +100,9 @@ pub trait Disk: Send + Sync + 'static {
         sectors: u32,
         buffer: Self::Buffer,
         durability: Durability,
-    ) -> impl Future<Output = (Self::Buffer, Result)> + Send;
+    ) -> impl Future<Output = (Self::Buffer, Result)> + Send {
+        self.write_from(sector, sectors, buffer, 0, durability)
+    }
 
     /// Puts every write that completed before this call on stable storage. The buffer lends its
     /// I/O resources only; its content stays.

@@ -66,24 +66,31 @@ impl Disk for Device {
         self.disk.buffer(pages)
     }
 
-    async fn read(&self, sector: u64, sectors: u32, buffer: SimBuffer) -> (SimBuffer, Result) {
+    async fn read_into(
+        &self,
+        sector: u64,
+        sectors: u32,
+        buffer: SimBuffer,
+        page: usize,
+    ) -> (SimBuffer, Result) {
         if self.has(Role::Source, Flaw::LostCompletion)
             && self.disk.world().with_rng(|rng| rng.chance(1, 8))
         {
             pending::<()>().await;
         }
-        self.disk.read(sector, sectors, buffer).await
+        self.disk.read_into(sector, sectors, buffer, page).await
     }
 
-    async fn write(
+    async fn write_from(
         &self,
         sector: u64,
         sectors: u32,
         buffer: SimBuffer,
+        page: usize,
         durability: Durability,
     ) -> (SimBuffer, Result) {
         if self.has(Role::Destination, Flaw::BitBeforeData) {
-            self.write_behind(sector, buffer.to_bytes(sectors.into()))
+            self.write_behind(sector, buffer.to_bytes(page, sectors.into()))
                 .await;
             return (buffer, Ok(()));
         }
@@ -95,7 +102,9 @@ impl Disk for Device {
             }
             durability => durability,
         };
-        self.disk.write(sector, sectors, buffer, durability).await
+        self.disk
+            .write_from(sector, sectors, buffer, page, durability)
+            .await
     }
 
     async fn flush(&self, buffer: SimBuffer) -> (SimBuffer, Result) {

@@ -85,26 +85,33 @@ impl Disk for Memory {
         Ok(Pages(vec![[0; 4096]; pages]))
     }
 
-    async fn read(&self, sector: u64, sectors: u32, mut buffer: Pages) -> (Pages, Result) {
+    async fn read_into(
+        &self,
+        sector: u64,
+        sectors: u32,
+        mut buffer: Pages,
+        page: usize,
+    ) -> (Pages, Result) {
         let bytes = self.0.lock().unwrap();
         let from = &bytes[sector as usize * 512..][..sectors as usize * 512];
-        for (page, bytes) in buffer.0.iter_mut().zip(from.chunks(4096)) {
+        for (page, bytes) in buffer.0.iter_mut().skip(page).zip(from.chunks(4096)) {
             page[..bytes.len()].copy_from_slice(bytes);
         }
         drop(bytes);
         (buffer, Ok(()))
     }
 
-    async fn write(
+    async fn write_from(
         &self,
         sector: u64,
         sectors: u32,
         buffer: Pages,
+        page: usize,
         _: Durability,
     ) -> (Pages, Result) {
         let mut bytes = self.0.lock().unwrap();
         let to = &mut bytes[sector as usize * 512..][..sectors as usize * 512];
-        for (bytes, page) in to.chunks_mut(4096).zip(&buffer.0) {
+        for (bytes, page) in to.chunks_mut(4096).zip(buffer.0.iter().skip(page)) {
             bytes.copy_from_slice(&page[..bytes.len()]);
         }
         drop(bytes);

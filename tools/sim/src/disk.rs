@@ -411,26 +411,27 @@ impl SimBuffer {
         Ok(Self { pages: all })
     }
 
-    /// Returns the bytes of the first `sectors` sectors.
-    pub fn to_bytes(&self, sectors: u64) -> Vec<u8> {
+    /// Returns the bytes of `sectors` sectors from page `page` on.
+    pub fn to_bytes(&self, page: usize, sectors: u64) -> Vec<u8> {
         let bytes = sectors as usize * SECTOR_SIZE;
         assert!(
-            bytes <= self.pages.len() * PAGE_SIZE,
+            bytes + page * PAGE_SIZE <= self.pages.len() * PAGE_SIZE,
             "an I/O larger than its buffer"
         );
         self.pages
             .iter()
+            .skip(page)
             .flat_map(|page| page.iter().copied())
             .take(bytes)
             .collect()
     }
 
-    fn scatter(&mut self, data: &[u8]) {
+    fn scatter(&mut self, page: usize, data: &[u8]) {
         assert!(
-            data.len() <= self.pages.len() * PAGE_SIZE,
+            data.len() + page * PAGE_SIZE <= self.pages.len() * PAGE_SIZE,
             "an I/O larger than its buffer"
         );
-        for (page, bytes) in self.pages.iter_mut().zip(data.chunks(PAGE_SIZE)) {
+        for (page, bytes) in self.pages.iter_mut().skip(page).zip(data.chunks(PAGE_SIZE)) {
             page[..bytes.len()].copy_from_slice(bytes);
         }
     }
@@ -461,24 +462,37 @@ impl Disk for SimDisk {
         SimBuffer::new(pages)
     }
 
-    async fn read(&self, sector: u64, sectors: u32, mut buffer: SimBuffer) -> (SimBuffer, Result) {
-        buffer.scatter(&pattern::run(pattern::JUNK, sector, sectors.into()));
+    async fn read_into(
+        &self,
+        sector: u64,
+        sectors: u32,
+        mut buffer: SimBuffer,
+        page: usize,
+    ) -> (SimBuffer, Result) {
+        buffer.scatter(page, &pattern::run(pattern::JUNK, sector, sectors.into()));
         let (data, result) = self.submit(Operation::read(sector, sectors.into())).await;
         if result.is_ok() {
-            buffer.scatter(&data);
+            buffer.scatter(page, &data);
         }
         (buffer, result)
     }
 
-    async fn write(
+    async fn write_from(
         &self,
         sector: u64,
         sectors: u32,
         buffer: SimBuffer,
+        page: usize,
         durability: Durability,
     ) -> (SimBuffer, Result) {
-        let data = buffer.to_bytes(sectors.into());
-        let fua = durability == Durability::Stable;
+        if durability == Durability::Ordered {
+            let (_, flushed) = self.submit(Operation::flush()).await;
+            if flushed.is_err() {
+                return (buffer, flushed);
+            }
+        }
+        let data = buffer.to_bytes(page, sectors.into());
+        let fua = durability != Durability::Volatile;
         let (_, result) = self.submit(Operation::write(sector, data, fua)).await;
         (buffer, result)
     }

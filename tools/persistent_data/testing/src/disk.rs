@@ -161,15 +161,16 @@ impl Disk for MemDisk {
         Ok(Pages(vec![[0xa5; PAGE_SIZE]; pages]))
     }
 
-    fn read(
+    fn read_into(
         &self,
         sector: u64,
         sectors: u32,
         mut buffer: Pages,
+        page: usize,
     ) -> impl Future<Output = (Pages, Result)> + Send {
         let result = self.operate(|state| {
             let data = state.image.get(range(sector, sectors)).ok_or(EIO)?;
-            buffer.0.as_flattened_mut()[..data.len()].copy_from_slice(data);
+            buffer.0[page..].as_flattened_mut()[..data.len()].copy_from_slice(data);
             state.reads += 1;
             state.sectors_read += u64::from(sectors);
             Ok(())
@@ -177,17 +178,21 @@ impl Disk for MemDisk {
         ready((buffer, result))
     }
 
-    fn write(
+    fn write_from(
         &self,
         sector: u64,
         sectors: u32,
         buffer: Pages,
-        _: Durability,
+        page: usize,
+        durability: Durability,
     ) -> impl Future<Output = (Pages, Result)> + Send {
         let result = self.operate(|state| {
             let target = state.image.get_mut(range(sector, sectors)).ok_or(EIO)?;
-            let data = &buffer.0.as_flattened()[..target.len()];
+            let data = &buffer.0[page..].as_flattened()[..target.len()];
             target.copy_from_slice(data);
+            if durability == Durability::Ordered {
+                state.log.push(Op::Flush);
+            }
             state.log.push(Op::Write {
                 sector,
                 data: data.to_vec(),
