@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Read-only mode: where a volume goes when its metadata can no longer be trusted or written.
+//!
+//! There is no way back but a restart. Whoever waits for something that will not happen any more
+//! must be woken, and ask [`Health::check`]: that is the task's job that waits for
+//! [`Health::failed`].
+
+use crate::error::Error;
+use crate::error::Result;
+use core::pin::pin;
+use runtime::monitor::Entries;
+use runtime::monitor::Monitor;
+use runtime::monitor::Rules;
+use runtime::sync::AtomicU32;
+
+/// Whether a volume can be written.
+pub struct Health {
+    read_only: AtomicU32,
+    cause: Monitor<Cause>,
+}
+
+#[derive(Default)]
+struct Cause {
+    error: Option<Error>,
+    stopping: bool,
+}
+
+impl Rules for Cause {
+    type Key = ();
+
+    fn left(&mut self, (): &(), _: &mut Entries<'_, ()>) {}
+}
+
+impl Health {
+    /// A volume that can be written, or one that could not from the start.
+    pub fn new(read_only: bool) -> Self {
+        Self {
+            read_only: AtomicU32::new(read_only.into()),
+            cause: Monitor::new(Cause::default()),
+        }
+    }
+
+    /// Returns true in read-only mode.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only.load_acquire() != 0
+    }
+
+    /// Fails in read-only mode.
+    pub fn check(&self) -> Result {
+        if self.is_read_only() {
+            return Err(Error::READ_ONLY);
+        }
+        Ok(())
+    }
+
+    /// Enters read-only mode because of `error`. In any context; only the first cause counts.
+    pub fn enter_read_only(&self, error: Error) {
+        self.cause.with(|cause, waiting| {
+            if self.read_only.swap(1) == 0 {
+                cause.error = Some(error);
+                waiting.wake_all();
+            }
+        });
+    }
+
+    /// As [`enter_read_only`](Self::enter_read_only) where `result` is an error; gives it back.
+    pub fn watch<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error) = result {
+            if error != Error::READ_ONLY {
+                self.enter_read_only(error);
+            }
+        }
+        result
+    }
+
+    /// Waits until read-only mode is entered and returns why, or `None` at the end.
+    pub async fn failed(&self) -> Option<Error> {
+        let entry = pin!(self.cause.entry(()));
+        entry
+            .as_ref()
+            .wait(
+                |turn| match (turn.state.error.take(), turn.state.stopping) {
+                    (Some(error), _) => Some(Some(error)),
+                    (None, true) => Some(None),
+                    (None, false) => None,
+                },
+            )
+            .await
+    }
+
+    /// Ends the wait for read-only mode.
+    pub fn stop(&self) {
+        self.cause.with(|cause, waiting| {
+            cause.stopping = true;
+            waiting.wake_all();
+        });
+    }
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The core of the vdo target: pure logic, no kernel in it.
+//!
+//! A vdo volume stores each block of data that is written to it wherever there is room, and keeps
+//! a map from logical to physical blocks. Blocks of zeroes take no room.
+//!
+//! | File | What it holds |
+//! |---|---|
+//! | [`format`], [`error`] | what is on disk, and what can be wrong with it |
+//! | [`world`], [`storage`], [`health`] | what the core sees of the world; the device; read-only mode |
+//! | [`journal`] | the recovery journal: every change of a mapping, in order |
+//! | [`block_map`] | the map from logical to physical blocks |
+//! | [`depot`] | slabs: which physical blocks are in use, and how often |
+//! | [`recovery`] | what happens after a crash |
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+#[cfg(MODULE)]
+const __LOG_PREFIX: &[u8] = b"device-mapper: vdo\0";
+
+pub mod block_map;
+pub mod depot;
+pub mod error;
+pub mod format;
+pub mod health;
+pub mod journal;
+pub mod recovery;
+pub mod storage;
+pub mod world;
