@@ -6,6 +6,7 @@ Storage is held back by a `delay` target with an endless delay: which requests w
 kind, how many wait can be read, and all that wait are let go at one stroke. No test needs a clock.
 """
 
+import contextlib
 import os
 import struct
 import subprocess
@@ -156,6 +157,16 @@ class Layer(dm.Device):
             lines.append(self.linear(start + count))
         self.swap("\n".join(lines))
 
+    def hold_part(self, start, count, reads=False, writes=False):
+        """Only requests for some sectors wait."""
+        parts = " ".join(f"{self.below} {self.offset + start} {_ENDLESS_MS if held else 0}"
+                         for held in (reads, writes, False))
+        lines = [self.linear(0, start)] if start else []
+        lines.append(f"{start} {count} delay {parts}")
+        if start + count < self.sectors:
+            lines.append(self.linear(start + count))
+        self.swap("\n".join(lines))
+
 
 def remove_all():
     """After a test, whatever it left: let everything go from the bottom up, remove from the top."""
@@ -164,7 +175,8 @@ def remove_all():
             device.restore()
         elif device.suspended:
             device.clear()
-            device.resume()
+            with contextlib.suppress(OSError):
+                device.resume()
     for device in reversed(list(dm.Device.live)):
         device.remove(patience_seconds=30)
 

@@ -21,8 +21,11 @@ INACTIVE = 1 << 6
 BUFFER_FULL = 1 << 8
 SKIP_LOCKFS = 1 << 10
 NOFLUSH = 1 << 11
+QUERY_INACTIVE = 1 << 12
+DATA_OUT = 1 << 16
 
-_CREATE, _REMOVE, _SUSPEND, _INFO, _LOAD, _CLEAR, _STATUS, _MESSAGE = 3, 4, 6, 7, 9, 10, 12, 14
+_CREATE, _REMOVE, _RENAME, _SUSPEND, _INFO, _LOAD, _CLEAR, _STATUS, _MESSAGE = \
+    3, 4, 5, 6, 7, 9, 10, 12, 14
 
 # Version, sizes and counts, flags, event, device, name, uuid.
 _HEADER = struct.Struct("<3I2IIiIIIQ128s129s7x")
@@ -125,6 +128,10 @@ class Device:
     def clear(self):
         _call(_CLEAR, self.name)
 
+    def rename(self, name):
+        _call(_RENAME, self.name, name.encode() + b"\0")
+        self.name = name
+
     def resume(self, noflush=False):
         _call(_SUSPEND, self.name, flags=NOFLUSH | SKIP_LOCKFS if noflush else 0)
 
@@ -160,15 +167,20 @@ class Device:
     def event(self):
         return self.info().event
 
-    def status(self, noflush=False):
+    def status(self, noflush=False, inactive=False):
         """A line for each target, as `dmsetup status` prints them."""
-        return _unpack(_call(_STATUS, self.name, flags=NOFLUSH if noflush else 0))
+        flags = (NOFLUSH if noflush else 0) | (QUERY_INACTIVE if inactive else 0)
+        return _unpack(_call(_STATUS, self.name, flags=flags))
 
-    def table(self):
-        return _unpack(_call(_STATUS, self.name, flags=STATUS_TABLE | NOFLUSH))
+    def table(self, inactive=False):
+        flags = STATUS_TABLE | NOFLUSH | (QUERY_INACTIVE if inactive else 0)
+        return _unpack(_call(_STATUS, self.name, flags=flags))
 
-    def message(self, text, sector=0):
-        _call(_MESSAGE, self.name, struct.pack("<Q", sector) + text.encode() + b"\0")
+    def message(self, text, sector=0, room=16384):
+        """Returns the target's answer, mostly empty; `room` is for an answer at the first try."""
+        payload = struct.pack("<Q", sector) + text.encode() + b"\0"
+        answer = _call(_MESSAGE, self.name, payload, room=room)
+        return answer.data.split(b"\0", 1)[0].decode() if answer.flags & DATA_OUT else ""
 
     def queue(self, limit):
         """A queue limit from sysfs, as text."""

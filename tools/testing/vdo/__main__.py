@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: GPL-2.0
+
+"""python3 -m vdo [--long] [ROWS...], in the VM, as root.
+
+DMOX_IMPL, c or rust, says what is under test; DMOX_VDO_HAS what of it (index, packer).
+"""
+
+import sys
+
+from vdo import blocks
+from vdo import rig
+from vdo import suite
+
+if __name__ == "__main__":
+    sys.exit(suite.main(rig.prepare))

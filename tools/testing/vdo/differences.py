@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0
+
+"""Where ours is meant to differ from C: a row named here passes on what is said here."""
+
+# What C is known to leave in the kernel's log.
+NOISE = "assertion"
+
+TEXT = {
+    "A29": "a cache of no page is refused, EINVAL or EIO, without a stack dump",
+    "B11b": "a device smaller than the volume is refused before anything is written",
+    "BUG1": "the blocks behind a partial first one of a discard read as zeroes",
+    "BUG1b": "a volume with such a discard in its journal recovers",
+    "E1": "write-zeroes is offered where the storage offers it",
+    "F7": "a changed `maxDiscard` is in force after the resume",
+    "F8": "after a resume that failed, the table before can be loaded and resumed",
+    "F19": "a device that does not hold this volume is refused, at load or at resume",
+    "I1": "a failed data write is tried elsewhere; here the storage refuses all of it",
+    "I2": "the index state is a documented word after a resume",
+    "I3": "a growth that cannot be is refused, and the old table resumes",
+    "I20": "a failed data write is tried elsewhere, or the flush fails: never a good flush for "
+           "lost data",
+    "I21": "flushed data reads back on a volume that starts read-only; counters are never wrapped",
+    "I22": "a growth that cannot be is refused, and the old table resumes",
+    "I25": "the flush fails that a failed journal write would have had to cover",
+    "I26": "a failed data write is tried elsewhere, up to four places",
+    "I31": "may also be an error",
+    "K6b": "with deduplication off nothing is grouped: 16 blocks are written",
+    "Q3": "space numbers while recovering are within the rounding of the stored hints",
+    "R1": "a suspend and resume while recovering loses nothing at the next crash",
+    "S13": "a device that does not hold this volume is refused, at load or at resume",
+    "S15": "page writes follow from the number of journal blocks, which may be far fewer",
+    "T1": "write-zeroes is offered where the storage offers it",
+    "T13": "a discard of what is not mapped leaves no journal entry",
+    "X4b": "the index state is `error` while its device fails",
+    "Z2": "a read-only table never writes",
+    "Z4": "the damage may be detected, where something later proves it",
+    "Z5": "the damage may be detected, where something later proves it",
+    "Z6": "few page writes after a resume, as before it",
+    "Z7": "as many flushes served, with fewer journal writes",
+}
+
+
+def _order(name):
+    """Letters first, then numbers as numbers."""
+    head = name.rstrip("0123456789abcdefghijklmnopqrstuvwxyz")
+    rest = name[len(head):]
+    digits = "".join(one for one in rest if one.isdigit())
+    return head, int(digits or 0), rest
+
+
+def write(out):
+    """The table as a document."""
+    out.write("""# Where the vdo target differs from mainline's
+
+Made by `python3 -m vdo --differences` from the table by which the tests judge (`tools/testing/vdo`).
+They run against both implementations: a row below passes on what is said here and on nothing else,
+every other row gives the same result on both.
+
+| Row | Ours |
+|---|---|
+""")
+    for name in sorted(TEXT, key=_order):
+        out.write(f"| {name} | {TEXT[name]} |\n")

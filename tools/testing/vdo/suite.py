@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0
+
+"""Runs the rows of the acceptance list: sessions of rows in order, each row one line of output.
+
+A session makes its volume once, its rows use it one after the other; what a row needs that the
+implementation under test does not have (an index, a packer) is printed as skipped.
+"""
+
+import argparse
+import os
+import re
+import sys
+import time
+import traceback
+
+from dataclasses import dataclass
+from typing import Callable
+
+from lib import devices
+from lib.runner import watchdog
+from vdo import differences
+
+IMPL = os.environ.get("DMOX_IMPL", "c")
+INDEX, PACKER = "index", "packer"
+# What the implementation under test has; our module has neither yet.
+HAS = set(os.environ.get("DMOX_VDO_HAS", "index,packer" if IMPL == "c" else "").split(","))
+DEDUPE = INDEX in HAS
+_LIMIT_SECONDS = 240
+
+_sessions = []
+_running = None
+
+
+@dataclass
+class Row:
+    """One row of the list."""
+
+    name: str
+    title: str
+    needs: str | None
+    only: str | None
+    long: bool
+    run: Callable
+
+    def left_out(self, long):
+        """Why it does not run, if it does not."""
+        if self.needs and not set(self.needs.split()) <= HAS:
+            return f"needs {self.needs}"
+        if self.only and self.only != IMPL:
+            return f"only {self.only}"
+        if self.long and not long:
+            return "for --long"
+        return None
+
+
+class Session:
+    """Rows that share what `make` returns."""
+
+    def __init__(self, name, make=None):
+        self.name = name
+        self.make = make
+        self.rows = []
+        _sessions.append(self)
+
+    def row(self, name, title, needs=None, only=None, long=False):
+        """Register a row. `only`: makes sense for one implementation (a C defect's exact shape)."""
+        def register(function):
+            assert all(row.name != name for one in _sessions for row in one.rows), name
+            self.rows.append(Row(name, title, needs, only, long, function))
+            return function
+        return register
+
+
+def case(name, title, make=None, **how):
+    """A row that has a session of its own."""
+    return Session(name, make).row(name, title, **how)
+
+
+def expect(*, c, rust):
+    """The value that the implementation under test must show; the table of differences says why."""
+    assert _running.name in differences.TEXT, f"{_running.name} is in no table of differences"
+    return c if IMPL == "c" else rust
+
+
+def _attempt(name, call, *arguments):
+    """None if it went well, else the reason."""
+    try:
+        with watchdog(name, _LIMIT_SECONDS):
+            call(*arguments)
+    except Exception as error:
+        traceback.print_exc(file=sys.stdout)
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+class Tally:
+    """The lines of output and their sum."""
+
+    def __init__(self):
+        self.passed, self.failed, self.skipped = [], [], []
+
+    def note(self, row, reason, seconds):
+        took = f"({seconds:.1f} s)"
+        if reason is None:
+            self.passed.append(row.name)
+            print(f"ok {row.name} {row.title} {took}", flush=True)
+        else:
+            self.failed.append(row.name)
+            print(f"FAIL {row.name} {row.title}: {reason} {took}", flush=True)
+
+    def skip(self, row, why):
+        self.skipped.append(row.name)
+        print(f"skip {row.name} {row.title}: {why}", flush=True)
+
+    def end(self):
+        print(f"# {len(self.skipped)} skipped: {' '.join(self.skipped) or '-'}")
+        print(f"{len(self.passed)} passed, {len(self.failed)} failed", flush=True)
+        if self.failed:
+            print(f"failed: {', '.join(self.failed)}", flush=True)
+        return 1 if self.failed else 0
+
+
+def _run(session, rows, tally, long):
+    global _running
+    wanted = []
+    for row in rows:
+        why = row.left_out(long)
+        if why:
+            tally.skip(row, why)
+        else:
+            wanted.append(row)
+    if not wanted:
+        return
+    start = time.monotonic()
+    state, broken = [], None
+    _running = wanted[0]
+    if session.make:
+        broken = _attempt(f"set-up of {session.name}", lambda: state.append(session.make()))
+    for row in wanted:
+        _running = row
+        reason = broken and f"no set-up: {broken}"
+        reason = reason or _attempt(row.name, row.run, *state)
+        tally.note(row, reason, time.monotonic() - start)
+        start = time.monotonic()
+    reason = _attempt(f"end of {session.name}", devices.remove_all)
+    if reason:
+        tally.note(Row(f"{session.name}-end", "clean-up", None, None, False, None), reason, 0)
+
+
+def _selected(words):
+    """Sessions and their rows up to the last one asked for; a word names a row or a session, or
+    is a pattern for rows: H, T12, K8.*"""
+    for session in _sessions:
+        last = len(session.rows) if not words or session.name in words else 0
+        for at, row in enumerate(session.rows):
+            if any(re.fullmatch(word, row.name) for word in words):
+                last = max(last, at + 1)
+        if last:
+            yield session, session.rows[:last]
+
+
+def main(prepare):
+    """The command line, see --help. Returns the exit status."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("rows", nargs="*", help="sessions, rows, or patterns of rows")
+    parser.add_argument("--long", action="store_true", help="also the rows that take minutes")
+    parser.add_argument("--list", action="store_true", help="print names and titles only")
+    parser.add_argument("--noise", action="store_true", help="print the log lines to ignore on C")
+    parser.add_argument("--differences", action="store_true",
+                        help="print where ours differs from C, as a table")
+    options = parser.parse_args()
+    if options.differences:
+        differences.write(sys.stdout)
+        return 0
+    if options.noise:
+        print(differences.NOISE)
+        return 0
+    chosen = list(_selected(options.rows))
+    if options.list:
+        for _, rows in chosen:
+            for row in rows:
+                print(row.name, row.title, f"({row.needs})" if row.needs else "")
+        return 0
+    print(f"# implementation: {IMPL}, has: {' '.join(sorted(HAS)) or 'neither index nor packer'}",
+          flush=True)
+    prepare()
+    long = options.long or os.environ.get("DMOX_MODE") == "long"
+    tally = Tally()
+    for session, rows in chosen:
+        _run(session, rows, tally, long)
+    return tally.end()
