@@ -174,6 +174,17 @@ impl Error {
             Self::Status(_) => EIO,
         }
     }
+
+    /// Returns whether the log says that this number became an errno.
+    pub fn is_mapping_logged(self) -> bool {
+        match self {
+            Self::Errno(_) => false,
+            Self::Status(status) => !matches!(
+                status,
+                Status::BadConfiguration | Status::NoSpace | Status::ReadOnly
+            ),
+        }
+    }
 }
 
 impl From<Status> for Error {
@@ -213,3 +224,6 @@ impl fmt::Display for Error {
         write!(f, " ({})", self.number())
     }
 }
+
+#[cfg(test)]
+mod tests;
