@@ -61,6 +61,9 @@ pub struct Operation {
     pub data: Vec<u8>,
     /// Whether a write is one with FUA.
     pub fua: bool,
+    /// Whether the device forgets to make a write stable: flushes do not cover it. A crash may
+    /// lose it at any later time, unless a write to the same place gets stable.
+    pub fickle: bool,
 }
 
 /// The device side of a disk.
@@ -107,6 +110,7 @@ impl Operation {
             sectors,
             data: Vec::new(),
             fua: false,
+            fickle: false,
         }
     }
 
@@ -119,7 +123,14 @@ impl Operation {
             sectors,
             data,
             fua,
+            fickle: false,
         }
+    }
+
+    /// Makes a write that the device forgets to make stable.
+    pub fn fickle(mut self) -> Self {
+        (self.fua, self.fickle) = (false, true);
+        self
     }
 
     /// A flush.
@@ -130,6 +141,7 @@ impl Operation {
             sectors: 0,
             data: Vec::new(),
             fua: false,
+            fickle: false,
         }
     }
 
@@ -141,6 +153,7 @@ impl Operation {
             sectors,
             data: Vec::new(),
             fua: false,
+            fickle: false,
         }
     }
 
@@ -286,7 +299,9 @@ impl State {
         if range.end > drive.cache.sectors() {
             error = Some(EIO);
         } else if kind == Kind::Write {
-            drive.cache.start(id, operation.sector, &operation.data);
+            drive
+                .cache
+                .start(id, operation.sector, &operation.data, operation.fickle);
         } else if kind == Kind::Discard {
             drive.start_discard(id, &operation);
         }
@@ -393,7 +408,7 @@ impl Drive {
             Discards::Junk => pattern::run(pattern::JUNK, operation.sector, operation.sectors),
             Discards::Keep | Discards::Unsupported => return,
         };
-        self.cache.start(id, operation.sector, &data);
+        self.cache.start(id, operation.sector, &data, false);
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Model {
     now: Stamp,
     sectors: Vec<Vec<Candidate>>,
     writes: Vec<WriteState>,
+    /// Sectors of which a device shows the same version, always.
+    unit: u64,
 }
 
 /// A write or discard that the model knows of; its number is the version of what it writes.
@@ -63,6 +65,7 @@ struct WriteState {
 #[derive(Clone)]
 enum Content {
     Pattern,
+    Zeroes,
     Anything,
     /// What was found where anything was allowed.
     Seen(Box<Sector>),
@@ -119,15 +122,26 @@ impl fmt::Display for Violation {
 impl Model {
     /// Creates the model of a device whose sectors hold their initial pattern.
     pub fn new(sectors: u64) -> Self {
+        Self::of(sectors, 1, Content::Pattern)
+    }
+
+    /// Creates the model of a device that reads as zeroes. All writes go to whole units of `unit`
+    /// sectors, and a unit never shows parts of several.
+    pub fn zeroed(sectors: u64, unit: u64) -> Self {
+        Self::of(sectors, unit, Content::Zeroes)
+    }
+
+    fn of(sectors: u64, unit: u64, content: Content) -> Self {
         let initial = Candidate::new(pattern::INITIAL as usize);
         Self {
             now: 1,
+            unit,
             sectors: vec![vec![initial]; sectors as usize],
             writes: vec![WriteState {
                 range: 0..sectors,
                 issued: 0,
                 ended: Some(0),
-                content: Content::Pattern,
+                content,
             }],
         }
     }
@@ -146,7 +160,7 @@ impl Model {
     pub fn signature(&self) -> Vec<Vec<(usize, Option<Vec<u8>>)>> {
         let signature = |candidate: &Candidate| {
             let seen = match &self.writes[candidate.version].content {
-                Content::Pattern => None,
+                Content::Pattern | Content::Zeroes => None,
                 Content::Anything => Some(Vec::new()),
                 Content::Seen(bytes) => Some(bytes.to_vec()),
             };
@@ -166,6 +180,11 @@ impl Model {
     /// A discard of `range` is about to be issued. `range` is what it may touch.
     pub fn begin_discard(&mut self, range: Range<u64>) -> Write {
         self.begin(range, Content::Anything)
+    }
+
+    /// A write of zeroes to `range` is about to be issued, or a discard that zeroes all of it.
+    pub fn begin_zeroes(&mut self, range: Range<u64>) -> Write {
+        self.begin(range, Content::Zeroes)
     }
 
     /// Returns the bytes that `write` has to write.
@@ -233,6 +252,18 @@ impl Model {
         }
     }
 
+    /// The device gave up what it had acknowledged and was not durable: from now on that may be
+    /// gone, or not.
+    pub fn give_up(&mut self) {
+        self.tick();
+        for candidates in &mut self.sectors {
+            candidates.retain(|candidate| !candidate.buried);
+            for candidate in candidates {
+                candidate.superseded = None;
+            }
+        }
+    }
+
     /// `data` was read from `start` on while nothing else was going on. From now on the sectors
     /// hold just that.
     pub fn settle(&mut self, start: u64, data: &[u8], when: &'static str) -> Result<(), Violation> {
@@ -273,34 +304,47 @@ impl Model {
     }
 
     fn check(&self, read: &Read, data: &[u8], when: &'static str) -> Result<(), Violation> {
-        for (number, bytes) in read.range.clone().zip(data.chunks_exact(SECTOR_SIZE)) {
+        let mut sectors = read.range.clone().zip(data.chunks_exact(SECTOR_SIZE));
+        let mut unit: Option<BTreeSet<usize>> = None;
+        sectors.try_for_each(|(number, bytes)| {
             let candidates = self.sectors[number as usize].iter();
             let current = candidates
                 .filter(|candidate| candidate.superseded.is_none_or(|at| at > read.issued));
-            let mut allowed = BTreeSet::new();
-            let mut found = false;
-            for candidate in current {
-                found |= self.matches(candidate.version, number, bytes);
-                allowed.insert(candidate.version);
+            let allowed: BTreeSet<usize> = current.map(|candidate| candidate.version).collect();
+            let mut found = allowed.clone();
+            found.retain(|version| self.matches(*version, number, bytes));
+            let torn = match unit.take().filter(|_| number % self.unit != 0) {
+                Some(before) => {
+                    let both: BTreeSet<usize> = before.intersection(&found).copied().collect();
+                    let torn = both.is_empty();
+                    unit = Some(both);
+                    torn
+                }
+                None => {
+                    unit = Some(found.clone());
+                    false
+                }
+            };
+            if !found.is_empty() && !torn {
+                return Ok(());
             }
-            if !found {
-                return Err(Violation {
-                    sector: number,
-                    allowed: allowed
-                        .into_iter()
-                        .map(|version| self.name(version))
-                        .collect(),
-                    found: pattern::describe(number, bytes),
-                    when,
-                });
+            let mut names: Vec<String> = allowed.into_iter().map(|it| self.name(it)).collect();
+            if torn && !found.is_empty() {
+                names.push("but the sector before is of another version".to_owned());
             }
-        }
-        Ok(())
+            Err(Violation {
+                sector: number,
+                allowed: names,
+                found: pattern::describe(number, bytes),
+                when,
+            })
+        })
     }
 
     fn matches(&self, version: usize, number: u64, bytes: &[u8]) -> bool {
         match &self.writes[version].content {
             Content::Pattern => pattern::is(version as u64, number, bytes),
+            Content::Zeroes => bytes.iter().all(|byte| *byte == 0),
             Content::Seen(seen) => **seen == *bytes,
             Content::Anything => true,
         }
@@ -321,6 +365,7 @@ impl Model {
         match &self.writes[version].content {
             Content::Pattern if version as u64 == pattern::INITIAL => "the initial data".to_owned(),
             Content::Pattern => format!("version {version}"),
+            Content::Zeroes => format!("zeroes of version {version}"),
             Content::Anything => "anything".to_owned(),
             Content::Seen(_) => "what was there after the crash".to_owned(),
         }

@@ -75,6 +75,18 @@ fn fua_makes_its_own_write_stable_only() {
 }
 
 #[test]
+fn nothing_makes_a_fickle_write_stable_but_another_one() {
+    let fickle = |version| Operation::write(3, pattern::run(version, 3, 1), true).fickle();
+    let flush = Operation::flush;
+    assert_eq!(
+        left_after(&[], &[flush(), fickle(2), flush(), flush()]),
+        [1, 2].into()
+    );
+    let over = Operation::write(3, pattern::run(3, 3, 1), false);
+    assert_eq!(left_after(&[], &[fickle(2), over, flush()]), [3].into());
+}
+
+#[test]
 fn any_unflushed_version_may_survive() {
     let second = Operation::write(3, pattern::run(2, 3, 1), false);
     assert_eq!(
@@ -309,6 +321,45 @@ fn model_lets_a_discard_leave_anything_until_the_next_write() {
     model.crash();
     assert!(model.settle(0, &[8; 1024], "after").is_ok());
     assert!(model.settle(0, &[9; 1024], "again").is_err());
+}
+
+#[test]
+fn model_of_whole_units_sees_a_torn_one_and_a_stale_zero() {
+    let mut model = Model::zeroed(16, 8);
+    let first = model.begin_write(0..16);
+    model.end_write(first, End::Acknowledged);
+    let second = model.begin_write(0..8);
+    let (old, new) = (model.data(first), model.data(second));
+    let torn = [&old[..512], &new[512..4096]].concat();
+    let read = model.begin_read(0..8);
+    assert!(model.end_read(&read, &old[..4096]).is_ok());
+    assert!(model.end_read(&read, &new).is_ok());
+    assert!(model.end_read(&read, &torn).is_err());
+    let mixed = [&new[..], &old[4096..]].concat();
+    let read = model.begin_read(0..16);
+    assert!(model.end_read(&read, &mixed).is_ok());
+    let zeroes = model.begin_zeroes(0..8);
+    model.end_write(second, End::Acknowledged);
+    model.end_write(zeroes, End::Acknowledged);
+    let read = model.begin_read(0..8);
+    assert!(model.end_read(&read, &[0; 4096]).is_ok());
+    let read = model.begin_read(8..16);
+    assert!(model.end_read(&read, &[0; 4096]).is_err());
+}
+
+#[test]
+fn what_a_device_gave_up_may_be_gone_but_not_what_was_durable() {
+    let mut model = Model::zeroed(16, 8);
+    let kept = model.begin_write(0..8);
+    model.end_write(kept, End::Durable);
+    let lost = model.begin_write(8..16);
+    model.end_write(lost, End::Acknowledged);
+    model.give_up();
+    let read = model.begin_read(8..16);
+    assert!(model.end_read(&read, &[0; 4096]).is_ok());
+    assert!(model.end_read(&read, &model.data(lost)).is_ok());
+    let read = model.begin_read(0..8);
+    assert!(model.end_read(&read, &[0; 4096]).is_err());
 }
 
 #[test]

@@ -47,6 +47,8 @@ struct Versions {
 struct Version {
     write: u64,
     completed: Option<Stamp>,
+    /// No flush makes it stable.
+    fickle: bool,
     bytes: Box<Sector>,
 }
 
@@ -63,13 +65,14 @@ impl Cache {
     }
 
     /// Write `write` of `data` to the sectors from `start` on is under way.
-    pub(crate) fn start(&mut self, write: u64, start: u64, data: &[u8]) {
+    pub(crate) fn start(&mut self, write: u64, start: u64, data: &[u8], fickle: bool) {
         for (number, bytes) in (start..).zip(data.chunks_exact(SECTOR_SIZE)) {
             let mut copy = Box::new([0; SECTOR_SIZE]);
             copy.copy_from_slice(bytes);
             let version = Version {
                 write,
                 completed: None,
+                fickle,
                 bytes: copy,
             };
             self.unstable
@@ -151,7 +154,9 @@ impl Cache {
     pub(crate) fn flush(&mut self, issued: Stamp) {
         let numbers: Vec<u64> = self.unstable.keys().copied().collect();
         for number in numbers {
-            let covered = |version: &Version| version.completed.is_some_and(|at| at < issued);
+            let covered = |version: &Version| {
+                !version.fickle && version.completed.is_some_and(|at| at < issued)
+            };
             let cached = &self.unstable[&number].cached;
             if let Some(index) = cached.iter().rposition(covered) {
                 self.harden(number, index);
