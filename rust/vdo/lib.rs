@@ -29,6 +29,10 @@ pub mod error;
 pub mod format;
 pub mod health;
 pub mod journal;
+pub mod locks;
 pub mod recovery;
 pub mod storage;
 pub mod world;
+
+#[cfg(test)]
+mod fixture;

@@ -72,12 +72,26 @@ pub trait Bio: Send + Sized {
     /// Returns the number of sectors.
     fn sectors(&self) -> u32;
 
-    /// Copies bytes of a write, from `offset` on, into `bytes`. What lies behind its end is not
-    /// touched.
-    fn copy_to(&self, offset: usize, bytes: &mut [u8]);
+    /// Returns a reader of its data, at the front.
+    fn data(&self) -> impl Data + '_;
 
     /// Completes it.
     fn complete(self, result: Result);
+}
+
+/// The data of a write, read once from front to back.
+///
+/// The memory is the caller's, who may change it meanwhile: what was looked at and what is copied
+/// then need not be the same.
+pub trait Data {
+    /// Returns true if all of the next `bytes` bytes are zero. Does not move on.
+    fn is_zero(&self, bytes: usize) -> bool;
+
+    /// Copies the next bytes, as many as `to` holds, and moves on.
+    fn copy(&mut self, to: &mut [u8]);
+
+    /// Moves on by `bytes` bytes.
+    fn skip(&mut self, bytes: usize);
 }
 
 /// A first-in-first-out line of bios that allocates nothing: each lends its own memory.

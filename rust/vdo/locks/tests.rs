@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0
+
+use super::*;
+use crate::fixture::now;
+use crate::fixture::Hand;
+use std::vec::Vec;
+use Access::Exclusive;
+use Access::Shared;
+
+fn locks() -> LbnLocks {
+    LbnLocks::new().unwrap()
+}
+
+#[test]
+fn readers_share_and_writers_do_not() {
+    let locks = locks();
+    let one = locks.try_claim(0..8, Shared);
+    let two = locks.try_claim(4..12, Shared);
+    assert!(one.is_some() && two.is_some());
+    assert!(locks.try_claim(7..8, Exclusive).is_none());
+    assert!(locks.try_claim(12..20, Exclusive).is_some());
+    drop(one);
+    assert!(locks.try_claim(0..4, Exclusive).is_some());
+    assert!(locks.try_claim(0..5, Exclusive).is_none());
+}
+
+#[test]
+fn claims_that_overlap_are_served_in_order() {
+    let locks = locks();
+    let first = now(locks.claim(0..4, Exclusive));
+    let mut second = Hand::waiting(locks.claim(2..8, Exclusive));
+    // This one would be free, but for the second, which came earlier.
+    let mut third = Hand::waiting(locks.claim(6..7, Shared));
+    assert!(locks.try_claim(5..6, Shared).is_none());
+    assert!(locks.try_claim(8..9, Shared).is_some());
+    drop(first);
+    let second = second.poll().unwrap();
+    assert!(third.poll().is_none());
+    drop(second);
+    assert!(third.poll().is_some());
+}
+
+#[test]
+fn other_chunks_are_not_in_the_way() {
+    let locks = locks();
+    let _held = now(locks.claim(0..256, Exclusive));
+    for chunk in 1..100 {
+        let start = chunk * CHUNK;
+        assert!(locks.try_claim(start..start + CHUNK, Exclusive).is_some());
+    }
+}
+
+#[test]
+fn a_full_shard_makes_claims_wait() {
+    let locks = locks();
+    let same_shard = |n: u64| n * CHUNK * SHARDS as u64;
+    let mut held: Vec<_> = (0..)
+        .map_while(|n| locks.try_claim(same_shard(n)..same_shard(n) + 1, Exclusive))
+        .take(CLAIMS + 1)
+        .collect();
+    assert_eq!(held.len(), CLAIMS);
+    let free = same_shard(CLAIMS as u64);
+    let mut waits = Hand::waiting(locks.claim(free..free + 1, Shared));
+    held.pop();
+    assert!(waits.poll().is_some());
+}
