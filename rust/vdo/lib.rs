@@ -13,6 +13,7 @@
 //! | [`block_map`] | the map from logical to physical blocks |
 //! | [`depot`] | slabs: which physical blocks are in use, and how often |
 //! | [`recovery`] | what happens after a crash |
+//! | [`table`], [`message`], [`status`], [`statistics`], [`dump`] | what administrators say and are told |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -25,13 +26,20 @@ const __LOG_PREFIX: &[u8] = b"device-mapper: vdo\0";
 
 pub mod block_map;
 pub mod depot;
+pub mod dump;
 pub mod error;
 pub mod format;
 pub mod health;
+pub mod inbox;
 pub mod journal;
 pub mod locks;
+pub mod message;
 pub mod recovery;
+pub mod statistics;
+pub mod status;
 pub mod storage;
+pub mod table;
+pub mod unsettled;
 pub mod world;
 
 #[cfg(test)]
