@@ -17,6 +17,12 @@
 //! | [`compressed`] | a block that holds several compressed ones |
 
 pub mod block_map;
+pub mod checksum;
+pub mod component;
+pub mod compressed;
+pub mod geometry;
+pub mod index;
+pub mod layout;
 pub mod mapping;
 pub mod point;
 pub mod recovery_journal;
@@ -24,10 +30,19 @@ pub mod reference;
 pub mod slab;
 pub mod slab_journal;
 pub mod summary;
+pub mod super_block;
 pub mod tree;
 
 mod field;
 
+#[cfg(test)]
+mod vectors;
+
+pub use component::Fault;
+pub use geometry::Geometry;
+pub use index::IndexMemory;
+pub use layout::Partition;
+pub use layout::Partitions;
 pub use mapping::Mapping;
 pub use mapping::MappingState;
 pub use point::JournalPoint;
@@ -35,6 +50,9 @@ pub use recovery_journal::Operation;
 pub use recovery_journal::RecoveryEntry;
 pub use slab::DepotLayout;
 pub use slab::SlabConfig;
+pub use summary::SummaryEntry;
+pub use super_block::State;
+pub use super_block::SuperBlock;
 
 /// A logical block number, in units of 4096 bytes.
 pub type Lbn = u64;

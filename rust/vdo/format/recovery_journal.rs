@@ -278,8 +278,13 @@ pub fn entry(page: &Page, shape: Shape, index: u16) -> Option<RecoveryEntry> {
 
 /// Stores an entry, and nothing else: [`seal`] makes it count.
 pub fn put_entry(page: &mut Page, shape: Shape, index: u16, entry: &RecoveryEntry) {
+    put_encoded(page, shape, index, entry.encode());
+}
+
+/// As [`put_entry`], of an entry that is encoded already.
+pub fn put_encoded(page: &mut Page, shape: Shape, index: u16, entry: [u8; ENTRY_SIZE]) {
     let (sector, rest) = shape.place(index);
-    put(page, entry_at(sector, rest), entry.encode());
+    put(page, entry_at(sector, rest), entry);
 }
 
 /// Makes the first `header.entry_count` entries of a block count: puts the header in, and the

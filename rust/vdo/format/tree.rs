@@ -29,6 +29,11 @@ pub fn first_lbn(page_number: u64) -> Lbn {
     page_number.saturating_mul(FANOUT)
 }
 
+/// Returns the number of pages that have slots for so many blocks, or so many lower pages.
+pub fn pages_for(entries: u64) -> u64 {
+    entries.div_ceil(FANOUT)
+}
+
 /// The trees of a volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forest {
@@ -70,7 +75,7 @@ impl Forest {
 
     /// Returns the number of leaf pages of all trees.
     pub fn leaf_pages(&self) -> u64 {
-        self.logical_blocks.div_ceil(FANOUT)
+        pages_for(self.logical_blocks)
     }
 
     /// Returns the way to a leaf page.
@@ -102,7 +107,7 @@ impl Forest {
         let leaves = self.leaf_pages();
         let mut pages = leaves / roots + u64::from(u64::from(tree) < leaves % roots);
         for _ in 0..height {
-            pages = pages.div_ceil(FANOUT);
+            pages = pages_for(pages);
         }
         if height == ROOT_HEIGHT {
             1
