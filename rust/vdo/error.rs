@@ -3,6 +3,7 @@
 //! What can go wrong, by the numbers and words that administrators know from the log.
 
 use core::fmt;
+use kernel::alloc::AllocError;
 use kernel::prelude::*;
 
 /// The result of an operation on a volume.
