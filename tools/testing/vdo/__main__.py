@@ -8,8 +8,12 @@ DMOX_IMPL, c or rust, says what is under test; DMOX_VDO_HAS what of it (index, p
 import sys
 
 from vdo import blocks
+from vdo import formatting
+from vdo import messages
+from vdo import partial
 from vdo import rig
 from vdo import suite
+from vdo import table
 
 if __name__ == "__main__":
     sys.exit(suite.main(rig.prepare))

@@ -6,11 +6,13 @@
 NOISE = "assertion"
 
 TEXT = {
+    "A20": "a volume of 4 PiB may start: its map takes memory only for what is used",
     "A29": "a cache of no page is refused, EINVAL or EIO, without a stack dump",
     "B11b": "a device smaller than the volume is refused before anything is written",
     "BUG1": "the blocks behind a partial first one of a discard read as zeroes",
     "BUG1b": "a volume with such a discard in its journal recovers",
     "E1": "write-zeroes is offered where the storage offers it",
+    "E12": "a discard of what is not mapped leaves no journal entry",
     "F7": "a changed `maxDiscard` is in force after the resume",
     "F8": "after a resume that failed, the table before can be loaded and resumed",
     "F19": "a device that does not hold this volume is refused, at load or at resume",

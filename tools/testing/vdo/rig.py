@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import subprocess
+import threading
 import time
 
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ def fails(code, call, *arguments, **named):
                              f"not errno {code}")
 
 
-def refused(line, code, *texts, readonly=False):
+def refused(line, code, *texts, readonly=False, never=()):
     """Creating must fail with this errno, these words in the log, and leave no device."""
     log = Log()
     try:
@@ -167,13 +168,14 @@ def refused(line, code, *texts, readonly=False):
         codes = code if isinstance(code, tuple) else (code,)
         assert error.errno in codes, f"{line}: errno {error.errno}, not {code}"
         said(log, *texts)
+        for text in never:
+            log.forbid(text)
     else:
         table = volume.table()
         volume.remove()
         raise AssertionError(f"accepted: {table}")
     finally:
         log.close()
-    return log
 
 
 @dataclass
@@ -196,6 +198,13 @@ def parse_status(line):
     return Status(*words, int(used), int(total))
 
 
+def _pieces(offset, length):
+    """How many blocks a range touches, and how many of them not as a whole."""
+    pieces = (offset + length - 1) // BLOCK - offset // BLOCK + 1
+    whole = (offset + length) // BLOCK - (offset + BLOCK - 1) // BLOCK
+    return pieces, pieces - max(whole, 0)
+
+
 class Change:
     """Operations of one step: what they must add to the counters without being listed."""
 
@@ -210,13 +219,15 @@ class Change:
 class Volume(dm.Device):
     """A vdo device. Blocks are numbered as users see them."""
 
-    def __init__(self, line, name="v", readonly=False, leaves=()):
+    def __init__(self, line, name="v", readonly=False, leaves=(), start=True):
+        """`start=False`: only the device, without a table."""
         self.line = line
         self._files = {}
+        self._opening = threading.Lock()
         self._ops = Change()
         # Leaf pages of the block map that exist, as far as this test made them.
         self.leaves = set(leaves)
-        super().__init__(name, str(line), readonly)
+        super().__init__(name, str(line) if start else None, readonly)
 
     # Life.
 
@@ -327,12 +338,19 @@ class Volume(dm.Device):
         if "jb" in skip and "jb" not in free:
             assert 1 <= seen["jb"] <= wanted["je"], f"jb{seen['jb']:+} for je{wanted['je']:+}"
 
+    def parked(self, count):
+        """Wait until so many fragments wait in the packer for others."""
+        def seen():
+            return self.stats()["packer.compressedFragmentsInPacker"]
+        until(lambda: seen() == count, f"{count} fragments parked", 10, lambda: str(seen()))
+
     # Using it.
 
     def file(self, dsync=False):
-        if dsync not in self._files:
-            self._files[dsync] = BlockFile(self.path, dsync=dsync)
-        return self._files[dsync]
+        with self._opening:
+            if dsync not in self._files:
+                self._files[dsync] = BlockFile(self.path, dsync=dsync)
+            return self._files[dsync]
 
     def _pages(self, first, last, fresh):
         """How many of these blocks have a leaf page, after making those that are missing."""
@@ -343,11 +361,10 @@ class Volume(dm.Device):
 
     def _count(self, kind, offset, length, mapped):
         """Every 4 KiB piece of a read or write is a request of its own."""
-        first, last = offset // BLOCK, (offset + length - 1) // BLOCK
-        whole = (offset + length) // BLOCK - (offset + BLOCK - 1) // BLOCK
-        parts = last - first + 1 - max(whole, 0)
-        pages = self._pages(first, last, kind == "w")
-        self._ops.add(**{f"in_{kind}": last - first + 1, f"inP_{kind}": parts})
+        pieces, parts = _pieces(offset, length)
+        first = offset // BLOCK
+        pages = self._pages(first, first + pieces - 1, kind == "w")
+        self._ops.add(**{f"in_{kind}": pieces, f"inP_{kind}": parts})
         if mapped:
             self._ops.add(mapr=pages)
             if kind == "w":
@@ -356,8 +373,8 @@ class Volume(dm.Device):
     def write_at(self, offset, data, fua=False, mapped=True):
         self._count("w", offset, len(data), mapped)
         if fua:
-            pieces = (offset + len(data) - 1) // BLOCK - offset // BLOCK + 1
-            self._ops.add(fo=1, in_empty=1, in_flush=1, in_fua=pieces)
+            pieces, parts = _pieces(offset, len(data))
+            self._ops.add(fo=1, in_empty=1, in_flush=1, in_fua=pieces, inP_fua=parts)
         self.file(dsync=fua).write(offset // 512, data)
 
     def write(self, lbn, data, fua=False):
@@ -388,11 +405,11 @@ class Volume(dm.Device):
 
     def discard_at(self, offset, length):
         """Not whole blocks; the pages are counted as for writes, but none is made."""
-        first, last = offset // BLOCK, (offset + length - 1) // BLOCK
-        whole = max((offset + length) // BLOCK - (offset + BLOCK - 1) // BLOCK, 0)
-        pages = self._pages(first, last, False)
+        pieces, parts = _pieces(offset, length)
+        first = offset // BLOCK
+        pages = self._pages(first, first + pieces - 1, False)
         if pages:
-            self._ops.add(mapr=pages + last - first + 1 - whole, mapw=pages)
+            self._ops.add(mapr=pages + parts, mapw=pages)
         self.file().discard(offset // 512, length // 512)
 
     def zero(self, lbn, count=1):
