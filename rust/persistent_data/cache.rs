@@ -183,7 +183,7 @@ impl<D: Disk> BlockCache<D> {
             self.frames.touch(frame);
             return Ok(frame);
         }
-        let frame = self.clean_frame().await?;
+        self.make_room().await?;
         self.read_io(block, 1).await?;
         let page = self.io_page(0, block)?;
         (kind.verify)(page, block).map_err(|problem| Error::corrupt(kind, block, problem))?;
@@ -192,7 +192,7 @@ impl<D: Disk> BlockCache<D> {
             .as_ref()
             .and_then(|buffer| buffer.page(0))
             .ok_or(LOST)?;
-        self.frames.replace(frame, block, kind);
+        let frame = self.frames.replace(block, kind)?;
         self.frames.load(frame, io)?;
         Ok(frame)
     }
@@ -200,12 +200,10 @@ impl<D: Disk> BlockCache<D> {
     /// Returns a frame for `block` as `kind`, with undefined contents.
     async fn frame_for(&mut self, block: u64, kind: &'static BlockKind) -> Result<u32> {
         self.in_range(block, 1)?;
-        let frame = match self.frames.find(block) {
-            Some(frame) => frame,
-            None => self.clean_frame().await?,
-        };
-        self.frames.replace(frame, block, kind);
-        Ok(frame)
+        if self.frames.find(block).is_none() {
+            self.make_room().await?;
+        }
+        self.frames.replace(block, kind)
     }
 
     fn same_kind(&self, frame: u32, block: u64, kind: &'static BlockKind) -> Result {
@@ -218,12 +216,17 @@ impl<D: Disk> BlockCache<D> {
         }
     }
 
-    async fn clean_frame(&mut self) -> Result<u32> {
-        if let Some(frame) = self.frames.victim() {
-            return Ok(frame);
+    /// Makes sure that a frame is empty.
+    async fn make_room(&mut self) -> Result {
+        if self.frames.make_room() {
+            return Ok(());
         }
         self.write_back().await?;
-        self.frames.victim().ok_or(Error::NoMemory)
+        if self.frames.make_room() {
+            Ok(())
+        } else {
+            Err(Error::NoMemory)
+        }
     }
 
     /// Writes all changed blocks, in ascending order, neighbours together.

@@ -32,6 +32,7 @@ pub mod cache;
 pub mod checksum;
 pub mod error;
 pub mod space_map;
+mod table;
 pub mod transaction;
 
 pub use block::Block;

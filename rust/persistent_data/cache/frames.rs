@@ -2,9 +2,8 @@
 
 //! The frames of a cache: which block is where, which are changed, which may be evicted.
 //!
-//! A frame is found by its block number through a hash table with chains. A clock chooses what to
-//! evict: its hand passes over frames that were touched since it last came by, and never takes
-//! one that is changed or among the last [`RECENT`] touched.
+//! A clock chooses what to evict: its hand passes over frames that were touched since it last came
+//! by, and never takes one that is changed or among the last [`RECENT`] touched.
 
 use super::RECENT;
 use crate::block::Block;
@@ -12,77 +11,49 @@ use crate::block::BlockKind;
 use crate::block::BLOCK_SIZE;
 use crate::error::Error;
 use crate::error::Result;
+use crate::table::Table;
 use kernel::prelude::KVVec;
 use kernel::prelude::GFP_KERNEL;
 
-/// No frame.
-const NONE: u32 = u32::MAX;
-
-/// One frame; empty if it has no kind.
-#[derive(Clone)]
+/// What is known of a block in memory.
 struct Frame {
-    block: u64,
-    kind: Option<&'static BlockKind>,
+    kind: &'static BlockKind,
     changed: bool,
     /// Touched since the clock's hand came by.
     referenced: bool,
     /// When it was last touched.
     touched: u64,
-    /// The next frame of the same bucket.
-    chain: u32,
 }
 
 pub(super) struct Frames {
-    frames: KVVec<Frame>,
+    table: Table<Frame>,
     /// The contents of frame `n` are the bytes from `n * BLOCK_SIZE` on.
     pages: KVVec<u8>,
-    /// The first frame of each bucket; a power of two of them.
-    buckets: KVVec<u32>,
     /// Counts touches.
     now: u64,
-    hand: u32,
 }
 
 impl Frames {
     pub(super) fn new(count: usize) -> Result<Self> {
         let bytes = count.checked_mul(BLOCK_SIZE).ok_or(Error::NoMemory)?;
-        let empty = Frame {
-            block: 0,
-            kind: None,
-            changed: false,
-            referenced: false,
-            touched: 0,
-            chain: NONE,
-        };
         Ok(Self {
-            frames: KVVec::from_elem(empty, count, GFP_KERNEL)?,
+            table: Table::with_slots(count)?,
             pages: KVVec::from_elem(0, bytes, GFP_KERNEL)?,
-            buckets: KVVec::from_elem(NONE, count.next_power_of_two(), GFP_KERNEL)?,
             now: RECENT as u64,
-            hand: 0,
         })
     }
 
     /// Returns the frame of `block`.
     pub(super) fn find(&self, block: u64) -> Option<u32> {
-        let mut next = *self.buckets.get(self.bucket(block))?;
-        while let Some(frame) = self.frames.get(next as usize) {
-            if frame.block == block {
-                return Some(next);
-            }
-            next = frame.chain;
-        }
-        None
+        self.table.find(block)
     }
 
     pub(super) fn block(&self, frame: u32) -> u64 {
-        self.frames
-            .get(frame as usize)
-            .map_or(u64::MAX, |frame| frame.block)
+        self.table.block(frame).unwrap_or(u64::MAX)
     }
 
     pub(super) fn kind(&self, frame: u32) -> Option<&'static BlockKind> {
-        self.frames.get(frame as usize).and_then(|frame| frame.kind)
+        self.table.get(frame).map(|frame| frame.kind)
     }
 
     pub(super) fn page(&self, frame: u32) -> Result<&Block> {
@@ -95,7 +66,7 @@ impl Frames {
 
     /// Returns the contents for changing, and marks the frame as changed.
     pub(super) fn page_for_change(&mut self, frame: u32) -> Result<&mut Block> {
-        if let Some(frame) = self.frames.get_mut(frame as usize) {
+        if let Some(frame) = self.table.get_mut(frame) {
             frame.changed = true;
         }
         self.page_mut(frame)
@@ -119,67 +90,56 @@ impl Frames {
     /// Notes that `frame` is in use.
     pub(super) fn touch(&mut self, frame: u32) {
         self.now += 1;
-        if let Some(frame) = self.frames.get_mut(frame as usize) {
+        if let Some(frame) = self.table.get_mut(frame) {
             frame.referenced = true;
             frame.touched = self.now;
         }
     }
 
-    /// Returns a frame whose contents may go: empty, or clean and not recent.
-    pub(super) fn victim(&mut self) -> Option<u32> {
-        // The first turn clears every mark, so two turns meet whatever there is.
-        for _ in 0..2 * self.frames.len() {
-            let at = self.hand;
-            self.hand = if at as usize + 1 < self.frames.len() {
-                at + 1
-            } else {
-                0
-            };
-            let frame = self.frames.get_mut(at as usize)?;
-            if frame.kind.is_none() {
-                return Some(at);
-            }
-            let marked = core::mem::replace(&mut frame.referenced, false);
-            let recent = frame.touched + RECENT as u64 > self.now;
-            if !marked && !recent && !frame.changed {
-                return Some(at);
-            }
+    /// Makes sure that a frame is empty; fails if none is, and each is changed or recent.
+    pub(super) fn make_room(&mut self) -> bool {
+        if self.table.has_room() {
+            return true;
         }
-        None
+        let now = self.now;
+        // The first turn clears every mark, so the second meets whatever there is.
+        let victim = self.table.sweep(|frame| {
+            let marked = core::mem::replace(&mut frame.referenced, false);
+            let recent = frame.touched + RECENT as u64 > now;
+            !marked && !recent && !frame.changed
+        });
+        victim.is_some_and(|frame| self.table.remove(frame).is_some())
     }
 
-    /// Makes `frame` the one of `block`, clean, with undefined contents.
-    pub(super) fn replace(&mut self, frame: u32, block: u64, kind: &'static BlockKind) {
-        self.clear(frame);
-        let bucket = self.bucket(block);
-        if let (Some(entry), Some(head)) = (
-            self.frames.get_mut(frame as usize),
-            self.buckets.get_mut(bucket),
-        ) {
-            entry.block = block;
-            entry.kind = Some(kind);
-            entry.chain = core::mem::replace(head, frame);
-        }
+    /// Returns the frame of `block`, new and clean with undefined contents. There is room, or the
+    /// block has a frame already.
+    pub(super) fn replace(&mut self, block: u64, kind: &'static BlockKind) -> Result<u32> {
+        self.forget(block);
+        let frame = Frame {
+            kind,
+            changed: false,
+            referenced: false,
+            touched: 0,
+        };
+        let frame = self.table.insert(block, frame).map_err(|_| NO_FRAME)?;
         self.touch(frame);
+        Ok(frame)
     }
 
     pub(super) fn forget(&mut self, block: u64) {
         if let Some(frame) = self.find(block) {
-            self.clear(frame);
+            self.table.remove(frame);
         }
     }
 
     pub(super) fn forget_all(&mut self) {
-        self.buckets.fill(NONE);
-        for frame in self.frames.iter_mut() {
-            frame.kind = None;
-            frame.changed = false;
-            frame.chain = NONE;
+        while let Some(frame) = self.table.sweep(|_| true) {
+            self.table.remove(frame);
         }
     }
 
     pub(super) fn mark_clean(&mut self, frame: u32) {
-        if let Some(frame) = self.frames.get_mut(frame as usize) {
+        if let Some(frame) = self.table.get_mut(frame) {
             frame.changed = false;
         }
     }
@@ -187,46 +147,12 @@ impl Frames {
     /// Puts all changed frames into `list`, by ascending block. `list` has room for all frames.
     pub(super) fn changed(&self, list: &mut KVVec<u32>) {
         list.clear();
-        for (at, frame) in (0..).zip(self.frames.iter()) {
+        for (at, _, frame) in self.table.iter() {
             if frame.changed && list.push_within_capacity(at).is_err() {
                 break;
             }
         }
         list.sort_unstable_by_key(|&at| self.block(at));
-    }
-
-    /// Empties `frame` and takes it out of its bucket.
-    fn clear(&mut self, frame: u32) {
-        let Some(entry) = self.frames.get_mut(frame as usize) else {
-            return;
-        };
-        if entry.kind.take().is_none() {
-            return;
-        }
-        entry.changed = false;
-        let after = core::mem::replace(&mut entry.chain, NONE);
-        let bucket = self.bucket(self.block(frame));
-        let Some(head) = self.buckets.get_mut(bucket) else {
-            return;
-        };
-        if *head == frame {
-            *head = after;
-            return;
-        }
-        let mut before = *head;
-        while let Some(entry) = self.frames.get_mut(before as usize) {
-            if entry.chain == frame {
-                entry.chain = after;
-                return;
-            }
-            before = entry.chain;
-        }
-    }
-
-    fn bucket(&self, block: u64) -> usize {
-        // Fibonacci hashing: the upper half of the product is well mixed.
-        let mixed = block.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-        mixed as usize & (self.buckets.len() - 1)
     }
 
     fn page_mut(&mut self, frame: u32) -> Result<&mut Block> {
