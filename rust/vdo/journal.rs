@@ -1,3 +1,421 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The recovery journal: every change of a mapping, in order.
+//!
+//! A ring of blocks on the storage. Who changes mappings first *reserves* places for the entries,
+//! which may wait; then changes the pages of the block map in memory, which from then on hold back
+//! the head of the ring; then *fills* the places, which never waits. Nobody waits between the two.
+//!
+//! Three tasks do the rest:
+//!
+//! - the writer writes all places that are filled without a gap, in one I/O as far as the ring
+//!   allows, whenever somebody waits for a commit, a block is full, or entries have waited long
+//!   enough;
+//! - the timer tells it of the last;
+//! - the applier hands committed entries to the depot, in order. Only then is their memory free.
+//!
+//! # Durability
+//!
+//! Every write is preceded by a flush and goes to stable storage (`Ordered`). So the data that an
+//! entry names is stable before the entry is, and so is whatever let a head move before the head
+//! is. Entries count as committed when their write has completed; one write is in flight at a time.
+//!
+//! A block of the ring is overwritten only when a head on stable storage has passed it. Where the
+//! ring is short and there is nothing to write, the last block is written again with new heads.
+
+pub(crate) mod ring;
+
+mod applier;
+mod writer;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::error::Status;
+use crate::format::recovery_journal::Shape;
+use crate::format::JournalPoint;
+use crate::format::Pbn;
+use crate::format::RecoveryEntry;
+use crate::format::Sequence;
+use crate::health::Health;
+use crate::statistics;
+use crate::storage::Storage;
+use crate::world::World;
+use core::future::Future;
+use core::pin::pin;
+use kernel::prelude::*;
+use ring::Lack;
+use ring::Ring;
+use ring::Seat;
+use runtime::clock::Clock;
+use runtime::disk::Disk;
+use runtime::monitor::Monitor;
+use runtime::sync::Arc;
+use runtime::sync::Lock;
+
+/// Blocks of the ring that can be in flight at once, in mainline and here. A valid block that is
+/// this far ahead of another one proves that the other was committed.
+pub const MAX_BLOCKS_IN_FLIGHT: u64 = 11;
+
+/// Entries that the applier hands on at once.
+const APPLY_BATCH: usize = 128;
+
+/// The sizes of a journal.
+#[derive(Clone, Copy, Debug)]
+pub struct JournalConfig {
+    /// The first block of the ring.
+    pub origin: Pbn,
+    /// Blocks of the ring: a power of two.
+    pub size: u64,
+    /// The nonce of the volume.
+    pub nonce: u64,
+    /// Recoveries that the volume has seen, modulo 256.
+    pub recovery_count: u8,
+    /// Entries of a block.
+    pub shape: Shape,
+    /// Blocks kept in memory: a power of two, at least 2.
+    pub memory_blocks: u64,
+    /// How long entries wait for company.
+    pub commit_delay_ms: u64,
+    /// Blocks written by one I/O, at most [`MAX_BLOCKS_IN_FLIGHT`].
+    pub io_pages: u64,
+}
+
+/// Where a journal goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct JournalStart {
+    /// The sequence of the next block. All older blocks are done with.
+    pub tail: Sequence,
+    /// What the entries have added up to so far.
+    pub counters: Counters,
+}
+
+/// What the entries of a journal add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Logical blocks that are mapped, to zeroes or to data.
+    pub logical_blocks_used: u64,
+    /// Pages of the block map in slabs.
+    pub block_map_data_blocks: u64,
+}
+
+/// A place between two entries of the journal; later ones are greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position(u64);
+
+impl Position {
+    /// Returns the position that [`get`](Self::get) gave as a number.
+    pub const fn new(place: u64) -> Self {
+        Self(place)
+    }
+
+    /// Returns the position as a number.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Places for entries, which must be filled without waiting for anything in between.
+#[must_use = "a reservation that is not filled stops the journal"]
+#[derive(Debug)]
+pub struct Reservation {
+    place: u64,
+    len: usize,
+    first: JournalPoint,
+    last: Sequence,
+}
+
+impl Reservation {
+    /// Returns the number of places.
+    #[expect(clippy::len_without_is_empty, reason = "there is at least one")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Returns the sequence of the block of the first place.
+    pub fn first(&self) -> Sequence {
+        self.first.sequence
+    }
+
+    /// Returns the sequence of the block of the last place.
+    pub fn last(&self) -> Sequence {
+        self.last
+    }
+
+    /// Returns the position behind the last place.
+    pub fn end(&self) -> Position {
+        Position(self.place.saturating_add(self.len as u64))
+    }
+}
+
+/// What holds back the heads of the ring.
+///
+/// A hold is given up only when what it stood for has been written. The methods are called by the
+/// writer, never under a lock.
+pub trait Holds: Send + Sync {
+    /// Returns the oldest sequence that a page of the block map needs.
+    fn block_map(&self) -> Option<Sequence>;
+
+    /// Returns the oldest sequence that a slab journal needs, of the entries that it was given.
+    fn slab_journals(&self) -> Option<Sequence>;
+
+    /// The ring is short: what holds sequences smaller than `before` is to be written soon.
+    fn hurry(&self, before: Sequence);
+
+    /// The block with this sequence is written for the first time.
+    fn block_opened(&self, sequence: Sequence);
+}
+
+/// What committed entries are applied to.
+pub trait Apply: Send + Sync {
+    /// Applies entries, in order: of each first the increment, then the decrement. The `entry` of
+    /// a point is the index in the block.
+    ///
+    /// When this returns, what still has to be written for them holds the ring
+    /// ([`Holds::slab_journals`]).
+    fn apply(
+        &self,
+        entries: &[(JournalPoint, RecoveryEntry)],
+    ) -> impl Future<Output = Result> + Send;
+}
+
+/// What is done wrong on purpose, so that tests can show that they would see it.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// Nothing.
+    #[default]
+    None,
+    /// Entries count as committed when their write is issued.
+    EarlyCommit,
+    /// Writes are not preceded by a flush.
+    NoPreflush,
+    /// A block may be overwritten as soon as nobody needs it, whatever the heads on storage say.
+    EarlyReuse,
+}
+
+/// The recovery journal.
+pub struct Journal<W: World> {
+    world: Arc<W>,
+    storage: Arc<Storage<W::Disk>>,
+    health: Arc<Health>,
+    config: JournalConfig,
+    monitor: Monitor<Ring>,
+    /// What the tasks need; each takes its own.
+    buffer: Lock<Option<<W::Disk as Disk>::Buffer>>,
+    timer: Lock<Option<<W::Clock as Clock>::Timer>>,
+    batch: Lock<Option<KVec<(JournalPoint, RecoveryEntry)>>>,
+    #[cfg(test)]
+    pub(crate) flaw: Flaw,
+}
+
+impl<W: World> Journal<W> {
+    /// Makes a journal that goes on at `start`. Allocates all that it will ever need.
+    ///
+    /// # Errors
+    ///
+    /// No memory, or sizes that make no sense.
+    pub fn new(
+        config: JournalConfig,
+        start: JournalStart,
+        world: Arc<W>,
+        storage: Arc<Storage<W::Disk>>,
+        health: Arc<Health>,
+    ) -> Result<Self> {
+        let ring = Ring::new(&config, start)?;
+        let pages = config.io_pages.clamp(1, MAX_BLOCKS_IN_FLIGHT);
+        let buffer = storage.buffer(pages as usize)?;
+        let timer = world.clock().timer()?;
+        let batch = KVec::with_capacity(APPLY_BATCH, GFP_KERNEL)?;
+        Ok(Self {
+            world,
+            storage,
+            health,
+            config,
+            monitor: Monitor::new(ring),
+            buffer: Lock::new(Some(buffer)),
+            timer: Lock::new(Some(timer)),
+            batch: Lock::new(Some(batch)),
+            #[cfg(test)]
+            flaw: Flaw::None,
+        })
+    }
+
+    /// Waits for room and reserves at least one place, at most `wanted`. First come, first served.
+    ///
+    /// Nobody waits here who holds something that writing, applying, or giving up a hold needs.
+    ///
+    /// # Errors
+    ///
+    /// The volume is read-only.
+    pub async fn reserve(&self, wanted: usize) -> Result<Reservation> {
+        let wanted = wanted.max(1);
+        self.health.check()?;
+        let at_once = self.monitor.with(|ring, _| {
+            if ring.queue == 0 {
+                ring.grant(wanted).ok()
+            } else {
+                None
+            }
+        });
+        match at_once {
+            Some(reservation) => Ok(reservation),
+            None => self.reserve_in_turn(wanted).await,
+        }
+    }
+
+    async fn reserve_in_turn(&self, wanted: usize) -> Result<Reservation> {
+        let entry = pin!(self.monitor.entry(Seat::Reserver { counted: false }));
+        let result = entry
+            .as_ref()
+            .wait(|turn| {
+                if let Err(error) = self.health.check() {
+                    return Some(Err(error));
+                }
+                let is_new = turn.state.enqueue(turn.key);
+                if turn.others.before().any(Seat::is_reserver) {
+                    return None;
+                }
+                match turn.state.grant(wanted) {
+                    Ok(reservation) => Some(Ok(reservation)),
+                    Err(Lack::Sequences) => Some(Err(Status::JournalOverflow.into())),
+                    Err(lack) => {
+                        turn.state.ask_for_room(lack, is_new, &mut turn.others);
+                        None
+                    }
+                }
+            })
+            .await;
+        if let Err(error) = result {
+            if error != Error::READ_ONLY {
+                self.health.enter_read_only(error);
+                self.wake_all();
+            }
+        }
+        result
+    }
+
+    /// Fills all places of a reservation, in order, and returns the position behind them.
+    pub fn fill(&self, reservation: Reservation, entries: &[RecoveryEntry]) -> Position {
+        if entries.len() != reservation.len {
+            // There is no entry that says nothing, so the journal ends here.
+            self.health.enter_read_only(Status::CorruptJournal.into());
+            self.wake_all();
+        } else {
+            self.monitor.with(|ring, tasks| {
+                ring.fill(&reservation, entries);
+                ring.wake_for_filled(tasks);
+            });
+        }
+        reservation.end()
+    }
+
+    /// Returns the position behind everything that was reserved so far.
+    pub fn end(&self) -> Position {
+        self.monitor.with(|ring, _| Position(ring.reserved()))
+    }
+
+    /// Returns the position up to which everything is on stable storage.
+    pub fn committed(&self) -> Position {
+        self.monitor.with(|ring, _| Position(ring.committed()))
+    }
+
+    /// Waits until everything before `position` is on stable storage, and sees to that.
+    ///
+    /// # Errors
+    ///
+    /// The volume has become read-only before.
+    pub async fn commit(&self, position: Position) -> Result {
+        self.reach(Seat::Commit(position.0)).await
+    }
+
+    /// Waits until everything before `position` has been applied to the depot, and sees to that.
+    ///
+    /// # Errors
+    ///
+    /// The volume has become read-only before.
+    pub async fn applied(&self, position: Position) -> Result {
+        self.reach(Seat::Applied(position.0)).await
+    }
+
+    /// Waits until everything that was reserved is filled, committed and applied, and no write is
+    /// in flight.
+    ///
+    /// # Errors
+    ///
+    /// The volume has become read-only before.
+    pub async fn drain(&self) -> Result {
+        self.reach(Seat::Drain).await
+    }
+
+    async fn reach(&self, seat: Seat) -> Result {
+        if self.monitor.with(|ring, _| ring.has_reached(&seat)) {
+            return Ok(());
+        }
+        let entry = pin!(self.monitor.entry(seat));
+        entry
+            .as_ref()
+            .wait(|turn| {
+                if turn.state.has_reached(turn.key) {
+                    return Some(Ok(()));
+                }
+                if let Err(error) = self.health.check() {
+                    return Some(Err(error));
+                }
+                turn.state.want(turn.key, &mut turn.others);
+                None
+            })
+            .await
+    }
+
+    /// Begins a new block with the next entry, and returns its sequence: where a journal starts
+    /// that was saved. To be called drained, when nothing holds the ring any more.
+    pub fn close_block(&self) -> Sequence {
+        self.monitor.with(|ring, _| ring.close_block())
+    }
+
+    /// Returns the sequence of the next block that will be opened.
+    pub fn tail(&self) -> Sequence {
+        self.monitor.with(|ring, _| ring.tail())
+    }
+
+    /// Returns the oldest sequence that recovery needs, as far as is on stable storage.
+    pub fn head(&self) -> Sequence {
+        self.monitor.with(|ring, _| ring.head())
+    }
+
+    /// Returns what all entries add up to that were filled so far.
+    pub fn counters(&self) -> Counters {
+        self.monitor.with(|ring, _| ring.counters)
+    }
+
+    /// Returns what the journal did.
+    pub fn statistics(&self) -> statistics::Journal {
+        self.monitor.with(|ring, _| ring.statistics)
+    }
+
+    /// Somebody has given up a hold; cheap to call often.
+    pub fn hold_released(&self) {
+        self.monitor.with(|ring, tasks| {
+            if ring.is_short() {
+                ring.tick();
+                ring.wake_writer(tasks);
+            }
+        });
+    }
+
+    /// Makes everybody who waits look again. Called when the volume has become read-only.
+    pub fn wake_all(&self) {
+        self.monitor.with(|_, tasks| tasks.wake_all());
+    }
+
+    /// Makes the tasks end.
+    pub fn stop(&self) {
+        self.monitor.with(|ring, tasks| {
+            ring.stopping = true;
+            tasks.wake_all();
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,701 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The state of the journal: who has reserved, filled, written and applied how much.
+//!
+//! # Invariants
+//!
+//! A *place* is `sequence * entries per block + index`; places only grow. `applied <= committed <=
+//! filled <= reserved <= limit`: everything before `filled` is filled, everything before
+//! `committed` is on stable storage, everything before `applied` the depot has.
+//!
+//! A block stays in memory while one of its entries is not applied, or may be written again: the
+//! block that `committed` is in, or that it has just left, may.
+
+use super::Counters;
+use super::JournalConfig;
+use super::JournalStart;
+use super::Reservation;
+use super::MAX_BLOCKS_IN_FLIGHT;
+use crate::error::Result;
+use crate::error::Status;
+use crate::format::recovery_journal;
+use crate::format::recovery_journal::Header;
+use crate::format::recovery_journal::ENTRY_SIZE;
+use crate::format::JournalPoint;
+use crate::format::Operation;
+use crate::format::Page;
+use crate::format::RecoveryEntry;
+use crate::format::Sequence;
+use crate::format::MAX_SEQUENCE;
+use crate::statistics;
+use core::num::NonZeroU64;
+use core::ops::Range;
+use kernel::prelude::*;
+use runtime::monitor::Entries;
+use runtime::monitor::Rules;
+
+/// Reservations that can be open at once.
+const MAX_RESERVATIONS: usize = 64;
+
+/// Who waits here.
+#[derive(Debug)]
+pub(crate) enum Seat {
+    Reserver {
+        counted: bool,
+    },
+    /// For a place to be committed.
+    Commit(u64),
+    /// For a place to be applied.
+    Applied(u64),
+    Drain,
+    Writer,
+    Timer,
+    Applier,
+}
+
+impl Seat {
+    pub(super) fn is_reserver(&self) -> bool {
+        matches!(self, Self::Reserver { .. })
+    }
+}
+
+/// Why nothing can be reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lack {
+    /// Too much is not committed or not applied yet, or too many reservations are open.
+    Memory,
+    /// The ring is full.
+    Ring,
+    /// There is no further sequence number.
+    Sequences,
+}
+
+/// What the entries of a block in memory add up to, and those of all blocks before.
+#[derive(Clone, Copy, Default)]
+struct Block {
+    before: Counters,
+    logical: i32,
+    pages: i32,
+}
+
+impl Block {
+    fn after(&self) -> Counters {
+        self.before.plus(self.logical, self.pages)
+    }
+}
+
+impl Counters {
+    fn plus(self, logical: i32, pages: i32) -> Self {
+        let plus = |count: u64, change: i32| count.saturating_add_signed(change.into());
+        Self {
+            logical_blocks_used: plus(self.logical_blocks_used, logical),
+            block_map_data_blocks: plus(self.block_map_data_blocks, pages),
+        }
+    }
+}
+
+/// A write that is to be made: some blocks that lie side by side, and how far they are filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) first: Sequence,
+    pub(super) blocks: u64,
+    /// The place behind the last entry.
+    pub(super) end: u64,
+    /// The heads may not go beyond this block: it is on stable storage already, so recovery finds
+    /// the tail there or later.
+    pub(super) cap: Sequence,
+    /// The first block that has entries which are not applied.
+    pub(super) applied: Sequence,
+}
+
+impl Batch {
+    /// Returns the sequence of the last block.
+    pub(super) fn last(&self) -> Sequence {
+        (self.first + self.blocks).saturating_sub(1)
+    }
+}
+
+/// What the writer is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    Write(Batch),
+    /// The ring is short: look whether the heads have moved. This write would tell.
+    Look(Option<Batch>),
+}
+
+/// The heads of the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Heads {
+    pub(super) block_map: Sequence,
+    pub(super) slab_journal: Sequence,
+}
+
+impl Heads {
+    pub(super) fn oldest(self) -> Sequence {
+        self.block_map.min(self.slab_journal)
+    }
+}
+
+/// The state of the journal.
+pub(crate) struct Ring {
+    config: JournalConfig,
+    per_block: NonZeroU64,
+    /// Blocks of the ring that may be in use.
+    usable: u64,
+    /// By block in memory: its entries, encoded.
+    entries: KVVec<[u8; ENTRY_SIZE]>,
+    /// By block in memory.
+    blocks: KVec<Block>,
+
+    /// The next place to reserve, and the point that it is.
+    reserved: u64,
+    next: JournalPoint,
+    filled: u64,
+    committed: u64,
+    applied: u64,
+    /// Nothing may be reserved from this place on.
+    limit: u64,
+    /// The first places of the reservations that are not filled, ascending.
+    open: [u64; MAX_RESERVATIONS],
+    open_count: usize,
+
+    /// The first block since the start, or since the last save.
+    start: Sequence,
+    /// The oldest block that is needed, as blocks on stable storage say.
+    head: Sequence,
+    /// Somebody waits for a commit of all places before this one.
+    wanted: u64,
+    /// All places before this one have waited long enough.
+    due: u64,
+    /// Somebody lacks room in the ring.
+    short: bool,
+    /// The writer is to look whether the heads have moved.
+    look: bool,
+    writing: bool,
+    writer_idle: bool,
+    timer_idle: bool,
+    applier_idle: bool,
+
+    /// Reservers that wait.
+    pub(super) queue: usize,
+    pub(super) counters: Counters,
+    pub(super) statistics: statistics::Journal,
+    pub(super) stopping: bool,
+}
+
+impl Rules for Ring {
+    type Key = Seat;
+
+    fn left(&mut self, seat: &Seat, rest: &mut Entries<'_, Seat>) {
+        if matches!(seat, Seat::Reserver { counted: true }) {
+            self.queue = self.queue.saturating_sub(1);
+            self.short = false;
+            wake_reserver(rest);
+        }
+    }
+}
+
+impl Ring {
+    pub(super) fn new(config: &JournalConfig, start: JournalStart) -> Result<Self> {
+        let per_block = NonZeroU64::new(config.shape.entries_per_block().into());
+        let per_block = per_block.ok_or(Status::BadConfiguration)?;
+        let sound = config.size.is_power_of_two()
+            && config.memory_blocks.is_power_of_two()
+            && config.memory_blocks >= 2
+            && start.tail < MAX_SEQUENCE;
+        if !sound {
+            return Err(Status::BadConfiguration.into());
+        }
+        let spare = (config.size / 4).min(MAX_BLOCKS_IN_FLIGHT);
+        let blocks = config.memory_blocks as usize;
+        let count = blocks.saturating_mul(config.shape.entries_per_block().into());
+        let mut ring = Self {
+            config: *config,
+            per_block,
+            usable: config.size - spare,
+            entries: KVVec::from_elem([0; ENTRY_SIZE], count, GFP_KERNEL)?,
+            blocks: KVec::from_elem(Block::default(), blocks, GFP_KERNEL)?,
+            reserved: 0,
+            next: JournalPoint::NONE,
+            filled: 0,
+            committed: 0,
+            applied: 0,
+            limit: 0,
+            open: [0; MAX_RESERVATIONS],
+            open_count: 0,
+            start: 0,
+            head: 0,
+            wanted: 0,
+            due: 0,
+            short: false,
+            look: false,
+            writing: false,
+            writer_idle: false,
+            timer_idle: false,
+            applier_idle: false,
+            queue: 0,
+            counters: start.counters,
+            statistics: statistics::Journal::default(),
+            stopping: false,
+        };
+        ring.start_at(start.tail);
+        Ok(ring)
+    }
+
+    /// Goes on with the block `tail`; nothing before it is needed any more.
+    fn start_at(&mut self, tail: Sequence) {
+        let place = self.place_of(tail);
+        self.reserved = place;
+        self.next = JournalPoint::new(tail, 0);
+        self.filled = place;
+        self.committed = place;
+        self.applied = place;
+        self.start = tail;
+        self.head = tail;
+        let before = self.counters;
+        if let Some(block) = self.block_mut(tail) {
+            *block = Block {
+                before,
+                ..Block::default()
+            };
+        }
+        self.set_limit();
+    }
+
+    pub(super) fn close_block(&mut self) -> Sequence {
+        let is_drained = self.has_reached(&Seat::Drain);
+        let tail = self.tail();
+        if is_drained {
+            self.start_at(tail);
+        }
+        tail
+    }
+
+    fn place_of(&self, sequence: Sequence) -> u64 {
+        sequence.saturating_mul(self.per_block.get())
+    }
+
+    fn sequence_of(&self, place: u64) -> Sequence {
+        place / self.per_block
+    }
+
+    /// Returns where a block is in memory.
+    fn index_of(&self, sequence: Sequence) -> usize {
+        (sequence & (self.config.memory_blocks - 1)) as usize
+    }
+
+    fn block(&self, sequence: Sequence) -> Option<&Block> {
+        self.blocks.get(self.index_of(sequence))
+    }
+
+    fn block_mut(&mut self, sequence: Sequence) -> Option<&mut Block> {
+        let index = self.index_of(sequence);
+        self.blocks.get_mut(index)
+    }
+
+    /// Returns where the entries of the block from `point` on are in memory.
+    fn range_of(&self, point: JournalPoint) -> Range<usize> {
+        let per_block = self.per_block.get() as usize;
+        let start = self.index_of(point.sequence) * per_block;
+        start + usize::from(point.entry)..start + per_block
+    }
+
+    /// Returns the entries of the block from `point` on.
+    fn entries(&self, point: JournalPoint) -> &[[u8; ENTRY_SIZE]] {
+        self.entries.get(self.range_of(point)).unwrap_or(&[])
+    }
+
+    /// Returns the entries of the block from `point` on, to be filled.
+    fn entries_mut(&mut self, point: JournalPoint) -> &mut [[u8; ENTRY_SIZE]] {
+        let range = self.range_of(point);
+        self.entries.get_mut(range).unwrap_or(&mut [])
+    }
+
+    pub(super) fn reserved(&self) -> u64 {
+        self.reserved
+    }
+
+    pub(super) fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    pub(super) fn head(&self) -> Sequence {
+        self.head
+    }
+
+    pub(super) fn tail(&self) -> Sequence {
+        self.next.sequence + u64::from(self.next.entry > 0)
+    }
+
+    /// Works out up to where places may be reserved.
+    fn set_limit(&mut self) {
+        let rewritable = self.sequence_of(self.committed.saturating_sub(1));
+        let kept = rewritable.min(self.sequence_of(self.applied));
+        let memory = kept + self.config.memory_blocks;
+        let ring = self.head + self.usable;
+        self.limit = self.place_of(memory.min(ring).min(MAX_SEQUENCE));
+    }
+
+    fn lack(&self) -> Lack {
+        let here = self.sequence_of(self.reserved);
+        if here >= MAX_SEQUENCE {
+            Lack::Sequences
+        } else if here >= self.head + self.usable {
+            Lack::Ring
+        } else {
+            Lack::Memory
+        }
+    }
+
+    /// Reserves up to `wanted` places.
+    pub(super) fn grant(&mut self, wanted: usize) -> Result<Reservation, Lack> {
+        let room = self.limit.saturating_sub(self.reserved);
+        if room == 0 {
+            return Err(self.lack());
+        }
+        let Some(open) = self.open.get_mut(self.open_count) else {
+            return Err(Lack::Memory);
+        };
+        *open = self.reserved;
+        self.open_count += 1;
+
+        let len = room.min(wanted as u64);
+        let place = self.reserved;
+        let first = self.next;
+        let mut last = first.sequence;
+        if first.entry == 0 {
+            self.open_block(last);
+        }
+        let per_block = self.per_block.get();
+        let mut end = u64::from(first.entry) + len;
+        while end > per_block {
+            end -= per_block;
+            last += 1;
+            self.open_block(last);
+        }
+        self.next = if end == per_block {
+            JournalPoint::new(last + 1, 0)
+        } else {
+            JournalPoint::new(last, end as u16)
+        };
+        self.reserved += len;
+        Ok(Reservation {
+            place,
+            len: len as usize,
+            first,
+            last,
+        })
+    }
+
+    fn open_block(&mut self, sequence: Sequence) {
+        if let Some(block) = self.block_mut(sequence) {
+            block.logical = 0;
+            block.pages = 0;
+        }
+    }
+
+    /// Fills the places of a reservation.
+    pub(super) fn fill(&mut self, reservation: &Reservation, entries: &[RecoveryEntry]) {
+        let per_block = self.per_block.get() as usize;
+        let mut point = reservation.first;
+        let mut rest = entries;
+        while !rest.is_empty() {
+            let room = per_block.saturating_sub(point.entry.into());
+            let (now, later) = rest.split_at(room.min(rest.len()));
+            let (mut logical, mut pages) = (0, 0);
+            for (place, entry) in self.entries_mut(point).iter_mut().zip(now) {
+                *place = entry.encode();
+                match entry.operation {
+                    Operation::Data => {
+                        logical += i32::from(entry.new.is_mapped());
+                        logical -= i32::from(entry.old.is_mapped());
+                    }
+                    Operation::BlockMap => pages += 1,
+                }
+            }
+            if let Some(block) = self.block_mut(point.sequence) {
+                block.logical += logical;
+                block.pages += pages;
+            }
+            self.counters = self.counters.plus(logical, pages);
+            point = JournalPoint::new(point.sequence + 1, 0);
+            rest = later;
+        }
+        self.statistics.entries.started += entries.len() as u64;
+        self.end_reservation(reservation.place);
+    }
+
+    fn end_reservation(&mut self, place: u64) {
+        let open = self.open.get_mut(..self.open_count).unwrap_or(&mut []);
+        if let Some(at) = open.iter().position(|&first| first == place) {
+            open.copy_within(at + 1.., at);
+            self.open_count -= 1;
+        }
+        self.filled = match self.open.first() {
+            Some(&first) if self.open_count > 0 => first,
+            _ => self.reserved,
+        };
+    }
+
+    /// Counts a reserver that waits; returns true if it is new.
+    pub(super) fn enqueue(&mut self, seat: &mut Seat) -> bool {
+        match seat {
+            Seat::Reserver { counted } if !*counted => {
+                *counted = true;
+                self.queue += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Somebody cannot reserve: does what may help.
+    pub(super) fn ask_for_room(
+        &mut self,
+        lack: Lack,
+        is_new: bool,
+        tasks: &mut Entries<'_, Seat>,
+    ) {
+        self.wanted = self.wanted.max(self.filled);
+        if lack == Lack::Ring {
+            self.statistics.disk_full += u64::from(is_new);
+            if !self.short {
+                self.short = true;
+                self.look = true;
+            }
+        }
+        self.wake_writer(tasks);
+        self.wake_timer(tasks);
+    }
+
+    pub(super) fn has_reached(&self, seat: &Seat) -> bool {
+        match seat {
+            Seat::Commit(place) => self.committed >= *place,
+            Seat::Applied(place) => self.applied >= *place,
+            Seat::Drain => self.applied == self.reserved && !self.writing,
+            _ => true,
+        }
+    }
+
+    /// Notes what somebody waits for.
+    pub(super) fn want(&mut self, seat: &Seat, tasks: &mut Entries<'_, Seat>) {
+        let place = match seat {
+            Seat::Commit(place) | Seat::Applied(place) => *place,
+            _ => self.reserved,
+        };
+        if place > self.wanted {
+            self.wanted = place;
+            self.wake_writer(tasks);
+        }
+    }
+
+    pub(super) fn is_short(&self) -> bool {
+        self.short
+    }
+
+    /// Returns true if the timer is to run.
+    pub(super) fn needs_timer(&mut self) -> bool {
+        let needed = self.short || self.filled > self.due.max(self.committed);
+        self.timer_idle = !needed;
+        needed
+    }
+
+    /// What is filled has waited long enough.
+    pub(super) fn tick(&mut self) {
+        self.due = self.filled;
+        self.look = self.short;
+    }
+
+    /// Returns what the writer has to do.
+    pub(super) fn next_work(&mut self) -> Option<Work> {
+        let mut work = None;
+        if self.filled > self.committed {
+            let full = self.place_of(self.sequence_of(self.filled));
+            if self.wanted.max(self.due).max(full) > self.committed {
+                work = Some(Work::Write(self.batch()));
+            }
+        } else if self.look {
+            let last = self.sequence_of(self.committed.saturating_sub(1));
+            let again = (last >= self.start).then(|| self.batch_of(last, 1, self.committed));
+            work = Some(Work::Look(again));
+        }
+        self.look = false;
+        self.writer_idle = work.is_none();
+        self.writing = work.is_some();
+        work
+    }
+
+    /// Returns what can be written at once.
+    fn batch(&mut self) -> Batch {
+        let first = self.sequence_of(self.committed);
+        let to_wrap = self.config.size - recovery_journal::position(first, self.config.size);
+        let filled = self.filled.div_ceil(self.per_block.get());
+        let pages = self.config.io_pages.clamp(1, MAX_BLOCKS_IN_FLIGHT);
+        let blocks = (filled - first).min(to_wrap).min(pages);
+        let end = self.place_of(first + blocks).min(self.filled);
+        for sequence in first..first + blocks {
+            // All blocks before are full, and the last of them is still in memory.
+            let is_new = self.place_of(sequence) >= self.committed && sequence > self.start;
+            let previous = self.block(sequence.saturating_sub(1)).copied();
+            if let (true, Some(previous), Some(block)) =
+                (is_new, previous, self.block_mut(sequence))
+            {
+                block.before = previous.after();
+            }
+        }
+        self.statistics.entries.written += end - self.committed;
+        self.statistics.blocks.started += blocks;
+        self.batch_of(first, blocks, end)
+    }
+
+    fn batch_of(&self, first: Sequence, blocks: u64, end: u64) -> Batch {
+        let stable = self.sequence_of(self.committed.saturating_sub(1));
+        Batch {
+            first,
+            blocks,
+            end,
+            cap: stable.max(self.start),
+            applied: self.sequence_of(self.applied),
+        }
+    }
+
+    /// Makes the block with this sequence, as far as `batch` goes.
+    pub(super) fn build(&self, batch: &Batch, sequence: Sequence, heads: Heads, page: &mut Page) {
+        let shape = self.config.shape;
+        let start = self.place_of(sequence);
+        let count = batch.end.saturating_sub(start).min(self.per_block.get()) as u16;
+        let before = self.block(sequence).map_or(self.counters, |b| b.before);
+        page.fill(0);
+        let entries = self.entries(JournalPoint::new(sequence, 0)).iter();
+        for (index, entry) in (0..count).zip(entries) {
+            recovery_journal::put_encoded(page, shape, index, *entry);
+        }
+        let header = Header {
+            block_map_head: heads.block_map,
+            slab_journal_head: heads.slab_journal,
+            sequence,
+            nonce: self.config.nonce,
+            metadata_type: crate::format::metadata_type::RECOVERY_JOURNAL,
+            entry_count: count,
+            logical_blocks_used: before.logical_blocks_used,
+            block_map_data_blocks: before.block_map_data_blocks,
+            check_byte: recovery_journal::check_byte(sequence, self.config.size),
+            recovery_count: self.config.recovery_count,
+        };
+        recovery_journal::seal(page, shape, &header);
+    }
+
+    /// The blocks of `batch` are on stable storage, with these heads.
+    pub(super) fn commit(&mut self, batch: &Batch, heads: Heads, tasks: &mut Entries<'_, Seat>) {
+        self.statistics.entries.committed += batch.end.saturating_sub(self.committed);
+        self.statistics.blocks.committed += batch.blocks;
+        self.committed = self.committed.max(batch.end);
+        self.head = self.head.max(heads.oldest());
+        self.set_limit();
+        let applier = core::mem::take(&mut self.applier_idle);
+        let committed = self.committed;
+        tasks.wake_where(|seat| match seat {
+            Seat::Commit(place) => *place <= committed,
+            Seat::Applier => applier,
+            Seat::Drain => true,
+            _ => false,
+        });
+        self.wake_for_room(tasks);
+    }
+
+    /// The write has ended; well or not.
+    pub(super) fn end_write(&mut self, tasks: &mut Entries<'_, Seat>) {
+        self.writing = false;
+        tasks.wake_where(|seat| matches!(seat, Seat::Drain));
+    }
+
+    /// A test's flaw: forgets what the heads on storage say.
+    #[cfg(test)]
+    pub(super) fn set_head(&mut self, head: Sequence) {
+        self.head = self.head.max(head);
+        self.set_limit();
+    }
+
+    /// If more than two thirds of the ring are in use, returns up to where that should end.
+    pub(super) fn hurry_before(&mut self) -> Option<Sequence> {
+        let used = self.tail().saturating_sub(self.head);
+        if used <= self.config.size / 3 * 2 && used < self.usable {
+            return None;
+        }
+        self.statistics.slab_journal_commits_requested += 1;
+        Some(self.tail().saturating_sub(self.usable / 2))
+    }
+
+    /// Puts the next committed entries into `batch`, which is empty.
+    pub(super) fn take_committed(&mut self, batch: &mut KVec<(JournalPoint, RecoveryEntry)>) {
+        let sequence = self.sequence_of(self.applied);
+        let index = self.applied - self.place_of(sequence);
+        let point = JournalPoint::new(sequence, index as u16);
+        let count = self.committed.saturating_sub(self.applied);
+        let room = batch.capacity() as u64;
+        let entries = self.entries(point).iter().take(count.min(room) as usize);
+        for (index, entry) in (point.entry..).zip(entries) {
+            let point = JournalPoint::new(sequence, index);
+            // What was encoded here can be decoded, and there is room.
+            if let Some(entry) = RecoveryEntry::decode(*entry) {
+                let _ = batch.push_within_capacity((point, entry));
+            }
+        }
+        self.applier_idle = batch.is_empty();
+    }
+
+    /// So many more entries have been applied.
+    pub(super) fn add_applied(&mut self, count: u64, tasks: &mut Entries<'_, Seat>) {
+        self.applied += count;
+        self.set_limit();
+        let applied = self.applied;
+        tasks.wake_where(|seat| match seat {
+            Seat::Applied(place) => *place <= applied,
+            Seat::Drain => true,
+            _ => false,
+        });
+        self.wake_for_room(tasks);
+    }
+
+    fn wake_for_room(&self, tasks: &mut Entries<'_, Seat>) {
+        if self.queue > 0 && self.limit > self.reserved {
+            wake_reserver(tasks);
+        }
+    }
+
+    /// Wakes whom filled places are of interest to.
+    pub(super) fn wake_for_filled(&mut self, tasks: &mut Entries<'_, Seat>) {
+        if self.writer_idle {
+            let full = self.filled - self.committed >= self.per_block.get()
+                || self.place_of(self.sequence_of(self.filled)) > self.committed;
+            if full || self.wanted > self.committed {
+                self.wake_writer(tasks);
+            }
+        }
+        if self.timer_idle && self.filled > self.committed {
+            self.wake_timer(tasks);
+        }
+        if self.queue > 0 {
+            // One more reservation may be open.
+            wake_reserver(tasks);
+        }
+    }
+
+    pub(super) fn wake_writer(&mut self, tasks: &mut Entries<'_, Seat>) {
+        if core::mem::take(&mut self.writer_idle) {
+            tasks.wake_where(|seat| matches!(seat, Seat::Writer));
+        }
+    }
+
+    fn wake_timer(&mut self, tasks: &mut Entries<'_, Seat>) {
+        if core::mem::take(&mut self.timer_idle) {
+            tasks.wake_where(|seat| matches!(seat, Seat::Timer));
+        }
+    }
+}
+
+/// Wakes the reserver that waits for longest.
+fn wake_reserver(tasks: &mut Entries<'_, Seat>) {
+    let mut is_first = true;
+    tasks.wake_where(|seat| seat.is_reserver() && core::mem::replace(&mut is_first, false));
+}
