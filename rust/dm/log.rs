@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Lines of the log that belong to a kind of target, not to one mapped device.
+//! Lines of the log that belong to a kind of target, not to one mapped device, or to a target that
+//! has its own way of saying whose they are.
 
 use kernel::fmt::Arguments;
 use kernel::prelude::*;
@@ -13,4 +14,24 @@ pub fn warn(target: &str, text: Arguments<'_>) {
 /// Logs an error, as `device-mapper: clone: Text`.
 pub fn error(target: &str, text: Arguments<'_>) {
     pr_err!("{target}: {text}\n");
+}
+
+/// How urgent a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something is not as it should be.
+    Warning,
+    /// What an administrator may want to know.
+    Info,
+}
+
+/// Logs a line, as `device-mapper: Text`.
+pub fn line(level: Level, text: Arguments<'_>) {
+    match level {
+        Level::Error => pr_err!("{text}\n"),
+        Level::Warning => pr_warn!("{text}\n"),
+        Level::Info => pr_info!("{text}\n"),
+    }
 }

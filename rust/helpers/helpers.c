@@ -74,6 +74,17 @@ bool dmox_ratelimit(void)
 	return __ratelimit(&state);
 }
 
+/* Returns 0 in an interrupt and in threads of the kernel, which work for everybody. */
+size_t dmox_process_name(char *name, size_t size)
+{
+	ssize_t length;
+
+	if (!in_task() || current->flags & PF_KTHREAD)
+		return 0;
+	length = strscpy(name, current->comm, size);
+	return length < 0 ? size - 1 : length;
+}
+
 /* Compound, so that a network block device may send the pages without a copy. */
 struct page *dmox_alloc_pages(unsigned int order)
 {

@@ -30,6 +30,7 @@ void dmox_noio_restore(unsigned int flags);
 void dmox_work_init(struct work_struct *work, work_func_t function);
 void dmox_timer_init(struct timer_list *timer, void (*function)(struct timer_list *));
 bool dmox_ratelimit(void);
+size_t dmox_process_name(char *name, size_t size);
 
 /* Memory. */
 struct page *dmox_alloc_pages(unsigned int order);

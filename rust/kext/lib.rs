@@ -15,6 +15,7 @@ pub mod noio;
 pub mod pages;
 pub mod param;
 pub mod print;
+pub mod process;
 pub mod rcu;
 pub mod timer;
 pub mod workqueue;

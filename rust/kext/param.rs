@@ -28,6 +28,12 @@ impl UintParam {
         unsafe { self.0.get().read_volatile() }
     }
 
+    /// Sets the value, which an administrator will see.
+    pub fn set(&self, value: core::ffi::c_uint) {
+        // SAFETY: Always valid for writes; nobody keeps a reference to it.
+        unsafe { self.0.get().write_volatile(value) };
+    }
+
     /// Returns where the kernel's parameter code finds the value.
     #[doc(hidden)]
     pub const fn as_ptr(&self) -> *mut core::ffi::c_void {

@@ -5,7 +5,7 @@
 use crate::status::IndexState;
 use crate::table::Log;
 use crate::world::Level;
-use kernel::fmt::Display;
+use core::fmt::Display;
 use kernel::prelude::*;
 
 /// Blocks that may be under way at once, as users of mainline know it.
@@ -159,10 +159,7 @@ impl Frame<'_> {
         ));
         line(format_args!(
             "{} device requests outstanding (max {}), {} bio requests outstanding, device '{}'",
-            self.requests.now,
-            self.requests.most,
-            self.bios,
-            Shown(self.device),
+            self.requests.now, self.requests.most, self.bios, self.device,
         ));
         body(log);
         let mut line = |text: core::fmt::Arguments<'_>| log(Level::Info, text);
@@ -194,15 +191,6 @@ impl Frame<'_> {
             self.memory.now, self.memory.most
         ));
         line(format_args!("end of device-mapper: vdo dump"));
-    }
-}
-
-/// Shows what the kernel's formatting shows in core's.
-struct Shown<'a>(&'a dyn Display);
-
-impl core::fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        self.0.fmt(f)
     }
 }
 

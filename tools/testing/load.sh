@@ -19,7 +19,7 @@ check() {
 
 is_ours() { [[ $(modinfo -n "$1") == */updates/* ]]; }
 
-modules=(dm-clone)
+modules=(dm-clone dm-vdo)
 for module in "${modules[@]}"; do
 	check "modprobe prefers our $module" is_ours "$module"
 	for round in first second; do

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! `dm-vdo.ko`: the device-mapper target `vdo`.
+
+mod log;
+mod parameters;
+mod target;
+
+use dm::Registration;
+use kernel::prelude::*;
+use target::VdoTarget;
+
+module! {
+    type: DmVdo,
+    name: "dm_vdo",
+    authors: ["The dmox developers"],
+    description: "Device-mapper target for transparent deduplication",
+    license: "GPL",
+    alias: ["dm-vdo"],
+}
+
+struct DmVdo {
+    _registration: Registration,
+}
+
+impl kernel::Module for DmVdo {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        Ok(Self {
+            _registration: Registration::new::<VdoTarget>(module)?,
+        })
+    }
+}
