@@ -178,7 +178,8 @@ proptest! {
         for (at, value) in damage {
             page[at] = value;
         }
-        page = { let checksum = crc32(&page[..434]); page[434..438].copy_from_slice(&checksum.to_le_bytes()); page };
+        let checksum = crc32(&page[..434]);
+        page[434..438].copy_from_slice(&checksum.to_le_bytes());
         if let Ok(found) = SuperBlock::decode(&page) {
             let _ = found.check(&geometry());
             let _ = found.depot.last_block();
