@@ -85,7 +85,15 @@ impl Shard {
 
 /// A claim that is held; dropping it gives it up.
 pub struct Claim<'l> {
-    shard: &'l Monitor<Shard>,
+    locks: &'l LbnLocks,
+    token: Token,
+}
+
+/// A claim that is held until [`LbnLocks::release`], for where a reference cannot be kept.
+#[must_use]
+#[derive(Debug)]
+pub struct Token {
+    shard: usize,
     number: u64,
 }
 
@@ -109,39 +117,51 @@ impl LbnLocks {
 
     /// Claims `blocks` if nobody is in the way.
     pub fn try_claim(&self, blocks: Range<Lbn>, access: Access) -> Option<Claim<'_>> {
-        let shard = self.shard(&blocks);
-        let wish = Wish { blocks, access };
-        let number = shard.with(|state, waiting| state.take(&wish, waiting.iter()))?;
-        Some(Claim { shard, number })
+        let token = self.try_token(blocks, access)?;
+        Some(Claim { locks: self, token })
     }
 
     /// Waits for everybody who is in the way and came earlier, then claims `blocks`.
     pub async fn claim(&self, blocks: Range<Lbn>, access: Access) -> Claim<'_> {
-        if let Some(claim) = self.try_claim(blocks.clone(), access) {
-            return claim;
+        let token = self.token(blocks, access).await;
+        Claim { locks: self, token }
+    }
+
+    /// As [`claim`](Self::claim), to be released by hand.
+    pub async fn token(&self, blocks: Range<Lbn>, access: Access) -> Token {
+        if let Some(token) = self.try_token(blocks.clone(), access) {
+            return token;
         }
-        let shard = self.shard(&blocks);
-        let entry = pin!(shard.entry(Wish { blocks, access }));
+        let shard = shard_of(&blocks);
+        let entry = pin!(self.shards[shard].entry(Wish { blocks, access }));
         let number = entry
             .as_ref()
             .wait(|turn| turn.state.take(turn.key, turn.others.before()))
             .await;
-        Claim { shard, number }
+        Token { shard, number }
     }
 
-    fn shard(&self, blocks: &Range<Lbn>) -> &Monitor<Shard> {
-        let chunk = (blocks.start / CHUNK) as usize;
-        &self.shards[chunk % SHARDS]
+    /// Gives up a claim.
+    pub fn release(&self, token: Token) {
+        self.give_up(&token);
     }
-}
 
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        self.shard.with(|state, waiting| {
+    fn try_token(&self, blocks: Range<Lbn>, access: Access) -> Option<Token> {
+        let shard = shard_of(&blocks);
+        let wish = Wish { blocks, access };
+        let number = self.shards[shard].with(|state, waiting| state.take(&wish, waiting.iter()))?;
+        Some(Token { shard, number })
+    }
+
+    fn give_up(&self, token: &Token) {
+        let Some(shard) = self.shards.get(token.shard) else {
+            return;
+        };
+        shard.with(|state, waiting| {
             let Some(at) = state
                 .held
                 .iter()
-                .position(|(number, _)| *number == self.number)
+                .position(|(number, _)| *number == token.number)
             else {
                 return;
             };
@@ -152,6 +172,17 @@ impl Drop for Claim<'_> {
                 waiting.wake_where(|wish| was_full || wish.excludes(&given_up));
             }
         });
+    }
+}
+
+/// Returns the shard of a chunk. Neighbouring chunks are often in use together.
+fn shard_of(blocks: &Range<Lbn>) -> usize {
+    (blocks.start / CHUNK) as usize % SHARDS
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.locks.give_up(&self.token);
     }
 }
 

@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What one worker has in its hands: the bios of a batch, block by block.
+//!
+//! All memory is taken when the worker is made.
+
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::error::Result;
+use crate::format::tree;
+use crate::format::Lbn;
+use crate::format::Mapping;
+use crate::format::Pbn;
+use crate::format::RecoveryEntry;
+use crate::format::BLOCK_SIZE;
+use crate::format::SECTOR_SIZE;
+use crate::locks::LbnLocks;
+use crate::locks::Token;
+use crate::storage::BLOCK_SECTORS;
+use crate::world::Bio;
+use crate::world::BioList;
+use crate::world::Data;
+use crate::world::Operation;
+use crate::world::World;
+use crate::write::BioOf;
+use crate::write::Zeroes;
+use core::ops::Range;
+use kernel::prelude::*;
+use runtime::disk::Disk;
+
+/// The most bios in a batch.
+const MAX_BIOS: usize = 128;
+
+/// In so many places is data tried, beside the first, that the storage does not take.
+pub(crate) const TRIES: u32 = 3;
+
+/// Pages for reading a compressed block and what is in it.
+const SCRATCH_PAGES: usize = 1;
+
+/// What one worker has in its hands.
+pub struct Batch<W: World> {
+    /// The number of the worker.
+    pub(crate) worker: usize,
+    /// Whether the worker serves discards.
+    pub(crate) serves_discards: bool,
+    /// The data, a page a block.
+    pub(crate) buffer: Option<<W::Disk as Disk>::Buffer>,
+    /// For compressed blocks.
+    pub(crate) scratch: Option<<W::Disk as Disk>::Buffer>,
+    /// Pages of the buffer that are in use.
+    pub(crate) pages: usize,
+    /// By ascending LBN; they do not overlap.
+    pub(crate) requests: KVec<Request<BioOf<W>>>,
+    /// By ascending LBN.
+    pub(crate) blocks: KVec<Block>,
+    /// By ascending number.
+    pub(crate) leaves: KVec<Leaf>,
+    /// Runs of the buffer that are to be written.
+    pub(crate) runs: KVec<Stored>,
+    /// Scratch: entries for the journal.
+    pub(crate) entries: KVec<RecoveryEntry>,
+    max_blocks: usize,
+}
+
+/// A bio, or a part of one.
+pub(crate) struct Request<B> {
+    /// Gone when it is acknowledged; none for a part of a discard.
+    pub(crate) bio: Option<B>,
+    pub(crate) lbns: Range<Lbn>,
+    /// Its blocks in the batch.
+    pub(crate) blocks: Range<usize>,
+    pub(crate) claim: Option<Token>,
+    pub(crate) fua: bool,
+    /// Whether it brings data, or zeroes.
+    brings_data: bool,
+    pub(crate) acknowledged: bool,
+    pub(crate) error: Option<Error>,
+}
+
+/// A block of a batch.
+pub(crate) struct Block {
+    pub(crate) lbn: Lbn,
+    /// The slot in its leaf page.
+    pub(crate) slot: u16,
+    /// Its leaf page among those of the batch.
+    pub(crate) leaf: usize,
+    /// The bytes that are written.
+    pub(crate) part: Range<usize>,
+    /// The page of the buffer that holds it.
+    pub(crate) page: Option<usize>,
+    /// Where it is to be found from now on, if that is known.
+    pub(crate) new: Option<Mapping>,
+}
+
+/// A leaf page that a batch changes.
+pub(crate) struct Leaf {
+    pub(crate) page_number: u64,
+    pub(crate) pbn: Option<Pbn>,
+    /// Its blocks in the batch.
+    pub(crate) blocks: Range<usize>,
+}
+
+/// A run of blocks that hold pages of the buffer.
+#[derive(Clone, Copy)]
+pub(crate) struct Stored {
+    pub(crate) start: Pbn,
+    pub(crate) blocks: u32,
+    pub(crate) page: usize,
+    pub(crate) tries: u32,
+}
+
+impl Block {
+    /// Returns true if the whole block is written.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.part == (0..BLOCK_SIZE)
+    }
+}
+
+impl<B: Bio> Request<B> {
+    /// Returns the data of the request.
+    pub(crate) fn data(&self) -> impl Data + '_ {
+        match &self.bio {
+            Some(bio) if self.brings_data => Source::Bio(bio.data()),
+            _ => Source::Zeroes(Zeroes),
+        }
+    }
+
+    /// Completes the bio, if it still is to be completed.
+    fn complete<W: World>(&mut self, result: Result, engine: &Engine<W>)
+    where
+        W::Bios: BioList<Bio = B>,
+    {
+        if let Some(bio) = self.bio.take() {
+            engine.count_done(&bio);
+            bio.complete(result.map_err(Error::errno));
+        }
+    }
+}
+
+/// Where the data of a request comes from.
+enum Source<D> {
+    Bio(D),
+    Zeroes(Zeroes),
+}
+
+impl<D: Data> Data for Source<D> {
+    fn is_zero(&self, bytes: usize) -> bool {
+        match self {
+            Self::Bio(data) => data.is_zero(bytes),
+            Self::Zeroes(data) => data.is_zero(bytes),
+        }
+    }
+
+    fn copy(&mut self, to: &mut [u8]) {
+        match self {
+            Self::Bio(data) => data.copy(to),
+            Self::Zeroes(data) => data.copy(to),
+        }
+    }
+
+    fn skip(&mut self, bytes: usize) {
+        match self {
+            Self::Bio(data) => data.skip(bytes),
+            Self::Zeroes(data) => data.skip(bytes),
+        }
+    }
+}
+
+impl<W: World> Batch<W> {
+    /// Takes the memory of worker number `worker`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(engine: &Engine<W>, worker: usize, serves_discards: bool) -> Result<Self> {
+        let max_blocks = engine.tuning().batch_blocks;
+        let max_bios = max_blocks.min(MAX_BIOS);
+        Ok(Self {
+            worker,
+            serves_discards,
+            buffer: Some(engine.storage.buffer(max_blocks)?),
+            scratch: Some(engine.storage.buffer(SCRATCH_PAGES)?),
+            pages: 0,
+            requests: KVec::with_capacity(max_bios, GFP_KERNEL)?,
+            blocks: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
+            // A bio touches two leaf pages at most.
+            leaves: KVec::with_capacity(2 * max_bios, GFP_KERNEL)?,
+            runs: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
+            entries: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
+            max_blocks,
+        })
+    }
+
+    /// Takes `first`, and of what waits behind it as much as fits.
+    pub(crate) fn collect(&mut self, first: BioOf<W>, engine: &Engine<W>) {
+        self.clear();
+        let mut left = self.max_blocks;
+        left = left.saturating_sub(self.add_bio(first));
+        while self.requests.len() < self.requests.capacity() {
+            let requests = &self.requests;
+            let next = engine.inbox.next_write(|bio| {
+                let lbns = lbns_of(bio);
+                let apart = |other: &Request<_>| {
+                    other.lbns.end <= lbns.start || lbns.end <= other.lbns.start
+                };
+                blocks_in(&lbns) <= left && requests.iter().all(apart)
+            });
+            match next {
+                Some(bio) => left = left.saturating_sub(self.add_bio(bio)),
+                None => break,
+            }
+        }
+        self.sort();
+    }
+
+    /// Takes a part of a discard: zeroes for the bytes `part` of block `lbn`.
+    pub(crate) fn collect_zeroes(&mut self, lbn: Lbn, part: Range<usize>) {
+        self.clear();
+        let lbns = lbn..lbn.saturating_add(1);
+        let bytes = lbn.saturating_mul(BLOCK_SIZE as u64);
+        let bytes = bytes.saturating_add(part.start as u64)..bytes.saturating_add(part.end as u64);
+        self.add(None, lbns, &bytes, false);
+        self.sort();
+    }
+
+    fn clear(&mut self) {
+        self.requests.clear();
+        self.blocks.clear();
+        self.leaves.clear();
+        self.runs.clear();
+        self.pages = 0;
+    }
+
+    fn add_bio(&mut self, bio: BioOf<W>) -> usize {
+        let lbns = lbns_of(&bio);
+        let start = bio.sector().saturating_mul(SECTOR_SIZE as u64);
+        let length = u64::from(bio.sectors()).saturating_mul(SECTOR_SIZE as u64);
+        let blocks = blocks_in(&lbns);
+        let brings_data = bio.operation() == Operation::Write;
+        self.add(
+            Some(bio),
+            lbns,
+            &(start..start.saturating_add(length)),
+            brings_data,
+        );
+        blocks
+    }
+
+    fn add(
+        &mut self,
+        bio: Option<BioOf<W>>,
+        lbns: Range<Lbn>,
+        bytes: &Range<u64>,
+        brings_data: bool,
+    ) {
+        let before = self.blocks.len();
+        for lbn in lbns.clone() {
+            let start = lbn.saturating_mul(BLOCK_SIZE as u64);
+            let within = |at: u64| (at.saturating_sub(start)).min(BLOCK_SIZE as u64) as usize;
+            let (_, slot) = tree::leaf(lbn);
+            let _ = self.blocks.push_within_capacity(Block {
+                lbn,
+                slot,
+                leaf: 0,
+                part: within(bytes.start)..within(bytes.end),
+                page: None,
+                new: None,
+            });
+        }
+        let fua = bio.as_ref().is_some_and(Bio::is_fua);
+        let request = Request {
+            bio,
+            lbns,
+            blocks: before..self.blocks.len(),
+            claim: None,
+            fua,
+            brings_data,
+            acknowledged: false,
+            error: None,
+        };
+        // What does not fit was not taken from the inbox.
+        let _ = self.requests.push_within_capacity(request);
+    }
+
+    /// Puts everything in ascending order.
+    fn sort(&mut self) {
+        self.requests
+            .sort_unstable_by_key(|request| request.lbns.start);
+        self.blocks.sort_unstable_by_key(|block| block.lbn);
+        let mut next = 0;
+        for request in self.requests.iter_mut() {
+            let count = request.blocks.len();
+            request.blocks = next..next + count;
+            next += count;
+        }
+    }
+
+    /// Groups the blocks by leaf page.
+    pub(crate) fn collect_leaves(&mut self) {
+        for (at, block) in self.blocks.iter_mut().enumerate() {
+            let (page_number, _) = tree::leaf(block.lbn);
+            match self.leaves.last_mut() {
+                Some(leaf) if leaf.page_number == page_number => leaf.blocks.end = at + 1,
+                _ => {
+                    let _ = self.leaves.push_within_capacity(Leaf {
+                        page_number,
+                        pbn: None,
+                        blocks: at..at + 1,
+                    });
+                }
+            }
+            block.leaf = self.leaves.len().saturating_sub(1);
+        }
+    }
+
+    pub(crate) fn set_leaf(&mut self, at: usize, pbn: Pbn) {
+        if let Some(leaf) = self.leaves.get_mut(at) {
+            leaf.pbn = Some(pbn);
+        }
+    }
+
+    /// The leaf page cannot be had: its requests fail.
+    pub(crate) fn fail_leaf(&mut self, at: usize, error: Error) {
+        let Some(leaf) = self.leaves.get(at) else {
+            return;
+        };
+        for request in self.requests.iter_mut() {
+            if overlap(&request.blocks, &leaf.blocks) {
+                request.error.get_or_insert(error);
+            }
+        }
+    }
+
+    /// The request cannot be served: none of its blocks is recorded.
+    pub(crate) fn fail(&mut self, request: usize, error: Error) {
+        if let Some(request) = self.requests.get_mut(request) {
+            request.error.get_or_insert(error);
+            for block in self
+                .blocks
+                .get_mut(request.blocks.clone())
+                .unwrap_or_default()
+            {
+                block.new = None;
+                block.page = None;
+            }
+        }
+    }
+
+    /// Tells every block in which run its page is, and the requests of those for which there is
+    /// no space.
+    pub(crate) fn place(&mut self) {
+        let mut runs = self.runs.iter();
+        let mut run = runs.next();
+        for block in self.blocks.iter_mut() {
+            let Some(page) = block.page else {
+                continue;
+            };
+            while run.is_some_and(|run| page >= run.page + run.blocks as usize) {
+                run = runs.next();
+            }
+            block.new = run.map(|run| Mapping::plain(run.start + (page - run.page) as u64));
+        }
+        self.find_failed(Error::Status(crate::error::Status::NoSpace));
+    }
+
+    /// Blocks were moved to another run.
+    pub(crate) fn move_to(&mut self, run: &Stored) {
+        let pages = run.page..run.page + run.blocks as usize;
+        for block in self.blocks.iter_mut() {
+            if let Some(page) = block.page.filter(|page| pages.contains(page)) {
+                block.new = Some(Mapping::plain(run.start + (page - run.page) as u64));
+            }
+        }
+    }
+
+    /// The storage takes these pages nowhere. Returns true if one of them was acknowledged.
+    pub(crate) fn fail_pages(&mut self, pages: Range<usize>, error: Error) -> bool {
+        if pages.is_empty() {
+            return false;
+        }
+        for block in self.blocks.iter_mut() {
+            if block.page.is_some_and(|page| pages.contains(&page)) {
+                block.new = None;
+            }
+        }
+        self.find_failed(error)
+    }
+
+    /// Marks every request with a block that has no place. Returns true if one of them was
+    /// acknowledged.
+    fn find_failed(&mut self, error: Error) -> bool {
+        let mut lost = false;
+        for request in self.requests.iter_mut() {
+            let blocks = self.blocks.get(request.blocks.clone()).unwrap_or_default();
+            if request.error.is_none() && blocks.iter().any(|block| block.new.is_none()) {
+                request.error = Some(error);
+                lost |= request.acknowledged;
+            }
+        }
+        lost
+    }
+
+    /// Completes every request that need not wait for anything any more.
+    pub(crate) fn acknowledge(&mut self, engine: &Engine<W>) {
+        for request in self.requests.iter_mut() {
+            if request.error.is_none() && !request.fua && request.bio.is_some() {
+                request.acknowledged = true;
+                request.complete(Ok(()), engine);
+            }
+        }
+    }
+
+    /// Returns how many of these blocks can be recorded.
+    pub(crate) fn recordable(&self, blocks: Range<usize>) -> usize {
+        let blocks = self.blocks.get(blocks).unwrap_or_default();
+        blocks.iter().filter(|block| block.new.is_some()).count()
+    }
+
+    /// Gives up all claims.
+    pub(crate) fn release_claims(&mut self, locks: &LbnLocks) {
+        for request in self.requests.iter_mut() {
+            if let Some(claim) = request.claim.take() {
+                locks.release(claim);
+            }
+        }
+    }
+
+    /// Returns true if a request wants its data on stable storage.
+    pub(crate) fn wants_commit(&self) -> bool {
+        let mut requests = self.requests.iter();
+        requests.any(|request| request.fua && request.error.is_none())
+    }
+
+    /// All requests that are not complete fail. Returns true if others were acknowledged.
+    pub(crate) fn fail_all(&mut self, error: Error) -> bool {
+        let mut lost = false;
+        for request in self.requests.iter_mut() {
+            request.error.get_or_insert(error);
+            lost |= request.acknowledged;
+        }
+        lost
+    }
+
+    /// Returns the error of the first request.
+    pub(crate) fn result(&self) -> Result {
+        match self.requests.first().and_then(|request| request.error) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    /// Completes what is left.
+    pub(crate) fn finish(&mut self, engine: &Engine<W>) {
+        for request in self.requests.iter_mut() {
+            let result = request.error.map_or(Ok(()), Err);
+            let failed = self.blocks.get(request.blocks.clone()).unwrap_or_default();
+            let failed = failed.iter().filter(|block| block.new.is_none()).count();
+            engine.count_errors(&result, failed as u64);
+            request.complete(result, engine);
+        }
+        self.clear();
+    }
+}
+
+fn lbns_of(bio: &impl Bio) -> Range<Lbn> {
+    let start = bio.sector();
+    let end = start.saturating_add(bio.sectors().into());
+    start / BLOCK_SECTORS..end.div_ceil(BLOCK_SECTORS)
+}
+
+fn blocks_in(lbns: &Range<Lbn>) -> usize {
+    lbns.end.saturating_sub(lbns.start) as usize
+}
+
+fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
+    a.start < b.end && b.start < a.end
+}

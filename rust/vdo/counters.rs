@@ -1,0 +1,200 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What is counted for the statistics, by block, whatever batches were made of it.
+
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::error::Result;
+use crate::error::Status;
+use crate::statistics::Bios;
+use crate::storage::BLOCK_SECTORS;
+use crate::world::Bio;
+use crate::world::Operation;
+use crate::world::World;
+use crate::write::BioOf;
+use runtime::sync::AtomicU64;
+
+/// Bios by kind.
+#[derive(Default)]
+pub(crate) struct BioCounters {
+    read: Counter,
+    write: Counter,
+    discard: Counter,
+    flush: Counter,
+    fua: Counter,
+}
+
+/// Counts from 0 on.
+pub(crate) struct Counter(AtomicU64);
+
+impl Default for Counter {
+    fn default() -> Self {
+        Self(AtomicU64::new(0))
+    }
+}
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        if count > 0 {
+            self.0.fetch_add(count);
+        }
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load_relaxed()
+    }
+}
+
+impl BioCounters {
+    fn get(&self) -> Bios {
+        Bios {
+            read: self.read.get(),
+            write: self.write.get(),
+            empty_flush: self.flush.get(),
+            discard: self.discard.get(),
+            flush: self.flush.get(),
+            fua: self.fua.get(),
+        }
+    }
+}
+
+/// All counters of an engine.
+#[derive(Default)]
+pub(crate) struct Counters {
+    bios_in: BioCounters,
+    partial: BioCounters,
+    acknowledged: BioCounters,
+    acknowledged_partial: BioCounters,
+    flush_out: Counter,
+    no_space: Counter,
+    read_only: Counter,
+}
+
+/// Pieces of blocks that a bio consists of, as mainline cuts it.
+struct Pieces {
+    all: u64,
+    partial: u64,
+}
+
+impl Pieces {
+    fn of(sector: u64, sectors: u32) -> Self {
+        let end = sector.saturating_add(sectors.into());
+        let all = end
+            .div_ceil(BLOCK_SECTORS)
+            .saturating_sub(sector / BLOCK_SECTORS);
+        let whole = (end / BLOCK_SECTORS).saturating_sub(sector.div_ceil(BLOCK_SECTORS));
+        Self {
+            all,
+            partial: all.saturating_sub(whole),
+        }
+    }
+}
+
+impl<W: World> Engine<W> {
+    /// A bio has come that changes something.
+    pub(crate) fn count_in(&self, bio: &BioOf<W>) {
+        let pieces = Pieces::of(bio.sector(), bio.sectors());
+        let counters = &self.counters;
+        match bio.operation() {
+            // A discard is one, however long; so is what mainline makes of it.
+            Operation::Discard => {
+                counters.bios_in.discard.add(1);
+                counters.partial.discard.add(discard_is_partial(bio).into());
+            }
+            _ => {
+                counters.bios_in.write.add(pieces.all);
+                counters.partial.write.add(pieces.partial);
+            }
+        }
+        if bio.is_fua() {
+            counters.bios_in.fua.add(pieces.all);
+        }
+    }
+
+    /// A bio has completed that changed something.
+    pub(crate) fn count_done(&self, bio: &BioOf<W>) {
+        let pieces = Pieces::of(bio.sector(), bio.sectors());
+        let counters = &self.counters;
+        match bio.operation() {
+            Operation::Discard => {
+                counters.acknowledged.discard.add(1);
+                counters
+                    .acknowledged_partial
+                    .discard
+                    .add(discard_is_partial(bio).into());
+            }
+            _ => {
+                counters.acknowledged.write.add(pieces.all);
+                counters.acknowledged_partial.write.add(pieces.partial);
+            }
+        }
+        if bio.is_fua() {
+            counters.acknowledged.fua.add(pieces.all);
+        }
+    }
+
+    pub(crate) fn count_read_in(&self, sector: u64, sectors: u32) {
+        let pieces = Pieces::of(sector, sectors);
+        self.counters.bios_in.read.add(pieces.all);
+        self.counters.partial.read.add(pieces.partial);
+    }
+
+    pub(crate) fn count_read_done(&self, sector: u64, sectors: u32) {
+        let pieces = Pieces::of(sector, sectors);
+        self.counters.acknowledged.read.add(pieces.all);
+        self.counters.acknowledged_partial.read.add(pieces.partial);
+    }
+
+    pub(crate) fn count_flush_in(&self) {
+        self.counters.bios_in.flush.add(1);
+    }
+
+    pub(crate) fn count_flush_done(&self) {
+        self.counters.acknowledged.flush.add(1);
+        self.counters.flush_out.add(1);
+    }
+
+    /// A suspend has flushed the storage.
+    pub(crate) fn count_flush_of_suspend(&self) {
+        self.counters.flush_out.add(1);
+    }
+
+    /// Blocks have failed.
+    pub(crate) fn count_errors(&self, result: &Result, blocks: u64) {
+        match result {
+            Err(Error::Status(Status::NoSpace)) => self.counters.no_space.add(blocks),
+            Err(Error::READ_ONLY) => self.counters.read_only.add(blocks),
+            _ => {}
+        }
+    }
+
+    /// Fills in what is counted here.
+    pub(crate) fn put_counters(&self, statistics: &mut crate::statistics::Statistics) {
+        let counters = &self.counters;
+        statistics.bios_in = counters.bios_in.get();
+        statistics.bios_in_partial = counters.partial.get();
+        statistics.bios_acknowledged = counters.acknowledged.get();
+        statistics.bios_acknowledged_partial = counters.acknowledged_partial.get();
+        statistics.bios_in_progress =
+            in_progress(&statistics.bios_in, &statistics.bios_acknowledged);
+        statistics.flush_out = counters.flush_out.get();
+        statistics.errors.no_space_error_count = counters.no_space.get();
+        statistics.errors.read_only_error_count = counters.read_only.get();
+    }
+}
+
+fn in_progress(came: &Bios, done: &Bios) -> Bios {
+    Bios {
+        read: came.read.saturating_sub(done.read),
+        write: came.write.saturating_sub(done.write),
+        empty_flush: came.empty_flush.saturating_sub(done.empty_flush),
+        discard: came.discard.saturating_sub(done.discard),
+        flush: came.flush.saturating_sub(done.flush),
+        fua: came.fua.saturating_sub(done.fua),
+    }
+}
+
+/// Of a discard, mainline looks at the first block.
+fn discard_is_partial(bio: &impl Bio) -> bool {
+    bio.sector() % BLOCK_SECTORS != 0 || u64::from(bio.sectors()) < BLOCK_SECTORS
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Discards: mappings that are taken away.
+//!
+//! A discard is served chunk by chunk, so that it holds few blocks at a time and others get their
+//! turn. A chunk costs one look at its leaf page, and journal entries only for what is mapped.
+//! What is discarded in part is overwritten with zeroes, as a write would.
+
+use crate::batch::Batch;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::error::Result;
+use crate::format::block_map;
+use crate::format::tree;
+use crate::format::Lbn;
+use crate::format::Mapping;
+use crate::format::Operation;
+use crate::format::Pbn;
+use crate::format::RecoveryEntry;
+use crate::format::BLOCK_SIZE;
+use crate::format::SECTOR_SIZE;
+use crate::journal::Position;
+use crate::locks::Access;
+use crate::locks::CHUNK;
+use crate::storage::BLOCK_SECTORS;
+use crate::world::Bio;
+use crate::world::World;
+use crate::write::BioOf;
+use core::ops::Range;
+
+impl<W: World> Engine<W> {
+    /// Serves a discard.
+    pub(crate) async fn serve_discard(&self, bio: BioOf<W>, batch: &mut Batch<W>) {
+        let sectors = bio.sector()..bio.sector().saturating_add(bio.sectors().into());
+        let mut result = self.discard(sectors, batch).await;
+        if let (Ok(end), true) = (result, bio.is_fua()) {
+            result = self.journal.commit(end).await.map(|()| end);
+        }
+        let result = result.map(|_| ());
+        self.count_errors(&result, 1);
+        self.count_done(&bio);
+        bio.complete(result.map_err(Error::errno));
+    }
+
+    /// Discards sectors. Returns what a commit has to cover.
+    async fn discard(&self, sectors: Range<u64>, batch: &mut Batch<W>) -> Result<Position> {
+        self.health.check()?;
+        let mut end = Position::default();
+        let whole = sectors.start.div_ceil(BLOCK_SECTORS)..sectors.end / BLOCK_SECTORS;
+        if whole.start > whole.end {
+            // All inside one block.
+            self.zero_part(&sectors, batch).await?;
+            return Ok(self.journal.end());
+        }
+        let (head, tail) = (
+            sectors.start..whole.start * BLOCK_SECTORS,
+            whole.end * BLOCK_SECTORS..sectors.end,
+        );
+        if !head.is_empty() {
+            self.zero_part(&head, batch).await?;
+            end = self.journal.end();
+        }
+        end = end.max(self.unmap(whole, batch).await?);
+        if !tail.is_empty() {
+            self.zero_part(&tail, batch).await?;
+            end = self.journal.end();
+        }
+        Ok(end)
+    }
+
+    /// Zeroes some sectors of one block, if it has a leaf page.
+    async fn zero_part(&self, sectors: &Range<u64>, batch: &mut Batch<W>) -> Result {
+        let lbn = sectors.start / BLOCK_SECTORS;
+        let (page_number, _) = tree::leaf(lbn);
+        if self
+            .health
+            .watch_io(self.map.leaf(page_number).await)?
+            .is_none()
+        {
+            return Ok(());
+        }
+        let byte = |sector: u64| {
+            let sector = sector.saturating_sub(lbn * BLOCK_SECTORS);
+            (sector as usize * SECTOR_SIZE).min(BLOCK_SIZE)
+        };
+        batch.collect_zeroes(lbn, byte(sectors.start)..byte(sectors.end));
+        self.write(batch).await;
+        batch.result()
+    }
+
+    /// Takes the mappings of whole blocks away.
+    async fn unmap(&self, lbns: Range<Lbn>, batch: &mut Batch<W>) -> Result<Position> {
+        let mut end = Position::default();
+        let mut next = lbns.start;
+        while next < lbns.end {
+            let (page_number, _) = tree::leaf(next);
+            let page_end = tree::first_lbn(page_number + 1).min(lbns.end);
+            match self.health.watch_io(self.map.leaf(page_number).await)? {
+                None => next = page_end,
+                Some(pbn) => {
+                    let chunk_end = (next / CHUNK + 1) * CHUNK;
+                    let chunk = next..chunk_end.min(page_end);
+                    next = chunk.end;
+                    end = end.max(self.unmap_chunk(pbn, chunk, batch).await?);
+                }
+            }
+        }
+        Ok(end)
+    }
+
+    /// Takes the mappings of blocks of one chunk and one leaf page away.
+    async fn unmap_chunk(
+        &self,
+        pbn: Pbn,
+        lbns: Range<Lbn>,
+        batch: &mut Batch<W>,
+    ) -> Result<Position> {
+        let claim = self.locks.claim(lbns.clone(), Access::Exclusive).await;
+        let mut end = Position::default();
+        let (_, first) = tree::leaf(lbns.start);
+        let count = lbns.end.saturating_sub(lbns.start) as u16;
+        let mut slots = first..first.saturating_add(count);
+        self.map.count_requests(count.into(), count.into());
+        let page = self.pin_leaf(pbn).await?;
+        loop {
+            let wanted = page.read(|page| {
+                let mapped = |slot: &u16| block_map::entry(page, *slot) != Mapping::UNMAPPED;
+                slots.clone().filter(mapped).count()
+            });
+            if wanted == 0 {
+                break;
+            }
+            let places = self
+                .journal
+                .reserve(wanted.min(batch.entries.capacity()))
+                .await?;
+            batch.entries.clear();
+            page.update(places.change(), |page| {
+                for slot in slots.by_ref() {
+                    let old = block_map::entry(page, slot);
+                    if old == Mapping::UNMAPPED {
+                        continue;
+                    }
+                    block_map::set_entry(page, slot, Mapping::UNMAPPED);
+                    let _ = batch.entries.push_within_capacity(RecoveryEntry {
+                        operation: Operation::Data,
+                        page: pbn,
+                        slot,
+                        new: Mapping::UNMAPPED,
+                        old: self.layout.sound(old),
+                    });
+                    if batch.entries.len() == places.len() {
+                        break;
+                    }
+                }
+            });
+            end = end.max(self.journal.fill(places, &batch.entries));
+        }
+        drop(claim);
+        Ok(end)
+    }
+}

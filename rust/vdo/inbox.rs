@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where bios wait for a worker, and workers for bios.
+//!
+//! Bios that wait together are taken together: a second worker is woken only when there is more
+//! than one batch to do, so a burst of small bios becomes one batch.
+
+use crate::world::Bio;
+use crate::world::BioList;
+use crate::world::Operation;
+use core::num::NonZeroU64;
+use core::pin::pin;
+use runtime::monitor::Entries;
+use runtime::monitor::Monitor;
+use runtime::monitor::Rules;
+use runtime::monitor::Turn;
+
+/// Of all workers, so many never serve discards, which can take long.
+pub const WORKERS_WITHOUT_DISCARDS: usize = 4;
+
+/// Where bios wait.
+pub struct Inbox<L: BioList> {
+    monitor: Monitor<Desk<L>>,
+}
+
+struct Desk<L> {
+    writes: L,
+    discards: L,
+    /// Blocks of the writes that wait.
+    blocks: u64,
+    /// Blocks in a batch.
+    batch: NonZeroU64,
+    /// Workers that were woken and have not come yet.
+    coming: usize,
+    stopping: bool,
+}
+
+/// A worker that waits.
+struct Worker {
+    serves_discards: bool,
+    idle: bool,
+}
+
+/// What a worker is to do.
+pub enum Work<B> {
+    /// This bio, and what waits behind it: see [`Inbox::next_write`].
+    Write(B),
+    /// This discard.
+    Discard(B),
+    /// Nothing any more.
+    Stop,
+}
+
+impl<L: BioList> Rules for Desk<L> {
+    type Key = Worker;
+
+    fn left(&mut self, _: &Worker, _: &mut Entries<'_, Worker>) {}
+}
+
+impl<L: BioList> Desk<L> {
+    /// Wakes as many idle workers as there are batches that nobody comes for.
+    fn call(&mut self, workers: &mut Entries<'_, Worker>) {
+        let batches = self.blocks.saturating_add(self.batch.get() - 1) / self.batch;
+        let batches = batches as usize;
+        let mut discards = self.discards.first().is_some();
+        let coming = &mut self.coming;
+        workers.wake_where(|worker| {
+            let wanted = *coming < batches || (discards && worker.serves_discards);
+            if !worker.idle || !wanted {
+                return false;
+            }
+            if *coming >= batches {
+                discards = false;
+            }
+            worker.idle = false;
+            *coming += 1;
+            true
+        });
+    }
+
+    fn take_write(&mut self) -> Option<L::Bio> {
+        let bio = self.writes.pop()?;
+        self.blocks = self.blocks.saturating_sub(blocks_of(&bio));
+        Some(bio)
+    }
+}
+
+impl<L: BioList> Inbox<L> {
+    /// Creates an empty one, for batches of `batch` blocks.
+    pub fn new(batch: NonZeroU64) -> Self {
+        Self {
+            monitor: Monitor::new(Desk {
+                writes: L::default(),
+                discards: L::default(),
+                blocks: 0,
+                batch,
+                coming: 0,
+                stopping: false,
+            }),
+        }
+    }
+
+    /// Leaves a bio for the workers. Never waits.
+    pub fn push(&self, bio: L::Bio) {
+        self.monitor.with(|desk, workers| {
+            if bio.operation() == Operation::Discard {
+                desk.discards.push(bio);
+            } else {
+                desk.blocks = desk.blocks.saturating_add(blocks_of(&bio));
+                desk.writes.push(bio);
+            }
+            desk.call(workers);
+        });
+    }
+
+    /// Waits for something to do.
+    pub async fn next(&self, serves_discards: bool) -> Work<L::Bio> {
+        let entry = pin!(self.monitor.entry(Worker {
+            serves_discards,
+            idle: false,
+        }));
+        let mut called = false;
+        entry
+            .as_ref()
+            .wait(|turn| {
+                if core::mem::replace(&mut called, true) && !turn.key.idle {
+                    turn.state.coming = turn.state.coming.saturating_sub(1);
+                }
+                turn.key.idle = false;
+                let work = find(turn);
+                turn.key.idle = work.is_none();
+                work
+            })
+            .await
+    }
+
+    /// Takes the next waiting write if it `fits`.
+    pub fn next_write(&self, fits: impl FnOnce(&L::Bio) -> bool) -> Option<L::Bio> {
+        self.monitor.with(|desk, _| {
+            if !fits(desk.writes.first()?) {
+                return None;
+            }
+            desk.take_write()
+        })
+    }
+
+    /// Lets every worker end when nothing is left to do.
+    pub fn stop(&self) {
+        self.monitor.with(|desk, workers| {
+            desk.stopping = true;
+            workers.wake_where(|worker| core::mem::replace(&mut worker.idle, false));
+        });
+    }
+}
+
+/// Finds work for the worker whose turn it is, and calls others for what it leaves.
+fn find<L: BioList>(turn: &mut Turn<'_, Desk<L>>) -> Option<Work<L::Bio>> {
+    let desk = &mut *turn.state;
+    // Writes first: discards can wait longer, and with enough workers they never wait for ever.
+    let work = if let Some(bio) = desk.take_write() {
+        Work::Write(bio)
+    } else if let Some(bio) = turn
+        .key
+        .serves_discards
+        .then(|| desk.discards.pop())
+        .flatten()
+    {
+        Work::Discard(bio)
+    } else if desk.stopping {
+        Work::Stop
+    } else {
+        return None;
+    };
+    desk.call(&mut turn.others);
+    Some(work)
+}
+
+/// Returns how many blocks a bio touches, at least one.
+fn blocks_of(bio: &impl Bio) -> u64 {
+    u64::from(bio.sectors()).div_ceil(8).max(1)
+}
+
+#[cfg(test)]
+mod tests;

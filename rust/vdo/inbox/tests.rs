@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: GPL-2.0
+
+use super::*;
+use crate::fixture::now;
+use crate::fixture::Hand;
+use crate::world::Data;
+use kernel::prelude::Result;
+use std::collections::VecDeque;
+
+/// A bio that is only looked at from outside.
+struct Paper(Operation, u32);
+
+struct NoData;
+
+impl Data for NoData {
+    fn is_zero(&self, _: usize) -> bool {
+        true
+    }
+
+    fn copy(&mut self, _: &mut [u8]) {}
+
+    fn skip(&mut self, _: usize) {}
+}
+
+impl Bio for Paper {
+    fn operation(&self) -> Operation {
+        self.0
+    }
+
+    fn is_fua(&self) -> bool {
+        false
+    }
+
+    fn sector(&self) -> u64 {
+        0
+    }
+
+    fn sectors(&self) -> u32 {
+        self.1
+    }
+
+    fn data(&self) -> impl Data + '_ {
+        NoData
+    }
+
+    fn complete(self, _: Result) {}
+}
+
+#[derive(Default)]
+struct Papers(VecDeque<Paper>);
+
+impl BioList for Papers {
+    type Bio = Paper;
+
+    fn push(&mut self, bio: Paper) {
+        self.0.push_back(bio);
+    }
+
+    fn first(&self) -> Option<&Paper> {
+        self.0.front()
+    }
+
+    fn pop(&mut self) -> Option<Paper> {
+        self.0.pop_front()
+    }
+}
+
+const BATCH: u32 = 256;
+
+fn inbox() -> Inbox<Papers> {
+    Inbox::new(NonZeroU64::new(BATCH.into()).unwrap())
+}
+
+fn is_write(work: Option<Work<Paper>>) -> bool {
+    matches!(work, Some(Work::Write(_)))
+}
+
+#[test]
+fn a_burst_of_small_bios_wakes_one_worker() {
+    let inbox = inbox();
+    let mut workers = [(); 3].map(|()| Hand::waiting(inbox.next(true)));
+    for _ in 0..20 {
+        inbox.push(Paper(Operation::Write, 8));
+    }
+    assert_eq!(inbox.monitor.with(|desk, _| desk.coming), 1);
+    assert!(is_write(workers[0].poll()));
+    let mut taken = 0;
+    while inbox.next_write(|_| true).is_some() {
+        taken += 1;
+    }
+    assert_eq!(taken, 19);
+    assert!(workers[1].poll().is_none() && workers[2].poll().is_none());
+}
+
+#[test]
+fn more_than_a_batch_wakes_more() {
+    let inbox = inbox();
+    let mut workers = [(); 3].map(|()| Hand::waiting(inbox.next(true)));
+    for _ in 0..2 {
+        inbox.push(Paper(Operation::Write, 8 * BATCH));
+    }
+    assert_eq!(inbox.monitor.with(|desk, _| desk.coming), 2);
+    assert!(is_write(workers[0].poll()));
+    assert!(is_write(workers[1].poll()));
+    assert!(workers[2].poll().is_none());
+    assert_eq!(
+        inbox.monitor.with(|desk, _| (desk.coming, desk.blocks)),
+        (0, 0)
+    );
+}
+
+#[test]
+fn some_workers_leave_discards_alone() {
+    let inbox = inbox();
+    let mut writer = Hand::waiting(inbox.next(false));
+    inbox.push(Paper(Operation::Discard, 1 << 20));
+    assert!(writer.poll().is_none());
+    assert!(matches!(now(inbox.next(true)), Work::Discard(_)));
+    inbox.push(Paper(Operation::Discard, 8));
+    inbox.push(Paper(Operation::Write, 8));
+    assert!(is_write(writer.poll()));
+}
+
+#[test]
+fn the_end_comes_after_the_work() {
+    let inbox = inbox();
+    let mut idle = Hand::waiting(inbox.next(true));
+    inbox.push(Paper(Operation::Write, 8));
+    inbox.stop();
+    assert!(is_write(idle.poll()));
+    assert!(matches!(now(inbox.next(true)), Work::Stop));
+}

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Reads.
+//!
+//! A bio whose blocks lie side by side on the storage is sent there as it is. Of others, each run
+//! is read straight into the caller's memory, all at once. Compressed blocks are read into a
+//! buffer of ours, once for all their neighbours.
+//!
+//! The blocks stay claimed until the storage has delivered them, so that nobody reuses them.
+
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::error::Result;
+use crate::error::Status;
+use crate::format::block_map;
+use crate::format::compressed;
+use crate::format::tree;
+use crate::format::Lbn;
+use crate::format::Mapping;
+use crate::format::Page;
+use crate::format::Pbn;
+use crate::format::SECTOR_SIZE;
+use crate::locks::Access;
+use crate::storage::Purpose;
+use crate::storage::BLOCK_SECTORS;
+use crate::world::Level;
+use crate::world::ReadBio;
+use crate::world::World;
+use core::ops::Range;
+use kernel::prelude::*;
+use runtime::disk::Buffer;
+use runtime::disk::Disk;
+
+/// Blocks that follow each other, and where they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    mapping: Mapping,
+    blocks: u64,
+}
+
+/// What a read of compressed blocks takes from a pool.
+pub(crate) struct Fragments<B> {
+    /// The compressed block; away while it is read.
+    compressed: Option<B>,
+    /// Which one it is, if it is one.
+    holds: Option<Pbn>,
+    /// One of the blocks that were in it.
+    block: B,
+}
+
+impl<B> Fragments<B> {
+    /// Makes one of two buffers of a page.
+    pub(crate) fn new([compressed, block]: [B; 2]) -> Self {
+        Self {
+            compressed: Some(compressed),
+            holds: None,
+            block,
+        }
+    }
+}
+
+type BufferOf<W> = <<W as World>::Disk as Disk>::Buffer;
+
+impl<W: World> Engine<W> {
+    /// Serves a bio that reads.
+    ///
+    /// # Errors
+    ///
+    /// What the bio is to be completed with.
+    pub async fn read<R: ReadBio>(&self, bio: &mut R) -> Result<(), kernel::error::Error> {
+        self.count_read_in(bio.sector(), bio.sectors());
+        let start = bio.sector();
+        let end = start.saturating_add(bio.sectors().into());
+        let lbns = start / BLOCK_SECTORS..end.div_ceil(BLOCK_SECTORS);
+        let claim = self.locks.claim(lbns.clone(), Access::Shared).await;
+        let result = self.read_claimed(bio, lbns).await;
+        drop(claim);
+        self.count_read_done(bio.sector(), bio.sectors());
+        result.map_err(Error::errno)
+    }
+
+    async fn read_claimed<R: ReadBio>(&self, bio: &mut R, lbns: Range<Lbn>) -> Result {
+        let mut next = lbns.start;
+        let mut fragments = None;
+        let mut result = Ok(());
+        while next < lbns.end && result.is_ok() {
+            let (slots, first) = (tree::leaf(next), next);
+            let in_leaf = u64::from(block_map::ENTRIES - slots.1).min(lbns.end - next);
+            let run = match self.run(bio, slots, in_leaf).await {
+                Ok(run) => run,
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            };
+            next += run.blocks;
+            if first == lbns.start && next == lbns.end && self.is_plain(run.mapping) {
+                // Everything in one place: a sector of the bio is the same number of sectors
+                // behind the start of its block.
+                let skip = bio.sector() % BLOCK_SECTORS;
+                self.storage.count_data_read(run.blocks);
+                let sector = self.storage.sector(run.mapping.pbn)?.saturating_add(skip);
+                let forwarded = bio.forward(sector).await.map_err(Error::from);
+                return self.log_failed_read(first, forwarded);
+            }
+            result = self.read_run(bio, first, run, &mut fragments).await;
+        }
+        let finished = bio.finish_parts().await.map_err(Error::from);
+        if let Some(own) = fragments {
+            self.fragments.give(own);
+        }
+        self.log_failed_read(lbns.start, result.and(finished))
+    }
+
+    /// Returns the run that begins at a slot of a leaf page, of at most `limit` blocks.
+    async fn run<R: ReadBio>(
+        &self,
+        bio: &mut R,
+        (page_number, slot): (u64, u16),
+        limit: u64,
+    ) -> Result<Run> {
+        let nothing = Run {
+            mapping: Mapping::UNMAPPED,
+            blocks: limit,
+        };
+        let leaf = match self.map.try_leaf(page_number) {
+            Some(leaf) => leaf,
+            None => {
+                bio.leave_map().await;
+                self.map.leaf(page_number).await
+            }
+        };
+        let Some(pbn) = self.health.watch_io(leaf)? else {
+            return Ok(nothing);
+        };
+        self.map.count_requests(limit, 0);
+        let page = match self.try_pin_leaf(pbn) {
+            Some(page) => page,
+            None => {
+                bio.leave_map().await;
+                self.pin_leaf(pbn).await?
+            }
+        };
+        Ok(page.read(|page| run_in(page, slot, limit)))
+    }
+
+    async fn read_run<R: ReadBio>(
+        &self,
+        bio: &mut R,
+        first: Lbn,
+        run: Run,
+        fragments: &mut Option<Fragments<BufferOf<W>>>,
+    ) -> Result {
+        let Mapping { pbn, state } = run.mapping;
+        let wanted = bytes_of(bio, first, run.blocks);
+        if pbn == 0 && !state.is_compressed() {
+            bio.zero(wanted.offset, wanted.bytes);
+            return Ok(());
+        }
+        if !self.layout.is_data_block(pbn) || !run.mapping.is_valid_location() {
+            self.world.log(
+                Level::Error,
+                fmt!(
+                    "PBN {pbn} with state {} read from the block map was invalid",
+                    state.bits()
+                ),
+            );
+            return Err(Status::BadMapping.into());
+        }
+        if let Some(slot) = state.slot() {
+            return self
+                .read_fragment(bio, (pbn, slot), wanted, fragments)
+                .await;
+        }
+        self.storage.count_data_read(run.blocks);
+        let sector = self.storage.sector(pbn)?;
+        let skip = (wanted.skip / SECTOR_SIZE) as u64;
+        let sectors = (wanted.bytes / SECTOR_SIZE) as u32;
+        Ok(bio
+            .start_part(wanted.offset, sector.saturating_add(skip), sectors)
+            .await?)
+    }
+
+    async fn read_fragment<R: ReadBio>(
+        &self,
+        bio: &mut R,
+        (pbn, slot): (Pbn, u8),
+        wanted: Wanted,
+        fragments: &mut Option<Fragments<BufferOf<W>>>,
+    ) -> Result {
+        let mut own = match fragments.take() {
+            Some(own) => own,
+            None => {
+                bio.leave_map().await;
+                self.fragments.take().await
+            }
+        };
+        let mut result = Ok(());
+        if own.holds.replace(pbn) != Some(pbn) {
+            result = self.read_block(pbn, &mut own.compressed).await;
+        }
+        if result.is_ok() {
+            result = self.decompress_fragment(&own.compressed, slot, own.block.page_mut(0));
+        }
+        if result.is_err() {
+            own.holds = None;
+        } else if let Some(page) = own.block.page(0) {
+            let part = page.get(wanted.skip..wanted.skip + wanted.bytes);
+            bio.copy_in(wanted.offset, part.unwrap_or_default());
+        }
+        *fragments = Some(own);
+        result
+    }
+
+    fn is_plain(&self, mapping: Mapping) -> bool {
+        mapping == Mapping::plain(mapping.pbn)
+            && mapping.pbn != 0
+            && self.layout.is_data_block(mapping.pbn)
+    }
+
+    fn log_failed_read(&self, lbn: Lbn, result: Result) -> Result {
+        if result.is_err() {
+            self.world.log(
+                Level::Error,
+                fmt!("Completing read vio for LBN {lbn} with error after read_data_vio"),
+            );
+        }
+        result
+    }
+}
+
+/// The bytes of a bio that a run of blocks holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Wanted {
+    /// Where in the bio.
+    offset: usize,
+    /// Bytes of the first block that are before the bio's start.
+    skip: usize,
+    bytes: usize,
+}
+
+/// Returns the bytes of `bio` in `blocks` blocks from `first` on.
+fn bytes_of(bio: &impl ReadBio, first: Lbn, blocks: u64) -> Wanted {
+    let start = first.saturating_mul(BLOCK_SECTORS);
+    let end = start.saturating_add(blocks.saturating_mul(BLOCK_SECTORS));
+    let bio_start = bio.sector();
+    let bio_end = bio_start.saturating_add(bio.sectors().into());
+    let (from, to) = (start.max(bio_start), end.min(bio_end));
+    let bytes = |sectors: u64| sectors as usize * SECTOR_SIZE;
+    Wanted {
+        offset: bytes(from.saturating_sub(bio_start)),
+        skip: bytes(from.saturating_sub(start)),
+        bytes: bytes(to.saturating_sub(from)),
+    }
+}
+
+/// Returns the run that begins at `slot`: blocks of nothing, or side by side.
+fn run_in(page: &Page, slot: u16, limit: u64) -> Run {
+    let first = block_map::entry(page, slot);
+    let mut blocks = 1;
+    while blocks < limit {
+        let next = block_map::entry(page, slot.saturating_add(blocks as u16));
+        let follows = if first.pbn == 0 {
+            next.pbn == 0 && !next.state.is_compressed() && !first.state.is_compressed()
+        } else {
+            !first.state.is_compressed()
+                && next.state == first.state
+                && next.pbn == first.pbn.saturating_add(blocks)
+        };
+        if !follows {
+            break;
+        }
+        blocks += 1;
+    }
+    Run {
+        mapping: first,
+        blocks,
+    }
+}
+
+impl<W: World> Engine<W> {
+    /// Reads block `pbn` of data into the first page of `buffer`.
+    pub(crate) async fn read_block(&self, pbn: Pbn, buffer: &mut Option<BufferOf<W>>) -> Result {
+        let own = buffer.take().ok_or(Error::Errno(EIO))?;
+        let (own, result) = self.storage.read(Purpose::Data, pbn, 1, own, 0).await;
+        *buffer = Some(own);
+        result
+    }
+
+    /// Decompresses fragment `slot` of the compressed block in `from`.
+    pub(crate) fn decompress_fragment(
+        &self,
+        from: &Option<BufferOf<W>>,
+        slot: u8,
+        into: Option<&mut Page>,
+    ) -> Result {
+        let block = from.as_ref().and_then(|buffer| buffer.page(0));
+        let (Some(block), Some(into)) = (block, into) else {
+            return Err(Error::Errno(EIO));
+        };
+        let fragment = compressed::fragment(block, slot)?;
+        let result = self.world.decompress(fragment, into);
+        result.map_err(|_| Status::InvalidFragment.into())
+    }
+}
+
+#[cfg(test)]
+mod tests;

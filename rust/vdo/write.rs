@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Writes: from the bios of a batch to the journal.
+//!
+//! | Step | What it takes for granted |
+//! |---|---|
+//! | claim the blocks | nothing is held yet |
+//! | find the leaf pages | tree pages are allocated here, so that a block can be mapped later |
+//! | fill our buffer | the data is ours from here on: the caller may change its own |
+//! | allocate | a block of zeroes needs none |
+//! | acknowledge | from here on a failure can only make the volume read-only |
+//! | store | one I/O for each run of blocks |
+//! | record | the journal has an entry only for data that the storage has taken |
+//! | finish | who wants stable storage waits for the commit |
+
+use crate::batch::Batch;
+use crate::batch::Stored;
+use crate::batch::TRIES;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::error::Result;
+use crate::error::Status;
+use crate::format::block_map;
+use crate::format::Mapping;
+use crate::format::Operation;
+use crate::format::RecoveryEntry;
+use crate::format::BLOCK_SIZE;
+use crate::journal::Position;
+use crate::locks::Access;
+use crate::storage::Purpose;
+use crate::world::BioList;
+use crate::world::Data;
+use crate::world::World;
+use kernel::prelude::*;
+use runtime::disk::Buffer;
+use runtime::disk::Durability;
+
+/// The bios of a world.
+pub(crate) type BioOf<W> = <<W as World>::Bios as BioList>::Bio;
+
+impl<W: World> Engine<W> {
+    /// Serves a bio that writes, and those that wait behind it.
+    pub(crate) async fn serve_writes(&self, first: BioOf<W>, batch: &mut Batch<W>) {
+        batch.collect(first, self);
+        if let Err(error) = self.health.check() {
+            batch.fail_all(error);
+        } else {
+            self.write(batch).await;
+        }
+        batch.finish(self);
+    }
+
+    /// Writes what the batch has collected.
+    pub(crate) async fn write(&self, batch: &mut Batch<W>) {
+        self.claim(batch).await;
+        let unsettled = self.unsettled.begin(batch.worker);
+        self.find_leaves(batch).await;
+        self.fill(batch).await;
+        self.allocate(batch).await;
+        batch.acknowledge(self);
+        self.store(batch).await;
+        let recorded = self.record(batch).await;
+        batch.release_claims(&self.locks);
+        drop(unsettled);
+        match recorded {
+            Ok(end) => self.commit_for(batch, end).await,
+            Err(error) => self.lose(batch, error),
+        }
+    }
+
+    async fn claim(&self, batch: &mut Batch<W>) {
+        // In ascending order, as the locks ask for: the requests are sorted.
+        for request in batch.requests.iter_mut() {
+            request.claim = Some(
+                self.locks
+                    .token(request.lbns.clone(), Access::Exclusive)
+                    .await,
+            );
+        }
+    }
+
+    /// Finds, or allocates, the leaf page of every block.
+    async fn find_leaves(&self, batch: &mut Batch<W>) {
+        batch.collect_leaves();
+        for at in 0..batch.leaves.len() {
+            let Some(leaf) = batch.leaves.get(at) else {
+                break;
+            };
+            match self.leaf_page(leaf.page_number).await {
+                Ok(pbn) => batch.set_leaf(at, pbn),
+                Err(error) => batch.fail_leaf(at, error),
+            }
+        }
+    }
+
+    /// Returns the leaf page `page_number`, allocated if need be and possible.
+    async fn leaf_page(&self, page_number: u64) -> Result<u64> {
+        let mut room = self.room();
+        loop {
+            let found = self.map.leaf_or_allocate(page_number, self, self).await;
+            match found {
+                Err(Error::Status(Status::NoSpace)) if room.make().await => {}
+                other => return self.health.watch_io(other),
+            }
+        }
+    }
+
+    /// Copies the data into our buffer; of blocks of zeroes nothing, and of blocks that are
+    /// written in part, what they hold so far as well.
+    async fn fill(&self, batch: &mut Batch<W>) {
+        let mut page = 0;
+        for request in 0..batch.requests.len() {
+            let before = page;
+            if let Err(error) = self.fill_request(batch, request, &mut page).await {
+                batch.fail(request, error);
+                page = before;
+            }
+        }
+        batch.pages = page;
+    }
+
+    async fn fill_request(&self, batch: &mut Batch<W>, request: usize, page: &mut usize) -> Result {
+        let Batch {
+            requests,
+            blocks,
+            leaves,
+            buffer,
+            scratch,
+            ..
+        } = batch;
+        let request = requests.get(request).ok_or(Error::Errno(EIO))?;
+        if request.error.is_some() {
+            return Ok(());
+        }
+        let mut data = request.data();
+        for block in blocks.get_mut(request.blocks.clone()).unwrap_or_default() {
+            if block.is_whole() && data.is_zero(BLOCK_SIZE) {
+                block.new = Some(Mapping::ZERO);
+                data.skip(BLOCK_SIZE);
+                continue;
+            }
+            if !block.is_whole() {
+                let leaf = leaves.get(block.leaf).ok_or(Error::Errno(EIO))?;
+                let old = self.mapping(leaf.pbn, block.lbn).await?;
+                self.read_whole(old, buffer, *page, scratch).await?;
+            }
+            let own = buffer.as_mut().and_then(|buffer| buffer.page_mut(*page));
+            let own = own.ok_or(Error::Errno(EIO))?;
+            let part = own.get_mut(block.part.clone()).ok_or(Error::Errno(EIO))?;
+            data.copy(part);
+            if !block.is_whole() && own.iter().all(|&byte| byte == 0) {
+                block.new = Some(Mapping::ZERO);
+                continue;
+            }
+            block.page = Some(*page);
+            *page += 1;
+        }
+        Ok(())
+    }
+
+    /// Finds a place for every page of the buffer that is in use.
+    async fn allocate(&self, batch: &mut Batch<W>) {
+        let mut room = self.room();
+        let mut page = 0;
+        while page < batch.pages {
+            match self.depot.allocate((batch.pages - page) as u32) {
+                Some(run) => {
+                    let _ = batch.runs.push_within_capacity(Stored {
+                        start: run.start,
+                        blocks: run.blocks,
+                        page,
+                        tries: 0,
+                    });
+                    page += run.blocks as usize;
+                }
+                None if room.make().await => {}
+                None => break,
+            }
+        }
+        batch.place();
+    }
+
+    /// Writes the runs; what the storage refuses is tried elsewhere.
+    async fn store(&self, batch: &mut Batch<W>) {
+        while let Some(run) = batch.runs.pop() {
+            let Some(buffer) = batch.buffer.take() else {
+                break;
+            };
+            let (buffer, result) = self
+                .storage
+                .write(
+                    Purpose::Data,
+                    run.start,
+                    run.blocks,
+                    buffer,
+                    run.page,
+                    Durability::Volatile,
+                )
+                .await;
+            batch.buffer = Some(buffer);
+            if let Err(error) = result {
+                self.store_elsewhere(batch, &run, error);
+            }
+        }
+    }
+
+    /// Looks for another place for a run that could not be written. The blocks that failed stay
+    /// allocated, so that nobody tries them again before the next start.
+    fn store_elsewhere(&self, batch: &mut Batch<W>, failed: &Stored, error: Error) {
+        let mut done = 0;
+        while done < failed.blocks && failed.tries < TRIES {
+            let Some(run) = self.depot.allocate_away(failed.blocks - done, failed.start) else {
+                break;
+            };
+            let stored = Stored {
+                start: run.start,
+                blocks: run.blocks,
+                page: failed.page + done as usize,
+                tries: failed.tries + 1,
+            };
+            batch.move_to(&stored);
+            let _ = batch.runs.push_within_capacity(stored);
+            done += run.blocks;
+        }
+        let lost = batch.fail_pages(
+            failed.page + done as usize..failed.page + failed.blocks as usize,
+            error,
+        );
+        if lost {
+            self.lost_write(error);
+        }
+    }
+
+    /// Gives every block its new mapping: in the page, and in the journal. Returns what a commit
+    /// has to cover.
+    async fn record(&self, batch: &mut Batch<W>) -> Result<Position> {
+        let mut end = Position::default();
+        for at in 0..batch.leaves.len() {
+            let Some(leaf) = batch.leaves.get(at) else {
+                break;
+            };
+            let Some(pbn) = leaf.pbn else {
+                continue;
+            };
+            let mut blocks = leaf.blocks.clone();
+            let page = self.pin_leaf(pbn).await?;
+            loop {
+                let wanted = batch.recordable(blocks.clone());
+                if wanted == 0 {
+                    break;
+                }
+                let places = self.journal.reserve(wanted).await?;
+                let change = places.change();
+                batch.entries.clear();
+                page.update(change, |page| {
+                    for block in batch.blocks.get(blocks.clone()).unwrap_or_default() {
+                        if batch.entries.len() == places.len() {
+                            break;
+                        }
+                        blocks.start += 1;
+                        let Some(new) = block.new else {
+                            continue;
+                        };
+                        let old = block_map::entry(page, block.slot);
+                        block_map::set_entry(page, block.slot, new);
+                        let _ = batch.entries.push_within_capacity(RecoveryEntry {
+                            operation: Operation::Data,
+                            page: pbn,
+                            slot: block.slot,
+                            new,
+                            old: self.layout.sound(old),
+                        });
+                    }
+                });
+                end = end.max(self.journal.fill(places, &batch.entries));
+            }
+        }
+        Ok(end)
+    }
+
+    /// Waits for the commit, if somebody in the batch wants it.
+    async fn commit_for(&self, batch: &mut Batch<W>, end: Position) {
+        if !batch.wants_commit() {
+            return;
+        }
+        if let Err(error) = self.journal.commit(end).await {
+            batch.fail_all(error);
+        }
+    }
+
+    /// The batch cannot be recorded: read-only mode.
+    fn lose(&self, batch: &mut Batch<W>, error: Error) {
+        if batch.fail_all(error) {
+            self.lost_write(error);
+        }
+    }
+
+    /// An acknowledged write is lost. From here on a flush fails.
+    fn lost_write(&self, error: Error) {
+        self.lost.store_release(1);
+        self.health.enter_read_only(error);
+    }
+}
+
+/// Zeroes for requests that bring no data.
+pub(crate) struct Zeroes;
+
+impl Data for Zeroes {
+    fn is_zero(&self, _: usize) -> bool {
+        true
+    }
+
+    fn copy(&mut self, to: &mut [u8]) {
+        to.fill(0);
+    }
+
+    fn skip(&mut self, _: usize) {}
+}
