@@ -112,6 +112,67 @@ void dmox_bio_init_internal(struct bio *bio, struct block_device *bdev, struct b
 	bio_associate_blkg_from_css(bio, blkcg_root_css);
 }
 
+/*
+ * The data of a bio, by an iterator of one's own. All stop at the end of the data.
+ */
+void dmox_bio_copy_out(struct bio *bio, struct bvec_iter *iter, void *to, unsigned int bytes)
+{
+	while (bytes && iter->bi_size) {
+		struct bio_vec piece = bio_iter_iovec(bio, *iter);
+		unsigned int len = min(piece.bv_len, bytes);
+
+		piece.bv_len = len;
+		memcpy_from_bvec(to, &piece);
+		to += len;
+		bytes -= len;
+		bio_advance_iter_single(bio, iter, len);
+	}
+}
+
+/* Zeroes where there is nothing to copy from. */
+void dmox_bio_copy_in(struct bio *bio, struct bvec_iter *iter, const void *from,
+		      unsigned int bytes)
+{
+	while (bytes && iter->bi_size) {
+		struct bio_vec piece = bio_iter_iovec(bio, *iter);
+		unsigned int len = min(piece.bv_len, bytes);
+
+		piece.bv_len = len;
+		if (from) {
+			memcpy_to_bvec(&piece, from);
+			from += len;
+		} else {
+			memzero_bvec(&piece);
+		}
+		bytes -= len;
+		bio_advance_iter_single(bio, iter, len);
+	}
+}
+
+bool dmox_bio_is_zero(struct bio *bio, const struct bvec_iter *start, unsigned int bytes)
+{
+	struct bvec_iter iter = *start;
+
+	while (bytes && iter.bi_size) {
+		struct bio_vec piece = bio_iter_iovec(bio, iter);
+		unsigned int len = min(piece.bv_len, bytes);
+		void *data = bvec_kmap_local(&piece);
+		bool zero = !memchr_inv(data, 0, len);
+
+		kunmap_local(data);
+		if (!zero)
+			return false;
+		bytes -= len;
+		bio_advance_iter_single(bio, &iter, len);
+	}
+	return true;
+}
+
+void dmox_bio_skip(struct bio *bio, struct bvec_iter *iter, unsigned int bytes)
+{
+	bio_advance_iter(bio, iter, min(bytes, iter->bi_size));
+}
+
 void dmox_bio_set_dev(struct bio *bio, struct block_device *bdev)
 {
 	bio_set_dev(bio, bdev);

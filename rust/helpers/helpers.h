@@ -39,6 +39,11 @@ void *dmox_page_address(struct page *page);
 /* Bios and block devices. */
 void dmox_bio_init_internal(struct bio *bio, struct block_device *bdev, struct bio_vec *vecs,
 			    unsigned short max_vecs, blk_opf_t opf);
+void dmox_bio_copy_out(struct bio *bio, struct bvec_iter *iter, void *to, unsigned int bytes);
+void dmox_bio_copy_in(struct bio *bio, struct bvec_iter *iter, const void *from,
+		      unsigned int bytes);
+bool dmox_bio_is_zero(struct bio *bio, const struct bvec_iter *iter, unsigned int bytes);
+void dmox_bio_skip(struct bio *bio, struct bvec_iter *iter, unsigned int bytes);
 void dmox_bio_set_dev(struct bio *bio, struct block_device *bdev);
 sector_t dmox_bdev_sectors(struct block_device *bdev);
 bool dmox_bdev_read_only(struct block_device *bdev);

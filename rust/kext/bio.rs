@@ -2,6 +2,14 @@
 
 //! Block I/O requests.
 
+mod cursor;
+mod set;
+
+pub use cursor::Cursor;
+pub use set::free;
+pub use set::BioSet;
+pub use set::Part;
+
 use crate::block::BlockDevice;
 use core::ptr::NonNull;
 use kernel::bindings;

@@ -11,6 +11,7 @@ pub mod crc32c;
 pub mod errno;
 pub mod irq_lock;
 pub mod lease;
+pub mod lz4;
 pub mod noio;
 pub mod pages;
 pub mod param;

@@ -8,6 +8,10 @@
 //! before the future's last statement has left it. So the future is dropped first, then, when the
 //! last waker is gone too, the bio is completed or sent on.
 
+mod parts;
+
+pub use parts::Part;
+
 use crate::executor::Executor;
 use crate::executor::Worked;
 use crate::task::Header;
@@ -49,6 +53,10 @@ struct Core {
     forward: AtomicU32,
     /// What a forwarded bio looked like.
     saved: UnsafeCell<Option<Saved>>,
+    /// Parts of the bio that are below.
+    parts: parts::Flight,
+    /// Whether the task is polled in `map`; only who polls may look.
+    in_map: UnsafeCell<bool>,
 }
 
 #[repr(C)]
@@ -112,6 +120,8 @@ where
         verdict: UnsafeCell::new(Verdict::End(Status::from_result(Err(EIO)))),
         forward: AtomicU32::new(FORWARD_IDLE),
         saved: UnsafeCell::new(None),
+        parts: parts::Flight::new(),
+        in_map: UnsafeCell::new(true),
     };
     let io = BioIo {
         task: task.cast(),
@@ -159,8 +169,11 @@ impl<'a, F: Future<Output = Served<'a>>> BioTask<F> {
     unsafe extern "C" fn run(work: *mut bindings::work_struct) {
         // SAFETY: The work item of a `BioTask`, whose first field begins with a `Worked`.
         let this: NonNull<Self> = unsafe { Worked::of(work) }.cast();
-        // SAFETY: The task is alive: a poll is due, or it is to be finished.
-        let header = unsafe { Worked::header(this.cast()) };
+        // SAFETY: The task is alive: a poll is due, or it is to be finished; and this is who polls.
+        let header = unsafe {
+            *this.as_ref().core.in_map.get() = false;
+            Worked::header(this.cast())
+        };
         // SAFETY: If there are references, then the task's own is among them, and a poll is due.
         if header.is_unreferenced() || unsafe { Self::step(this) } {
             // SAFETY: The future was dropped, and nobody knows the task any more.
@@ -357,6 +370,29 @@ impl<'a> BioIo<'a> {
         while self.core().forward.load_relaxed() != FORWARD_IDLE && self.land().is_none() {
             kernel::time::delay::fsleep(kernel::time::Delta::from_millis(1));
         }
+        self.settle_parts();
+    }
+
+    /// Goes on where one may sleep, and where I/O that is started begins at once: if the task is
+    /// polled in `map`, it goes on on the executor's queue.
+    pub async fn leave_map(&mut self) {
+        LeaveMap(self).await;
+    }
+}
+
+/// See [`BioIo::leave_map`].
+struct LeaveMap<'f, 'a>(&'f mut BioIo<'a>);
+
+impl Future for LeaveMap<'_, '_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // SAFETY: Only the task's future gets here, one thread at a time.
+        if unsafe { *self.0.core().in_map.get() } {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 }
 

@@ -129,7 +129,8 @@ impl Future for Transfer<'_> {
                 let waker = context.waker().clone();
                 // SAFETY: The buffer stays in this future, unused, until it has landed, or is
                 // leaked. The device is open as long as `device` is borrowed.
-                let launched = unsafe { buffer.launch(device, operation, sector, sectors, page, waker) };
+                let launched =
+                    unsafe { buffer.launch(device, operation, sector, sectors, page, waker) };
                 if let Err(error) = launched {
                     return Poll::Ready((buffer, Err(error)));
                 }

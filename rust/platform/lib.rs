@@ -4,7 +4,8 @@
 //!
 //! [`executor`] runs the futures of the cores, [`bio_task`] those that serve one bio each and live
 //! in the memory that device-mapper reserves with it, [`block_on`] those that a callback of
-//! device-mapper waits for. [`disk`] does their I/O, [`clock`] keeps their time.
+//! device-mapper waits for. [`held_bio`] is for bios that are served together. [`disk`] does the
+//! cores' I/O, [`clock`] keeps their time.
 
 pub mod bio_task;
 pub mod block_on;
@@ -12,6 +13,7 @@ pub mod buffer;
 pub mod clock;
 pub mod disk;
 pub mod executor;
+pub mod held_bio;
 
 mod task;
 

@@ -137,7 +137,7 @@ impl Header {
     /// # Safety
     ///
     /// The caller has a reference, and no more after this.
-    unsafe fn release(this: NonNull<Self>) {
+    pub(crate) unsafe fn release(this: NonNull<Self>) {
         // SAFETY: By the contract the header is alive.
         let header = unsafe { this.as_ref() };
         let home = header.home;

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where bios come from that share the data of another.
+
+use super::Bio;
+use crate::block::BlockDevice;
+use core::ptr::NonNull;
+use kernel::bindings;
+use kernel::error::to_result;
+use kernel::prelude::*;
+use kernel::types::Opaque;
+
+/// A pool of bios, some of which are always there.
+///
+/// # Invariants
+///
+/// The C structure is initialised and does not move.
+pub struct BioSet(Pin<KBox<Opaque<bindings::bio_set>>>);
+
+// SAFETY: Bio sets do their own locking.
+unsafe impl Send for BioSet {}
+
+// SAFETY: As above.
+unsafe impl Sync for BioSet {}
+
+/// A bio from a set that shares the data of another.
+///
+/// # Invariants
+///
+/// The bio is ours, and not submitted.
+pub struct Part(NonNull<bindings::bio>);
+
+impl BioSet {
+    /// Creates a set that keeps `reserve` bios in reserve.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(reserve: u32) -> Result<Self> {
+        let set = KBox::try_pin_init(
+            Opaque::try_ffi_init(|set: *mut bindings::bio_set| {
+                // SAFETY: The memory is ours and stays where it is; the function wants it zeroed.
+                to_result(unsafe {
+                    set.write_bytes(0, 1);
+                    bindings::bioset_init(set, reserve, 0, 0)
+                })
+            }),
+            GFP_KERNEL,
+        )?;
+        // INVARIANT: Initialised just now, and pinned.
+        Ok(Self(set))
+    }
+
+    /// Takes a bio for a part of `original`: `sectors` sectors, `skip` sectors behind its start,
+    /// to be found at `sector` of `device`.
+    ///
+    /// With `wait` it sleeps until there is one; who has bios of the set already that are not in
+    /// flight must not wait.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the part is not inside the original; `ENOMEM` if there is no bio now.
+    pub fn part(
+        &self,
+        original: &Bio,
+        skip: u32,
+        sectors: u32,
+        device: &BlockDevice,
+        sector: u64,
+        wait: bool,
+    ) -> Result<Part> {
+        if skip.checked_add(sectors).ok_or(EINVAL)? > original.sectors() {
+            return Err(EINVAL);
+        }
+        let gfp = if wait {
+            dm_bindings::DMOX_CONST_GFP_NOIO
+        } else {
+            dm_bindings::DMOX_CONST_GFP_NOWAIT
+        };
+        // SAFETY: The device is open, the original ours, and the set initialised. The data outlives
+        // the clone: see `Part::submit`.
+        let raw = unsafe {
+            bindings::bio_alloc_clone(device.as_raw(), original.raw(), gfp, self.0.get())
+        };
+        let raw = NonNull::new(raw).ok_or(ENOMEM)?;
+        // SAFETY: The clone is ours and has the original's data, and the part is inside it.
+        unsafe {
+            bindings::bio_trim(raw.as_ptr(), skip.into(), sectors.into());
+            (*raw.as_ptr()).bi_iter.bi_sector = sector;
+        }
+        // INVARIANT: It is ours, and not submitted.
+        Ok(Part(raw))
+    }
+}
+
+impl Drop for BioSet {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant; all bios are back, since who waits for them has a reference to
+        // the set.
+        unsafe { bindings::bioset_exit(self.0.get()) };
+    }
+}
+
+impl Part {
+    /// Submits the bio; `end_io` is called when it is done, and has to call [`free`].
+    ///
+    /// # Safety
+    ///
+    /// The original, its data, and the set stay as they are until `end_io` is called, which may be
+    /// done with this bio.
+    pub unsafe fn submit(
+        self,
+        end_io: unsafe extern "C" fn(*mut bindings::bio),
+        private: *mut c_void,
+    ) {
+        let raw = self.0.as_ptr();
+        core::mem::forget(self);
+        // SAFETY: By the invariant and the contract.
+        unsafe {
+            (*raw).bi_end_io = Some(end_io);
+            (*raw).bi_private = private;
+            bindings::submit_bio_noacct(raw);
+        }
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant.
+        unsafe { bindings::bio_put(self.0.as_ptr()) };
+    }
+}
+
+/// Gives a bio back to its set.
+///
+/// # Safety
+///
+/// It came from [`BioSet::part`] and was completed.
+pub unsafe fn free(bio: *mut bindings::bio) {
+    // SAFETY: By the contract.
+    unsafe { bindings::bio_put(bio) };
+}

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Parts of a bio, each from another place: those that come from below, by bios of our own that
+//! share its memory, all at once; and those that are filled here.
+
+use super::BioIo;
+use super::Core;
+use super::FORWARD_IDLE;
+use crate::executor::Worked;
+use crate::task::Header;
+use core::cell::UnsafeCell;
+use core::future::Future;
+use core::pin::Pin;
+use core::ptr::NonNull;
+use core::task::Context;
+use core::task::Poll;
+use dm::Device;
+use kernel::bindings;
+use kernel::prelude::*;
+use kext::bio;
+use kext::bio::BioSet;
+use kext::bio::Cursor;
+use kext::bio::Status;
+use runtime::sync::AtomicU32;
+
+/// A part of a bio that reads, and where it is to come from.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// The sectors of the bio before it.
+    pub skip: u32,
+    /// Its length.
+    pub sectors: u32,
+    /// Where it begins below.
+    pub sector: u64,
+}
+
+/// The parts that are below.
+///
+/// # Invariants
+///
+/// While `open` is true or `out` is not 0, the parts have one reference to the task, which is used
+/// up by whoever takes `out` to 0.
+pub(super) struct Flight {
+    /// How many they are, plus one while `open`.
+    out: AtomicU32,
+    /// The status of the first one that failed.
+    failed: AtomicU32,
+    /// Parts have been started and not been waited for. Only who polls may look.
+    open: UnsafeCell<bool>,
+}
+
+impl Flight {
+    pub(super) fn new() -> Self {
+        Self {
+            out: AtomicU32::new(0),
+            failed: AtomicU32::new(0),
+            open: UnsafeCell::new(false),
+        }
+    }
+
+    fn failure(&self) -> Result {
+        let status = u8::try_from(self.failed.load_acquire()).unwrap_or(u8::MAX);
+        Status::from_raw(status).to_result()
+    }
+}
+
+impl BioIo<'_> {
+    /// Starts reading `part` from `device`, by a bio of `set`; waits if there is none.
+    ///
+    /// To be awaited by the bio's own future, not inside a combinator with a waker of its own.
+    ///
+    /// # Errors
+    ///
+    /// That of a part that was started before, or `EINVAL` if it is not inside the bio.
+    pub async fn start_part(&mut self, set: &BioSet, device: &Device, part: Part) -> Result {
+        match self.try_start(set, device, part, false) {
+            Err(error) if error == ENOMEM => (),
+            result => return result,
+        }
+        // Who waits for a bio must be where those that others have make progress, and have none.
+        self.leave_map().await;
+        Landing(self).await;
+        self.try_start(set, device, part, true)
+    }
+
+    /// Waits for all parts that were started.
+    ///
+    /// To be awaited by the bio's own future, not inside a combinator with a waker of its own.
+    ///
+    /// # Errors
+    ///
+    /// That of the first one that failed.
+    pub async fn finish_parts(&mut self) -> Result {
+        Landing(self).await;
+        self.core().parts.failure()
+    }
+
+    /// Puts zeroes into `bytes` bytes of a bio that reads, from byte `offset` on.
+    pub fn zero(&mut self, offset: u32, bytes: u32) {
+        self.cursor_at(offset).zero(bytes);
+    }
+
+    /// Copies `data` into a bio that reads, from byte `offset` on.
+    pub fn copy_in(&mut self, offset: u32, data: &[u8]) {
+        self.cursor_at(offset).copy_from(data);
+    }
+
+    fn cursor_at(&mut self, offset: u32) -> Cursor<'_> {
+        if self.core().forward.load_relaxed() != FORWARD_IDLE {
+            self.settle();
+        }
+        let mut cursor = self.bio().cursor();
+        cursor.skip(offset);
+        cursor
+    }
+
+    fn try_start(&mut self, set: &BioSet, device: &Device, part: Part, wait: bool) -> Result {
+        let core = self.core();
+        core.parts.failure()?;
+        let below = set.part(
+            self.bio(),
+            part.skip,
+            part.sectors,
+            device,
+            part.sector,
+            wait,
+        )?;
+        // SAFETY: Only the task's future gets here, one thread at a time.
+        let open = unsafe { &mut *core.parts.open.get() };
+        if !core::mem::replace(open, true) {
+            // SAFETY: The task is alive.
+            unsafe { Worked::header(self.task.cast()) }.acquire();
+            core.parts.out.store_release(1);
+        }
+        core.parts.out.fetch_add(1);
+        // SAFETY: The bio's memory stays until it is completed, which is not before its parts have
+        // landed: whatever ends the task waits for them. The completion function is for a task.
+        unsafe { below.submit(part_done, self.task.as_ptr().cast()) };
+        Ok(())
+    }
+
+    /// Starts to wait for the parts, or goes on. Returns true if none is out any more.
+    fn land_parts(&mut self) -> bool {
+        let core = self.core();
+        // SAFETY: Only the task's future gets here, one thread at a time.
+        let open = unsafe { &mut *core.parts.open.get() };
+        if !core::mem::replace(open, false) {
+            return core.parts.out.load_acquire() == 0;
+        }
+        if core.parts.out.fetch_sub(1) != 1 {
+            return false;
+        }
+        // SAFETY: The task is alive; the reference of the parts is used up, and is not the last.
+        unsafe { Header::release(self.task.cast()) };
+        true
+    }
+
+    /// Waits, asleep, for parts that nobody has waited for.
+    pub(super) fn settle_parts(&mut self) {
+        while !self.land_parts() {
+            kernel::time::delay::fsleep(kernel::time::Delta::from_millis(1));
+        }
+    }
+}
+
+/// Waits until no part is out any more.
+struct Landing<'f, 'a>(&'f mut BioIo<'a>);
+
+impl Future for Landing<'_, '_> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if self.0.land_parts() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+/// Completion function of a part: leaves its status if it failed; the last one wakes the task.
+///
+/// # Safety
+///
+/// Called by the block layer, once, for a bio that [`BioIo::start_part`] submitted.
+unsafe extern "C" fn part_done(raw: *mut bindings::bio) {
+    // SAFETY: The bio is the block layer's gift to this function, and came from a set.
+    let (task, status) = unsafe {
+        let completion = bio::completion(raw);
+        bio::free(raw);
+        completion
+    };
+    // SAFETY: `try_start` put a pointer to the task there. It lives: the parts have a reference.
+    let task: NonNull<Core> = unsafe { NonNull::new_unchecked(task) }.cast();
+    // SAFETY: As above.
+    let parts = unsafe { &task.as_ref().parts };
+    if status.to_result().is_err() {
+        let _ = parts.failed.compare_exchange(0, status.as_raw().into());
+    }
+    if parts.out.fetch_sub(1) == 1 {
+        // SAFETY: This was the last one, so the reference is ours.
+        unsafe { Header::wake(task.cast()) };
+    }
+}

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Bios that are taken out of `map` and completed later, by whoever has them then.
+//!
+//! The memory that device-mapper reserves with each bio links those that wait in line: taking one,
+//! and having it wait, allocates nothing.
+
+use core::mem;
+use core::ptr::NonNull;
+use dm::MapBio;
+use dm::Mapped;
+use kernel::bindings;
+use kernel::prelude::*;
+use kext::bio;
+use kext::bio::Bio;
+use kext::bio::Cursor;
+use kext::bio::Kind;
+use kext::bio::Status;
+
+/// What is noted with a held bio.
+struct Note {
+    bio: NonNull<bindings::bio>,
+    /// The next one in line.
+    next: Option<NonNull<Note>>,
+    sector: u64,
+    sectors: u32,
+    kind: Kind,
+    fua: bool,
+}
+
+/// How much memory must be reserved with each bio: an argument for
+/// [`dm::Setup::set_per_bio_size`].
+pub const SIZE: usize = size_of::<Note>();
+
+const _: () = assert!(align_of::<Note>() <= 8, "device-mapper aligns to 8 bytes");
+
+/// A bio in our hands. Dropped, it fails with `EIO`.
+///
+/// # Invariants
+///
+/// The note is that of the bio, which is ours.
+pub struct HeldBio(NonNull<Note>);
+
+// SAFETY: A bio belongs to no thread.
+unsafe impl Send for HeldBio {}
+
+/// Takes `bio` out of `map` and gives it to `keep`.
+///
+/// If device-mapper has not reserved enough memory for the note, the bio fails with `EIO`.
+pub fn hold<'a>(bio: MapBio<'a>, keep: impl FnOnce(HeldBio)) -> Mapped<'a> {
+    let note = Note {
+        bio: NonNull::dangling(),
+        next: None,
+        sector: bio.sector(),
+        sectors: bio.sectors(),
+        kind: bio.kind(),
+        fua: bio.is_fua(),
+    };
+    let (raw, memory) = bio.take();
+    if memory.size < SIZE {
+        kernel::pr_err_once!("a note does not fit into the memory reserved with its bio\n");
+        // SAFETY: The bio was taken just now, and is completed nowhere else.
+        unsafe { bio::end(raw, Status::from_result(Err(EIO))) };
+    } else {
+        let place: NonNull<Note> = memory.start.cast();
+        // SAFETY: The memory is large enough, aligned, and ours until the bio is completed.
+        unsafe { place.write(Note { bio: raw, ..note }) };
+        // INVARIANT: The bio was taken just now.
+        keep(HeldBio(place));
+    }
+    // SAFETY: The bio was taken, and was or will be completed.
+    unsafe { Mapped::taken() }
+}
+
+impl HeldBio {
+    fn note(&self) -> &Note {
+        // SAFETY: By the invariant; the note lives as long as the bio.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// Returns what the bio asks for.
+    pub fn kind(&self) -> Kind {
+        self.note().kind
+    }
+
+    /// Returns true if the data must be on stable storage when the bio completes.
+    pub fn is_fua(&self) -> bool {
+        self.note().fua
+    }
+
+    /// Returns the first sector, counted from the start of the target.
+    pub fn sector(&self) -> u64 {
+        self.note().sector
+    }
+
+    /// Returns the number of sectors; 0 for a flush.
+    pub fn sectors(&self) -> u32 {
+        self.note().sectors
+    }
+
+    /// Returns a cursor at the first byte of the data.
+    pub fn cursor(&self) -> Cursor<'_> {
+        // SAFETY: By the invariant the bio is ours as long as `self` is.
+        unsafe { Bio::from_raw(self.note().bio) }.cursor()
+    }
+
+    /// Completes the bio.
+    pub fn complete(self, result: Result) {
+        let raw = self.note().bio;
+        mem::forget(self);
+        // SAFETY: By the invariant the bio was ours, and `self` is gone.
+        unsafe { bio::end(raw, Status::from_result(result)) };
+    }
+}
+
+impl Drop for HeldBio {
+    fn drop(&mut self) {
+        // SAFETY: By the invariant the bio is ours, and `self` is gone after this.
+        unsafe { bio::end(self.note().bio, Status::from_result(Err(EIO))) };
+    }
+}
+
+/// A first-in-first-out line of bios.
+///
+/// # Invariants
+///
+/// From `first` on, each note names the next; `last` names none. They are those of bios that are
+/// ours.
+#[derive(Default)]
+pub struct HeldBios {
+    first: Option<HeldBio>,
+    last: Option<NonNull<Note>>,
+}
+
+// SAFETY: The bios in it are `Send`, and nobody else knows their notes.
+unsafe impl Send for HeldBios {}
+
+impl HeldBios {
+    /// Adds a bio at the end.
+    pub fn push(&mut self, bio: HeldBio) {
+        let note = bio.0;
+        match self.last.replace(note) {
+            None => self.first = Some(bio),
+            Some(last) => {
+                mem::forget(bio);
+                // SAFETY: By the invariant the last note is ours, and no reference to it exists.
+                unsafe { (*last.as_ptr()).next = Some(note) };
+            }
+        }
+    }
+
+    /// Returns the first.
+    pub fn first(&self) -> Option<&HeldBio> {
+        self.first.as_ref()
+    }
+
+    /// Takes the first.
+    pub fn pop(&mut self) -> Option<HeldBio> {
+        let bio = self.first.take()?;
+        // SAFETY: By the invariant of `bio`, and no reference to the note exists.
+        let next = unsafe { (*bio.0.as_ptr()).next.take() };
+        // INVARIANT: By that of `self` the next note is that of a bio that is ours.
+        self.first = next.map(HeldBio);
+        if self.first.is_none() {
+            self.last = None;
+        }
+        Some(bio)
+    }
+}
+
+impl Drop for HeldBios {
+    fn drop(&mut self) {
+        // Each bio fails.
+        while self.pop().is_some() {}
+    }
+}
