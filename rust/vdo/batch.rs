@@ -373,11 +373,9 @@ impl<W: World> Batch<W> {
         }
     }
 
-    /// The storage takes these pages nowhere. Returns true if one of them was acknowledged.
-    pub(crate) fn fail_pages(&mut self, pages: Range<usize>, error: Error) -> bool {
-        if pages.is_empty() {
-            return false;
-        }
+    /// The storage takes these pages nowhere. Returns the first block of a request that fails
+    /// because of that, and whether that was acknowledged, which is worse.
+    pub(crate) fn fail_pages(&mut self, pages: Range<usize>, error: Error) -> Option<(Lbn, bool)> {
         for block in self.blocks.iter_mut() {
             if block.page.is_some_and(|page| pages.contains(&page)) {
                 block.new = None;
@@ -386,18 +384,24 @@ impl<W: World> Batch<W> {
         self.find_failed(error)
     }
 
-    /// Marks every request with a block that has no place. Returns true if one of them was
-    /// acknowledged.
-    fn find_failed(&mut self, error: Error) -> bool {
-        let mut lost = false;
+    /// Marks every request with a block that has no place. Returns the first such block, rather
+    /// one that was acknowledged, and whether it was.
+    fn find_failed(&mut self, error: Error) -> Option<(Lbn, bool)> {
+        let mut worst = None;
         for request in self.requests.iter_mut() {
             let blocks = self.blocks.get(request.blocks.clone()).unwrap_or_default();
-            if request.error.is_none() && blocks.iter().any(|block| block.new.is_none()) {
+            let Some(failed) = blocks.iter().find(|block| block.new.is_none()) else {
+                continue;
+            };
+            if request.error.is_none() {
                 request.error = Some(error);
-                lost |= request.acknowledged;
+                let is_worse = worst.is_none_or(|(_, acknowledged)| !acknowledged);
+                if is_worse && (request.acknowledged || worst.is_none()) {
+                    worst = Some((failed.lbn, request.acknowledged));
+                }
             }
         }
-        lost
+        worst
     }
 
     /// Completes every request that need not wait for anything any more.
@@ -431,12 +435,15 @@ impl<W: World> Batch<W> {
         requests.any(|request| request.fua && request.error.is_none())
     }
 
-    /// All requests that are not complete fail. Returns true if others were acknowledged.
-    pub(crate) fn fail_all(&mut self, error: Error) -> bool {
-        let mut lost = false;
+    /// All requests fail that have not failed. Returns the first block of one that was
+    /// acknowledged.
+    pub(crate) fn fail_all(&mut self, error: Error) -> Option<Lbn> {
+        let mut lost = None;
         for request in self.requests.iter_mut() {
+            if request.error.is_none() && request.acknowledged && lost.is_none() {
+                lost = Some(request.lbns.start);
+            }
             request.error.get_or_insert(error);
-            lost |= request.acknowledged;
         }
         lost
     }

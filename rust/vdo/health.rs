@@ -8,6 +8,7 @@
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::error::Status;
 use core::pin::pin;
 use runtime::monitor::Entries;
 use runtime::monitor::Monitor;
@@ -72,6 +73,14 @@ impl Health {
             }
         }
         result
+    }
+
+    /// As [`watch`](Self::watch), where a lack of space is nobody's fault.
+    pub fn watch_io<T>(&self, result: Result<T>) -> Result<T> {
+        match result {
+            Err(Error::Status(Status::NoSpace)) => result,
+            _ => self.watch(result),
+        }
     }
 
     /// Waits until read-only mode is entered and returns why, or `None` at the end.

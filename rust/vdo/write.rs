@@ -24,12 +24,14 @@ use crate::format::block_map;
 use crate::format::Mapping;
 use crate::format::Operation;
 use crate::format::RecoveryEntry;
+use crate::format::Lbn;
 use crate::format::BLOCK_SIZE;
 use crate::journal::Position;
 use crate::locks::Access;
 use crate::storage::Purpose;
 use crate::world::BioList;
 use crate::world::Data;
+use crate::world::Level;
 use crate::world::World;
 use kernel::prelude::*;
 use runtime::disk::Buffer;
@@ -43,7 +45,7 @@ impl<W: World> Engine<W> {
     pub(crate) async fn serve_writes(&self, first: BioOf<W>, batch: &mut Batch<W>) {
         batch.collect(first, self);
         if let Err(error) = self.health.check() {
-            batch.fail_all(error);
+            let _ = batch.fail_all(error);
         } else {
             self.write(batch).await;
         }
@@ -64,7 +66,11 @@ impl<W: World> Engine<W> {
         drop(unsettled);
         match recorded {
             Ok(end) => self.commit_for(batch, end).await,
-            Err(error) => self.lose(batch, error),
+            Err(error) => {
+                if let Some(lbn) = batch.fail_all(error) {
+                    self.lose(lbn, error);
+                }
+            }
         }
     }
 
@@ -142,7 +148,17 @@ impl<W: World> Engine<W> {
             if !block.is_whole() {
                 let leaf = leaves.get(block.leaf).ok_or(Error::Errno(EIO))?;
                 let old = self.mapping(leaf.pbn, block.lbn).await?;
-                self.read_whole(old, buffer, *page, scratch).await?;
+                let read = self.read_whole(old, buffer, *page, scratch).await;
+                read.inspect_err(|_| {
+                    self.world.log(
+                        Level::Error,
+                        fmt!(
+                            "Completing read-modify-write vio for LBN {} with error after \
+                             read_data_vio",
+                            block.lbn
+                        ),
+                    );
+                })?;
             }
             let own = buffer.as_mut().and_then(|buffer| buffer.page_mut(*page));
             let own = own.ok_or(Error::Errno(EIO))?;
@@ -222,12 +238,14 @@ impl<W: World> Engine<W> {
             let _ = batch.runs.push_within_capacity(stored);
             done += run.blocks;
         }
-        let lost = batch.fail_pages(
-            failed.page + done as usize..failed.page + failed.blocks as usize,
-            error,
-        );
-        if lost {
-            self.lost_write(error);
+        let left = failed.page + done as usize..failed.page + failed.blocks as usize;
+        match batch.fail_pages(left, error) {
+            Some((lbn, true)) => self.lose(lbn, error),
+            Some((lbn, false)) => self.world.log(
+                Level::Error,
+                fmt!("Completing write+fua vio for LBN {lbn} with error after write_data_vio"),
+            ),
+            None => {}
         }
     }
 
@@ -284,20 +302,19 @@ impl<W: World> Engine<W> {
             return;
         }
         if let Err(error) = self.journal.commit(end).await {
-            batch.fail_all(error);
-        }
-    }
-
-    /// The batch cannot be recorded: read-only mode.
-    fn lose(&self, batch: &mut Batch<W>, error: Error) {
-        if batch.fail_all(error) {
-            self.lost_write(error);
+            let _ = batch.fail_all(error);
         }
     }
 
     /// An acknowledged write is lost. From here on a flush fails.
-    fn lost_write(&self, error: Error) {
+    fn lose(&self, lbn: Lbn, error: Error) {
         self.lost.store_release(1);
+        if !self.health.is_read_only() {
+            self.world.log(
+                Level::Error,
+                fmt!("Preparing to enter read-only mode: data_vio for LBN {lbn}"),
+            );
+        }
         self.health.enter_read_only(error);
     }
 }
