@@ -83,6 +83,11 @@ impl Operation {
         Self(Self::write(class, true).0 | PREFLUSH)
     }
 
+    /// Returns true for a read.
+    pub const fn is_read(self) -> bool {
+        self.0 & OP_MASK == bindings::req_op_REQ_OP_READ
+    }
+
     /// A flush without data.
     pub const fn flush() -> Self {
         Self(bindings::req_op_REQ_OP_WRITE | PREFLUSH | SYNC | IDLE)

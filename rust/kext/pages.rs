@@ -47,7 +47,7 @@ pub struct Pages {
 // SAFETY: The pages are owned memory.
 unsafe impl Send for Pages {}
 
-// SAFETY: Shared access only reads.
+// SAFETY: Shared access only reads, or is synchronised by who uses the pointers.
 unsafe impl Sync for Pages {}
 
 impl Pages {
@@ -113,11 +113,10 @@ impl Pages {
         Some(unsafe { page.as_ref() })
     }
 
-    /// Returns page `index` for writing.
-    pub fn page_mut(&mut self, index: usize) -> Option<&mut PageBytes> {
-        let page = self.pages.get_mut(index)?;
-        // SAFETY: As in `page`, and `self` is borrowed for writing.
-        Some(unsafe { page.as_mut() })
+    /// Returns where page `index` is. It may be written through the pointer by who sees to it
+    /// that nobody else has a reference to the page.
+    pub fn page_ptr(&self, index: usize) -> Option<NonNull<PageBytes>> {
+        self.pages.get(index).copied()
     }
 }
 

@@ -14,17 +14,27 @@ use kext::block::BlockDevice;
 use kext::pages::Pages;
 use runtime::disk::Buffer;
 use runtime::disk::Page;
+use runtime::disk::View;
+use runtime::sync::Arc;
+use runtime::sync::AtomicU32;
 use runtime::sync::Lock;
 
 /// Pages with a bio and the place where its completion is told, in one box.
 ///
 /// # Invariants
 ///
-/// While the bio is in flight, nobody but the block layer touches the pages.
+/// While the bio is in flight, nobody but the block layer changes the pages. While there are
+/// views, nobody does.
 pub struct KernelBuffer(NonNull<Inner>);
 
-struct Inner {
+/// Pages of which there may be views.
+struct Viewed {
     pages: Pages,
+    views: AtomicU32,
+}
+
+struct Inner {
+    pages: Arc<Viewed>,
     bio: OwnBio,
     flight: Lock<Flight>,
 }
@@ -44,8 +54,10 @@ impl KernelBuffer {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(pages: usize) -> Result<Self> {
+        let views = AtomicU32::new(0);
         let pages = Pages::new(pages)?;
         let bio = OwnBio::new(pages.pieces().len())?;
+        let pages = Arc::new(Viewed { pages, views }, GFP_KERNEL)?;
         let flight = Lock::new(Flight::Landed(Status::from_result(Ok(()))));
         let inner = KBox::new(Inner { pages, bio, flight }, GFP_KERNEL)?;
         // SAFETY: `into_raw` never returns null.
@@ -65,7 +77,11 @@ impl KernelBuffer {
     }
 
     fn memory(&self) -> &Pages {
-        // SAFETY: The box is alive, and `self` borrowed.
+        &self.viewed().pages
+    }
+
+    fn viewed(&self) -> &Arc<Viewed> {
+        // SAFETY: The box is alive; only this field is borrowed, never mutably.
         unsafe { &(*self.0.as_ptr()).pages }
     }
 
@@ -74,7 +90,8 @@ impl KernelBuffer {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the buffer is too small; then nothing was started.
+    /// `EINVAL` if the buffer is too small, `EBUSY` for a read while there are views; then nothing
+    /// was started.
     ///
     /// # Safety
     ///
@@ -89,6 +106,9 @@ impl KernelBuffer {
         page: usize,
         waker: Waker,
     ) -> Result {
+        if operation.is_read() && self.is_viewed() {
+            return Err(EBUSY);
+        }
         // SAFETY: The bio is not in flight, and stays where it is, in a box; so do the pages.
         let prepared = unsafe {
             OwnBio::prepare(
@@ -155,8 +175,51 @@ impl Buffer for KernelBuffer {
     }
 
     fn page_mut(&mut self, index: usize) -> Option<&mut Page> {
-        // SAFETY: The box is alive, and `self` borrowed for writing.
-        unsafe { &mut (*self.0.as_ptr()).pages }.page_mut(index)
+        if self.is_viewed() {
+            return None;
+        }
+        let mut page = self.memory().page_ptr(index)?;
+        // SAFETY: There is no view, and none can be made while `self` is borrowed for writing; the
+        // bio is not in flight. So nobody else has a reference.
+        Some(unsafe { page.as_mut() })
+    }
+
+    type View = KernelView;
+
+    fn view(&self) -> KernelView {
+        KernelView::new(self.viewed().clone())
+    }
+
+    fn is_viewed(&self) -> bool {
+        self.viewed().views.load_acquire() != 0
+    }
+}
+
+/// The content of a [`KernelBuffer`], for others to read.
+pub struct KernelView(Arc<Viewed>);
+
+impl KernelView {
+    fn new(viewed: Arc<Viewed>) -> Self {
+        viewed.views.fetch_add(1);
+        Self(viewed)
+    }
+}
+
+impl Clone for KernelView {
+    fn clone(&self) -> Self {
+        Self::new(self.0.clone())
+    }
+}
+
+impl View for KernelView {
+    fn page(&self, index: usize) -> Option<&Page> {
+        self.0.pages.page(index)
+    }
+}
+
+impl Drop for KernelView {
+    fn drop(&mut self) {
+        self.0.views.fetch_sub(1);
     }
 }
 

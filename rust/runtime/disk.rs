@@ -28,8 +28,23 @@ pub trait Buffer: Send + Sized + 'static {
     /// Returns page `index`, or `None` behind the last one.
     fn page(&self, index: usize) -> Option<&Page>;
 
-    /// Returns page `index` for writing, or `None` behind the last one.
+    /// Returns page `index` for writing, or `None` behind the last one, and while a view exists.
     fn page_mut(&mut self, index: usize) -> Option<&mut Page>;
+
+    /// What [`view`](Self::view) returns.
+    type View: View;
+
+    /// Returns a view of the content, which can be read while a device writes it to the medium.
+    fn view(&self) -> Self::View;
+
+    /// Returns true while a view exists. Reading into the buffer fails with `EBUSY` then.
+    fn is_viewed(&self) -> bool;
+}
+
+/// The content of a [`Buffer`], for others to read.
+pub trait View: Clone + Send + Sync + 'static {
+    /// Returns page `index`, or `None` behind the last one.
+    fn page(&self, index: usize) -> Option<&Page>;
 }
 
 /// What a write promises when it completes.

@@ -7,6 +7,9 @@
 //! task is queued at most once, never polled twice at once, and never misses a wake.
 
 use crate::sync::AtomicU32;
+use core::future::poll_fn;
+use core::future::Future;
+use core::task::Poll;
 
 /// Nobody has anything to do.
 const IDLE: u32 = 0;
@@ -74,6 +77,18 @@ impl TaskState {
     pub fn finish(&self) {
         self.0.swap(DONE);
     }
+}
+
+/// Returns a future that lets others run once before it goes on.
+pub fn yield_now() -> impl Future<Output = ()> + Send {
+    let mut yielded = false;
+    poll_fn(move |context| {
+        if core::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
 use runtime::disk::Page;
+use runtime::disk::View;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -71,6 +72,25 @@ impl Buffer for Pages {
 
     fn page_mut(&mut self, index: usize) -> Option<&mut Page> {
         self.0.get_mut(index)
+    }
+
+    type View = Copied;
+
+    fn view(&self) -> Copied {
+        Copied(self.0.as_slice().into())
+    }
+
+    fn is_viewed(&self) -> bool {
+        false
+    }
+}
+
+#[derive(Clone)]
+struct Copied(std::sync::Arc<[Page]>);
+
+impl View for Copied {
+    fn page(&self, index: usize) -> Option<&Page> {
+        self.0.get(index)
     }
 }
 

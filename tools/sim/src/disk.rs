@@ -18,10 +18,12 @@ use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
 use runtime::disk::Page;
+use runtime::disk::View;
 use runtime::disk::PAGE_SIZE;
 use runtime::disk::SECTOR_SIZE;
 use std::future::Future;
 use std::ops::Range;
+use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
@@ -463,6 +465,26 @@ impl Buffer for SimBuffer {
 
     fn page_mut(&mut self, index: usize) -> Option<&mut Page> {
         self.pages.get_mut(index).map(|page| &mut **page)
+    }
+
+    type View = SimView;
+
+    fn view(&self) -> SimView {
+        SimView(self.pages.iter().map(|page| **page).collect())
+    }
+
+    fn is_viewed(&self) -> bool {
+        false
+    }
+}
+
+/// A copy of what a buffer held.
+#[derive(Clone)]
+pub struct SimView(Arc<[Page]>);
+
+impl View for SimView {
+    fn page(&self, index: usize) -> Option<&Page> {
+        self.0.get(index)
     }
 }
 

@@ -7,6 +7,7 @@ use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
 use runtime::disk::Page;
+use runtime::disk::View;
 use runtime::disk::PAGE_SIZE;
 use runtime::disk::SECTOR_SIZE;
 use runtime::sync::Arc;
@@ -58,6 +59,26 @@ impl Buffer for Pages {
 
     fn page_mut(&mut self, index: usize) -> Option<&mut Page> {
         self.0.get_mut(index)
+    }
+
+    type View = Copied;
+
+    fn view(&self) -> Copied {
+        Copied(self.0.as_slice().into())
+    }
+
+    fn is_viewed(&self) -> bool {
+        false
+    }
+}
+
+/// A copy of what a buffer held.
+#[derive(Clone)]
+pub struct Copied(std::sync::Arc<[Page]>);
+
+impl View for Copied {
+    fn page(&self, index: usize) -> Option<&Page> {
+        self.0.get(index)
     }
 }
 
