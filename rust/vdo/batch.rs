@@ -5,6 +5,7 @@
 //! All memory is taken when the worker is made.
 
 use crate::engine::Engine;
+use crate::engine::ViewOf;
 use crate::error::Error;
 use crate::error::Result;
 use crate::format::tree;
@@ -26,6 +27,7 @@ use crate::write::BioOf;
 use crate::write::Zeroes;
 use core::ops::Range;
 use kernel::prelude::*;
+use runtime::disk::Buffer;
 use runtime::disk::Disk;
 
 /// The most bios in a batch.
@@ -406,11 +408,19 @@ impl<W: World> Batch<W> {
 
     /// Completes every request that need not wait for anything any more.
     pub(crate) fn acknowledge(&mut self, engine: &Engine<W>) {
+        let view = self.buffer.as_ref().map(Buffer::view);
         for request in self.requests.iter_mut() {
-            if request.error.is_none() && !request.fua && request.bio.is_some() {
-                request.acknowledged = true;
-                request.complete(Ok(()), engine);
+            if request.error.is_some() || request.fua || request.bio.is_none() {
+                continue;
             }
+            request.acknowledged = true;
+            let blocks = self.blocks.get(request.blocks.clone()).unwrap_or_default();
+            if let (Some(claim), Some(view), Some(page)) =
+                (&request.claim, &view, first_page(blocks))
+            {
+                engine.locks.show(claim, view.clone(), page);
+            }
+            request.complete(Ok(()), engine);
         }
     }
 
@@ -421,7 +431,7 @@ impl<W: World> Batch<W> {
     }
 
     /// Gives up all claims.
-    pub(crate) fn release_claims(&mut self, locks: &LbnLocks) {
+    pub(crate) fn release_claims(&mut self, locks: &LbnLocks<ViewOf<W>>) {
         for request in self.requests.iter_mut() {
             if let Some(claim) = request.claim.take() {
                 locks.release(claim);
@@ -467,6 +477,15 @@ impl<W: World> Batch<W> {
         }
         self.clear();
     }
+}
+
+/// Returns the page of the first block, if the others' pages follow it.
+fn first_page(blocks: &[Block]) -> Option<usize> {
+    let first = blocks.first()?.page?;
+    let mut pages = (first..).zip(blocks);
+    pages
+        .all(|(page, block)| block.page == Some(page))
+        .then_some(first)
 }
 
 fn lbns_of(bio: &impl Bio) -> Range<Lbn> {

@@ -72,6 +72,9 @@ pub struct Tuning {
     pub maximum_age: u64,
 }
 
+/// The data of a write, for readers.
+pub(crate) type ViewOf<W> = <<<W as World>::Disk as Disk>::Buffer as Buffer>::View;
+
 /// A volume in use.
 pub struct Engine<W: World> {
     pub(crate) world: Arc<W>,
@@ -81,7 +84,7 @@ pub struct Engine<W: World> {
     pub(crate) journal: Arc<Journal<W>>,
     pub(crate) depot: Arc<Depot<W>>,
     pub(crate) map: Arc<BlockMap<W>>,
-    pub(crate) locks: LbnLocks,
+    pub(crate) locks: LbnLocks<ViewOf<W>>,
     pub(crate) inbox: Inbox<W::Bios>,
     pub(crate) unsettled: Unsettled,
     pub(crate) flushing: SharedFlush,

@@ -7,6 +7,9 @@
 //! delivered it, so that its physical block is not reused under them. Claims that overlap are
 //! served in the order in which they came.
 //!
+//! A writer that has acknowledged its data [shows](LbnLocks::show) where it is, and readers take
+//! it from there instead of waiting.
+//!
 //! A claim lies inside one chunk of [`CHUNK`] blocks, as every bio with data does. Who needs
 //! several claims asks for them in ascending order.
 
@@ -21,7 +24,7 @@ use runtime::monitor::Rules;
 /// Blocks in a chunk: device-mapper cuts bios with data at multiples of 1 MiB.
 pub const CHUNK: u64 = 256;
 
-/// Claims are spread over this many shards, a power of two.
+/// Claims are spread over this many shards.
 const SHARDS: usize = 16;
 
 /// Claims that a shard can hold at once; more wait.
@@ -36,9 +39,9 @@ pub enum Access {
     Exclusive,
 }
 
-/// The claims on logical blocks.
-pub struct LbnLocks {
-    shards: [Monitor<Shard>; SHARDS],
+/// The claims on logical blocks; `V` is what writers show of their data.
+pub struct LbnLocks<V> {
+    shards: [Monitor<Shard<V>>; SHARDS],
 }
 
 #[derive(Clone)]
@@ -54,38 +57,59 @@ impl Wish {
     }
 }
 
-struct Shard {
-    held: KVec<(u64, Wish)>,
+/// A claim that is held.
+struct Held<V> {
+    number: u64,
+    wish: Wish,
+    /// Where the data of all its blocks is, one page a block, from the page with this number on.
+    shown: Option<(V, usize)>,
+}
+
+struct Shard<V> {
+    held: KVec<Held<V>>,
     last: u64,
 }
 
-impl Rules for Shard {
+impl<V> Rules for Shard<V> {
     type Key = Wish;
 
     // Who leaves has its claim now, and stands in the way of the same others as before.
     fn left(&mut self, _: &Wish, _: &mut Entries<'_, Wish>) {}
 }
 
-impl Shard {
+impl<V> Shard<V> {
     /// Makes the claim if nobody holds, and nobody of those `before` waits for, what excludes it.
     fn take<'k>(&mut self, wish: &Wish, mut before: impl Iterator<Item = &'k Wish>) -> Option<u64> {
-        if self.held.iter().any(|(_, held)| held.excludes(wish))
+        if self.held.iter().any(|held| held.wish.excludes(wish))
             || before.any(|earlier| earlier.excludes(wish))
         {
             return None;
         }
         let number = self.last.wrapping_add(1);
-        self.held
-            .push_within_capacity((number, wish.clone()))
-            .ok()?;
+        let held = Held {
+            number,
+            wish: wish.clone(),
+            shown: None,
+        };
+        self.held.push_within_capacity(held).ok()?;
         self.last = number;
         Some(number)
+    }
+
+    fn give_up(&mut self, number: u64, waiting: &mut Entries<'_, Wish>) -> Option<Held<V>> {
+        let at = self.held.iter().position(|held| held.number == number)?;
+        let was_full = self.held.len() == self.held.capacity();
+        let last = self.held.len().saturating_sub(1);
+        self.held.swap(at, last);
+        let held = self.held.pop()?;
+        waiting.wake_where(|wish| was_full || wish.excludes(&held.wish));
+        Some(held)
     }
 }
 
 /// A claim that is held; dropping it gives it up.
-pub struct Claim<'l> {
-    locks: &'l LbnLocks,
+pub struct Claim<'l, V> {
+    locks: &'l LbnLocks<V>,
     token: Token,
 }
 
@@ -97,7 +121,7 @@ pub struct Token {
     number: u64,
 }
 
-impl LbnLocks {
+impl<V: Clone> LbnLocks<V> {
     /// Creates the locks; nothing is allocated later.
     ///
     /// # Errors
@@ -116,13 +140,13 @@ impl LbnLocks {
     }
 
     /// Claims `blocks` if nobody is in the way.
-    pub fn try_claim(&self, blocks: Range<Lbn>, access: Access) -> Option<Claim<'_>> {
+    pub fn try_claim(&self, blocks: Range<Lbn>, access: Access) -> Option<Claim<'_, V>> {
         let token = self.try_token(blocks, access)?;
         Some(Claim { locks: self, token })
     }
 
     /// Waits for everybody who is in the way and came earlier, then claims `blocks`.
-    pub async fn claim(&self, blocks: Range<Lbn>, access: Access) -> Claim<'_> {
+    pub async fn claim(&self, blocks: Range<Lbn>, access: Access) -> Claim<'_, V> {
         let token = self.token(blocks, access).await;
         Claim { locks: self, token }
     }
@@ -141,6 +165,33 @@ impl LbnLocks {
         Token { shard, number }
     }
 
+    /// Lets readers have the data of a claim's blocks, which was acknowledged: one page a block,
+    /// from page `page` of `view` on.
+    pub fn show(&self, token: &Token, view: V, page: usize) {
+        let before = self.shards.get(token.shard).and_then(|shard| {
+            shard.with(|state, _| {
+                let mut held = state.held.iter_mut();
+                let held = held.find(|held| held.number == token.number)?;
+                held.shown.replace((view, page))
+            })
+        });
+        drop(before);
+    }
+
+    /// Returns where the data of `blocks` is, if a writer shows it: a view, and the page of the
+    /// first block.
+    pub fn shown(&self, blocks: &Range<Lbn>) -> Option<(V, usize)> {
+        self.shards[shard_of(blocks)].with(|state, _| {
+            let inside = |held: &&Held<V>| {
+                held.wish.blocks.start <= blocks.start && blocks.end <= held.wish.blocks.end
+            };
+            let held = state.held.iter().find(inside)?;
+            let (view, page) = held.shown.as_ref()?;
+            let skip = blocks.start - held.wish.blocks.start;
+            Some((view.clone(), page.saturating_add(skip as usize)))
+        })
+    }
+
     /// Gives up a claim.
     pub fn release(&self, token: Token) {
         self.give_up(&token);
@@ -152,26 +203,15 @@ impl LbnLocks {
         let number = self.shards[shard].with(|state, waiting| state.take(&wish, waiting.iter()))?;
         Some(Token { shard, number })
     }
+}
 
+impl<V> LbnLocks<V> {
     fn give_up(&self, token: &Token) {
-        let Some(shard) = self.shards.get(token.shard) else {
-            return;
-        };
-        shard.with(|state, waiting| {
-            let Some(at) = state
-                .held
-                .iter()
-                .position(|(number, _)| *number == token.number)
-            else {
-                return;
-            };
-            let was_full = state.held.len() == state.held.capacity();
-            let last = state.held.len().saturating_sub(1);
-            state.held.swap(at, last);
-            if let Some((_, given_up)) = state.held.pop() {
-                waiting.wake_where(|wish| was_full || wish.excludes(&given_up));
-            }
-        });
+        let shard = self.shards.get(token.shard);
+        // What was shown is dropped outside of the lock.
+        let given_up =
+            shard.map(|shard| shard.with(|state, waiting| state.give_up(token.number, waiting)));
+        drop(given_up);
     }
 }
 
@@ -180,7 +220,7 @@ fn shard_of(blocks: &Range<Lbn>) -> usize {
     (blocks.start / CHUNK) as usize % SHARDS
 }
 
-impl Drop for Claim<'_> {
+impl<V> Drop for Claim<'_, V> {
     fn drop(&mut self) {
         self.locks.give_up(&self.token);
     }

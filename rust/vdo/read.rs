@@ -30,6 +30,7 @@ use core::ops::Range;
 use kernel::prelude::*;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
+use runtime::disk::View;
 
 /// Blocks that follow each other, and where they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,11 +73,30 @@ impl<W: World> Engine<W> {
         let start = bio.sector();
         let end = start.saturating_add(bio.sectors().into());
         let lbns = start / BLOCK_SECTORS..end.div_ceil(BLOCK_SECTORS);
-        let claim = self.locks.claim(lbns.clone(), Access::Shared).await;
-        let result = self.read_claimed(bio, lbns).await;
-        drop(claim);
+        let result = match self.locks.try_claim(lbns.clone(), Access::Shared) {
+            Some(_claim) => self.read_claimed(bio, lbns).await,
+            None if self.read_shown(bio, &lbns) => Ok(()),
+            None => {
+                let _claim = self.locks.claim(lbns.clone(), Access::Shared).await;
+                self.read_claimed(bio, lbns).await
+            }
+        };
         self.count_read_done(bio.sector(), bio.sectors());
         result.map_err(Error::errno)
+    }
+
+    /// Takes the data from a write that is still under way, if all of it is there.
+    fn read_shown<R: ReadBio>(&self, bio: &mut R, lbns: &Range<Lbn>) -> bool {
+        let Some((view, first)) = self.locks.shown(lbns) else {
+            return false;
+        };
+        for (at, lbn) in lbns.clone().enumerate() {
+            let wanted = bytes_of(bio, lbn, 1);
+            let page = view.page(first.saturating_add(at));
+            let part = page.and_then(|page| page.get(wanted.skip..wanted.skip + wanted.bytes));
+            bio.copy_in(wanted.offset, part.unwrap_or_default());
+        }
+        true
     }
 
     async fn read_claimed<R: ReadBio>(&self, bio: &mut R, lbns: Range<Lbn>) -> Result {

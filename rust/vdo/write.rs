@@ -21,10 +21,10 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
 use crate::format::block_map;
+use crate::format::Lbn;
 use crate::format::Mapping;
 use crate::format::Operation;
 use crate::format::RecoveryEntry;
-use crate::format::Lbn;
 use crate::format::BLOCK_SIZE;
 use crate::journal::Position;
 use crate::locks::Access;
@@ -36,6 +36,7 @@ use crate::world::World;
 use kernel::prelude::*;
 use runtime::disk::Buffer;
 use runtime::disk::Durability;
+use runtime::task::yield_now;
 
 /// The bios of a world.
 pub(crate) type BioOf<W> = <<W as World>::Bios as BioList>::Bio;
@@ -114,6 +115,10 @@ impl<W: World> Engine<W> {
     /// Copies the data into our buffer; of blocks of zeroes nothing, and of blocks that are
     /// written in part, what they hold so far as well.
     async fn fill(&self, batch: &mut Batch<W>) {
+        // Readers of the batch before copy what they look at, and are gone soon.
+        while batch.buffer.as_ref().is_some_and(Buffer::is_viewed) {
+            yield_now().await;
+        }
         let mut page = 0;
         for request in 0..batch.requests.len() {
             let before = page;
