@@ -32,6 +32,7 @@ pub mod cache;
 pub mod checksum;
 pub mod error;
 pub mod space_map;
+pub mod shared_cache;
 mod table;
 pub mod transaction;
 
