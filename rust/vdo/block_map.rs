@@ -1,3 +1,368 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The map from logical to physical blocks.
+//! The map from logical to physical blocks: trees of pages, in memory as far as they are needed.
+//!
+//! A page in memory holds the newest mappings, whether the journal has them yet or not. It knows
+//! the oldest journal block that has a change of it which is not on disk, and holds that block; and
+//! the newest journal entry that it contains, and is not written before that entry is committed.
+//!
+//! # Who changes a page
+//!
+//! 1. pins it, and reserves places in the journal;
+//! 2. changes it, in the name of those places;
+//! 3. fills the places, without having waited since it got them.
+//!
+//! # Durability
+//!
+//! The journal has a change before the page has it on disk ([`Log::commit`]). The page has it
+//! before the journal's block is overwritten ([`BlockMap::oldest_change`]; the journal puts a flush
+//! between). A page that was never written is written twice, first as one that is not valid.
+//!
+//! # Where the leaf pages are
+//!
+//! A leaf page never moves, so a small directory remembers the places of those that were asked for
+//! last, and the tree is not walked again. Interior pages stay in memory once they were read.
+
+mod allocate;
+mod directory;
+mod pages;
+
+use crate::error::Error;
+use crate::error::Result;
+use crate::error::Status;
+use crate::format::tree::Forest;
+use crate::format::tree::Path;
+use crate::format::tree::ROOT_HEIGHT;
+use crate::format::DepotLayout;
+use crate::format::Pbn;
+use crate::format::Sequence;
+use crate::health::Health;
+use crate::statistics;
+use crate::storage::Storage;
+use crate::world::World;
+use directory::Directory;
+use kernel::prelude::*;
+use pages::Pages;
+use persistent_data::shared_cache;
+use persistent_data::shared_cache::Gate;
+use persistent_data::shared_cache::Residence;
+use persistent_data::shared_cache::SharedCache;
+use persistent_data::shared_cache::Size;
+use runtime::pool::Pool;
+use runtime::range_lock::RangeLock;
+use runtime::sync::Arc;
+use runtime::sync::AtomicU64;
+
+pub use allocate::Allocator;
+pub use allocate::Log;
+pub use persistent_data::shared_cache::Change;
+
+/// A page that stays in memory until this is dropped.
+pub type Pinned<'m, W> = shared_cache::Pinned<'m, Pages<W>>;
+
+/// What a task needs that writes pages.
+pub type Writer<W> = shared_cache::Writer<Pages<W>>;
+
+/// Largest number of parts of the page cache; CPUs that use different parts do not meet.
+const PARTS: usize = 16;
+
+/// How many pages can be read at once.
+const LOADERS: usize = 32;
+
+/// What a page of the block map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A page whose entries are the mappings of logical blocks.
+    Leaf,
+    /// A page whose entries are pages.
+    Interior,
+}
+
+impl Kind {
+    fn residence(self) -> Residence {
+        match self {
+            Self::Leaf => Residence::Evictable,
+            Self::Interior => Residence::Kept,
+        }
+    }
+
+    fn of_height(height: usize) -> Self {
+        match height {
+            0 => Self::Leaf,
+            _ => Self::Interior,
+        }
+    }
+}
+
+/// What a block map is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockMapConfig {
+    /// The first root page.
+    pub root_origin: Pbn,
+    /// The number of root pages.
+    pub roots: u32,
+    /// The nonce of the volume.
+    pub nonce: u64,
+    /// The logical size.
+    pub logical_blocks: u64,
+    /// Where data blocks are, which tree pages are, too.
+    pub depot: DepotLayout,
+    /// Leaf pages in memory.
+    pub cache_pages: usize,
+    /// Pages that are written at once.
+    pub write_pages: usize,
+}
+
+/// The map from logical to physical blocks.
+pub struct BlockMap<W: World> {
+    cache: SharedCache<Pages<W>>,
+    root_origin: Pbn,
+    roots: u32,
+    logical_blocks: AtomicU64,
+    directory: Directory,
+    /// Entries of interior pages whose page is being allocated.
+    allocating: RangeLock,
+    write_pages: usize,
+    /// For [`write_all`](Self::write_all).
+    writer: Pool<Writer<W>>,
+    reads: AtomicU64,
+    writes: AtomicU64,
+}
+
+/// An entry of an interior page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    page: Pbn,
+    /// The height of the page.
+    height: usize,
+    slot: u16,
+}
+
+impl<W: World> BlockMap<W> {
+    /// Makes a block map of which nothing is in memory yet.
+    ///
+    /// # Errors
+    ///
+    /// No memory, or sizes that make no sense.
+    pub fn new(
+        config: BlockMapConfig,
+        world: Arc<W>,
+        storage: Arc<Storage<W::Disk>>,
+        health: Arc<Health>,
+    ) -> Result<Self> {
+        let forest = Forest::new(config.roots, config.logical_blocks);
+        forest.ok_or(Status::BadConfiguration)?;
+        let pages = Pages::new(config.nonce, config.depot, world, storage, health);
+        let size = Size {
+            pages: config.cache_pages,
+            parts: PARTS,
+            loaders: LOADERS,
+        };
+        let cache = SharedCache::new(pages, size)?;
+        let mut writers = KVec::with_capacity(1, GFP_KERNEL)?;
+        writers.push(cache.writer(config.write_pages)?, GFP_KERNEL)?;
+        Ok(Self {
+            cache,
+            root_origin: config.root_origin,
+            roots: config.roots,
+            logical_blocks: AtomicU64::new(config.logical_blocks),
+            directory: Directory::new(config.cache_pages)?,
+            allocating: RangeLock::new(),
+            write_pages: config.write_pages,
+            writer: Pool::new(writers),
+            reads: AtomicU64::new(0),
+            writes: AtomicU64::new(0),
+        })
+    }
+
+    /// Returns the leaf page with this number, if it exists. Returns `None` if that cannot be said
+    /// without waiting.
+    ///
+    /// # Errors
+    ///
+    /// As [`leaf`](Self::leaf).
+    #[inline]
+    pub fn try_leaf(&self, page_number: u64) -> Option<Result<Option<Pbn>>> {
+        if let Some(pbn) = self.directory.get(page_number) {
+            return Some(Ok(Some(pbn)));
+        }
+        self.try_walk(page_number)
+    }
+
+    fn try_walk(&self, page_number: u64) -> Option<Result<Option<Pbn>>> {
+        let (path, mut place) = match self.path(page_number) {
+            Ok(start) => start,
+            Err(error) => return Some(Err(error)),
+        };
+        loop {
+            let entry = self.cache.try_read(place.page, |page| place.entry(page))?;
+            match self.cache.store().child(place, entry) {
+                Ok(Some(child)) => match place.down(&path, child) {
+                    Some(next) => place = next,
+                    None => return Some(Ok(Some(self.found(page_number, child)))),
+                },
+                Ok(None) => return Some(Ok(None)),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+
+    /// Returns the leaf page with this number, if it exists.
+    ///
+    /// # Errors
+    ///
+    /// An interior page cannot be read, or has an entry that makes no sense.
+    pub async fn leaf(&self, page_number: u64) -> Result<Option<Pbn>> {
+        if let Some(pbn) = self.directory.get(page_number) {
+            return Ok(Some(pbn));
+        }
+        let (path, mut place) = self.path(page_number)?;
+        loop {
+            let page = self.pin(place.page, Kind::Interior).await?;
+            let entry = page.read(|page| place.entry(page));
+            match self.cache.store().child(place, entry)? {
+                Some(child) => match place.down(&path, child) {
+                    Some(next) => place = next,
+                    None => return Ok(Some(self.found(page_number, child))),
+                },
+                None => return Ok(None),
+            }
+        }
+    }
+
+    /// Pins a page that is in memory.
+    pub fn try_pin(&self, pbn: Pbn) -> Option<Pinned<'_, W>> {
+        self.cache.try_pin(pbn)
+    }
+
+    /// Pins a page.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, or is a page of another place.
+    pub async fn pin(&self, pbn: Pbn, kind: Kind) -> Result<Pinned<'_, W>> {
+        self.cache.pin(pbn, kind.residence()).await
+    }
+
+    /// Returns the oldest journal block with a change that is not written.
+    pub fn oldest_change(&self) -> Option<Sequence> {
+        self.cache.oldest_change()
+    }
+
+    /// Has pages written that hold journal blocks before `sequence`. Waits for nothing.
+    pub fn write_before(&self, sequence: Sequence) {
+        self.cache.write_before(sequence);
+    }
+
+    /// Writes all pages with changes. They are on stable storage after the next flush.
+    ///
+    /// # Errors
+    ///
+    /// The volume is read-only, or has just become so.
+    pub async fn write_all(&self, log: &impl Gate<Error>) -> Result {
+        if self.oldest_change().is_none() {
+            return Ok(());
+        }
+        let mut writer = self.writer.take().await;
+        let result = self.cache.write_all(&mut writer, log).await;
+        self.writer.give(writer);
+        result
+    }
+
+    /// Allocates what a task needs for [`run_writer`](Self::run_writer).
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn writer(&self) -> Result<Writer<W>> {
+        self.cache.writer(self.write_pages)
+    }
+
+    /// Writes pages that have to be written, until the map stops. Several tasks may do so.
+    pub async fn run_writer(&self, writer: Writer<W>, log: &impl Gate<Error>) {
+        self.cache.run_writer(writer, log).await;
+    }
+
+    /// Goes on with a larger logical size.
+    pub fn grow(&self, logical_blocks: u64) {
+        self.logical_blocks.store_release(logical_blocks);
+    }
+
+    /// Goes on with more slabs.
+    pub fn set_depot(&self, depot: DepotLayout) {
+        self.cache.store().set_depot(depot);
+    }
+
+    /// Makes everybody who waits look again. Called when the volume has become read-only.
+    pub fn wake_all(&self) {
+        self.cache.wake_all();
+    }
+
+    /// Makes the writers end when there is nothing to write any more.
+    pub fn stop(&self) {
+        self.cache.stop();
+    }
+
+    /// Counts look-ups and changes of mappings.
+    pub fn count_requests(&self, reads: u64, writes: u64) {
+        if reads != 0 {
+            self.reads.fetch_add(reads);
+        }
+        if writes != 0 {
+            self.writes.fetch_add(writes);
+        }
+    }
+
+    /// Returns what became of the leaf pages.
+    pub fn statistics(&self) -> statistics::BlockMap {
+        let counters = self.cache.counters(Residence::Evictable);
+        // Gauges are bounded by the number of pages.
+        let gauge = |value: u64| value as u32;
+        statistics::BlockMap {
+            dirty_pages: gauge(counters.dirty_pages - counters.outgoing_pages),
+            clean_pages: gauge(counters.clean_pages),
+            free_pages: gauge(counters.free_pages),
+            failed_pages: 0,
+            incoming_pages: gauge(counters.incoming_pages),
+            outgoing_pages: gauge(counters.outgoing_pages),
+            cache_pressure: gauge(counters.cache_pressure),
+            read_count: self.reads.load_relaxed(),
+            write_count: self.writes.load_relaxed(),
+            failed_reads: counters.failed_reads,
+            failed_writes: counters.failed_writes,
+            reclaimed: counters.reclaimed,
+            read_outgoing: counters.read_outgoing,
+            found_in_cache: counters.found_in_cache,
+            discard_required: counters.discard_required,
+            wait_for_page: counters.wait_for_page,
+            fetch_required: counters.fetch_required,
+            pages_loaded: counters.pages_loaded,
+            pages_saved: counters.pages_saved,
+            flush_count: self.cache.flushes(),
+        }
+    }
+
+    /// Returns the way to a leaf page, and the entry to look at first.
+    fn path(&self, page_number: u64) -> Result<(Path, Place)> {
+        let forest = Forest::new(self.roots, self.logical_blocks.load_acquire());
+        let forest = forest.ok_or(Status::BadConfiguration)?;
+        if page_number >= forest.leaf_pages() {
+            return Err(Status::OutOfRange.into());
+        }
+        let path = forest.path(page_number);
+        let root = Place {
+            page: self.root_origin.saturating_add(path.tree.into()),
+            height: ROOT_HEIGHT,
+            slot: path.slot(ROOT_HEIGHT),
+        };
+        Ok((path, root))
+    }
+
+    fn found(&self, page_number: u64, leaf: Pbn) -> Pbn {
+        self.directory.put(page_number, leaf);
+        leaf
+    }
+}
+
+#[cfg(test)]
+mod tests;

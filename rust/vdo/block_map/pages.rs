@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Pages of the block map, on their way from and to the storage.
+
+use super::Place;
+use crate::error::Error;
+use crate::error::Result;
+use crate::error::Status;
+use crate::format::block_map;
+use crate::format::block_map::Validity;
+use crate::format::tree::Path;
+use crate::format::DepotLayout;
+use crate::format::Mapping;
+use crate::format::MappingState;
+use crate::format::Page;
+use crate::format::Pbn;
+use crate::health::Health;
+use crate::storage::Purpose;
+use crate::storage::Storage;
+use crate::world::Level;
+use crate::world::World;
+use kernel::prelude::*;
+use persistent_data::shared_cache::Origin;
+use persistent_data::shared_cache::Residence;
+use persistent_data::shared_cache::Run;
+use persistent_data::shared_cache::Store;
+use runtime::disk::Disk;
+use runtime::disk::Durability;
+use runtime::sync::Arc;
+use runtime::sync::AtomicU32;
+
+/// What the page cache knows of its pages.
+pub struct Pages<W: World> {
+    nonce: u64,
+    depot: DepotLayout,
+    /// Slabs are added while the volume is in use.
+    slabs: AtomicU32,
+    world: Arc<W>,
+    storage: Arc<Storage<W::Disk>>,
+    health: Arc<Health>,
+}
+
+impl Place {
+    pub(super) fn entry(self, page: &Page) -> Mapping {
+        block_map::entry(page, self.slot)
+    }
+
+    /// Returns the entry to look at in page `child`, which this one names; `None` in a leaf page.
+    pub(super) fn down(self, path: &Path, child: Pbn) -> Option<Self> {
+        let height = self.height.checked_sub(1).filter(|&height| height > 0)?;
+        Some(Self {
+            page: child,
+            height,
+            slot: path.slot(height),
+        })
+    }
+}
+
+impl<W: World> Pages<W> {
+    pub(super) fn new(
+        nonce: u64,
+        depot: DepotLayout,
+        world: Arc<W>,
+        storage: Arc<Storage<W::Disk>>,
+        health: Arc<Health>,
+    ) -> Self {
+        Self {
+            nonce,
+            depot,
+            slabs: AtomicU32::new(depot.slab_count),
+            world,
+            storage,
+            health,
+        }
+    }
+
+    pub(super) fn set_depot(&self, depot: DepotLayout) {
+        self.slabs.store_release(depot.slab_count);
+    }
+
+    pub(super) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Makes an empty page.
+    pub(super) fn format(&self, pbn: Pbn, page: &mut Page) {
+        block_map::format_page(page, self.nonce, pbn);
+        block_map::set_initialized(page, true);
+    }
+
+    /// Returns the page that an entry of an interior page names, if it names one.
+    ///
+    /// # Errors
+    ///
+    /// The entry makes no sense.
+    pub(super) fn child(&self, place: Place, entry: Mapping) -> Result<Option<Pbn>> {
+        if entry == Mapping::UNMAPPED {
+            return Ok(None);
+        }
+        let depot = DepotLayout {
+            slab_count: self.slabs.load_acquire(),
+            ..self.depot
+        };
+        if entry.state == MappingState::UNCOMPRESSED && depot.is_data_block(entry.pbn) {
+            return Ok(Some(entry.pbn));
+        }
+        let Place { page, height, slot } = place;
+        let error = Error::from(Status::BadMapping);
+        self.world.log(
+            Level::Error,
+            fmt!(
+                "Entry {slot} of block map page {page}, at height {height}, is PBN {} with state \
+                 {}: {error}",
+                entry.pbn,
+                entry.state.bits()
+            ),
+        );
+        Err(error)
+    }
+}
+
+fn purpose(residence: Residence) -> Purpose {
+    match residence {
+        Residence::Evictable => Purpose::PageCache,
+        Residence::Kept => Purpose::Metadata,
+    }
+}
+
+impl<W: World> Store for Pages<W> {
+    type Buffer = <W::Disk as Disk>::Buffer;
+    type Error = Error;
+
+    fn buffer(&self, pages: usize) -> Result<Self::Buffer> {
+        self.storage.buffer(pages)
+    }
+
+    async fn read(
+        &self,
+        block: u64,
+        residence: Residence,
+        buffer: Self::Buffer,
+    ) -> (Self::Buffer, Result) {
+        self.storage
+            .read(purpose(residence), block, 1, buffer, 0)
+            .await
+    }
+
+    async fn write(&self, run: Run, buffer: Self::Buffer) -> (Self::Buffer, Result) {
+        self.storage
+            .write(
+                purpose(run.residence),
+                run.first,
+                run.blocks,
+                buffer,
+                run.page,
+                Durability::Volatile,
+            )
+            .await
+    }
+
+    async fn flush(&self, buffer: Self::Buffer) -> (Self::Buffer, Result) {
+        self.storage.flush(Purpose::PageCache, buffer).await
+    }
+
+    fn loaded(&self, block: u64, residence: Residence, page: &mut Page) -> Result<Origin> {
+        match block_map::validate(page, self.nonce, block) {
+            Validity::Valid => return Ok(Origin::Written),
+            Validity::Invalid => {}
+            Validity::Bad { pbn } => {
+                let error = Error::from(Status::BadPage);
+                self.world.log(
+                    Level::Error,
+                    fmt!("Expected page {block} but got page {pbn} instead: {error}"),
+                );
+                if residence == Residence::Evictable {
+                    return Err(error);
+                }
+            }
+        }
+        self.format(block, page);
+        Ok(Origin::Fresh)
+    }
+
+    fn set_valid(&self, page: &mut Page, valid: bool) {
+        block_map::set_initialized(page, valid);
+    }
+
+    fn check(&self) -> Result {
+        self.health.check()
+    }
+
+    fn failed(&self, error: Error) {
+        let _ = self.health.watch::<()>(Err(error));
+    }
+}
