@@ -2,9 +2,10 @@
 
 //! The status line, and the answer to the message `config`.
 
+use crate::format::index::IndexMemory;
 use crate::format::Pbn;
-use crate::table::IndexMemory;
 use core::fmt::Display;
+use core::fmt::Formatter;
 use core::fmt::Result;
 use core::fmt::Write;
 
@@ -131,9 +132,23 @@ impl Config {
             bytes(self.physical_blocks),
             bytes(self.logical_blocks),
             self.slab_blocks,
-            self.index_memory,
+            MemorySize(self.index_memory),
             u8::from(self.index_sparse),
         )
+    }
+}
+
+/// The memory of an index, as people write it.
+struct MemorySize(IndexMemory);
+
+impl Display for MemorySize {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self.0 {
+            IndexMemory::QUARTER => f.write_str("0.25"),
+            IndexMemory::HALF => f.write_str("0.50"),
+            IndexMemory::THREE_QUARTERS => f.write_str("0.75"),
+            IndexMemory(count) => write!(f, "{count}"),
+        }
     }
 }
 

@@ -13,10 +13,10 @@ mod options;
 mod reload;
 mod words;
 
-pub use options::IndexMemory;
 pub use reload::growth_refused;
 pub use reload::Changes;
 
+use crate::format::index::IndexMemory;
 use crate::world::Level;
 use core::ffi::CStr;
 use core::fmt::Arguments;
@@ -173,7 +173,7 @@ pub fn parse<'a>(
         max_discard_blocks: 1,
         deduplication: true,
         compression: false,
-        index_memory: IndexMemory::default(),
+        index_memory: IndexMemory::QUARTER,
         index_sparse: false,
         slab_blocks: options::DEFAULT_SLAB_BLOCKS,
     };

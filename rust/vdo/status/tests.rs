@@ -54,7 +54,7 @@ fn config_as_mainline_writes_it() {
         physical_blocks: 2097152,
         logical_blocks: 262144,
         slab_blocks: 8192,
-        index_memory: IndexMemory::Quarter,
+        index_memory: IndexMemory::QUARTER,
         index_sparse: false,
     };
     let mut text = String::new();
@@ -65,7 +65,7 @@ fn config_as_mainline_writes_it() {
          index :  { memorySize : 0.25, isSparse : 0, }, }"
     );
     let other = Config {
-        index_memory: IndexMemory::Gigabytes(5),
+        index_memory: IndexMemory(5),
         index_sparse: true,
         ..config
     };

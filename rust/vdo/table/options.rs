@@ -7,6 +7,7 @@ use super::words::number;
 use super::Log;
 use super::Refusal;
 use super::Settings;
+use crate::format::index::IndexMemory;
 use crate::world::Level;
 use core::fmt;
 
@@ -23,34 +24,6 @@ const ROTATION_INTERVAL_MAX: u32 = 1024;
 
 /// As much as fits into the 32 bits that the block layer has for the bytes of a discard.
 const DISCARD_BLOCKS_MAX: u32 = u32::MAX / 4096;
-
-const INDEX_GIGABYTES_MAX: u32 = 1024;
-
-/// How much memory an index has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum IndexMemory {
-    /// A quarter of a gigabyte.
-    #[default]
-    Quarter,
-    /// Half a gigabyte.
-    Half,
-    /// Three quarters of a gigabyte.
-    ThreeQuarters,
-    /// So many gigabytes. 0 is refused by a format only.
-    Gigabytes(u32),
-}
-
-/// Prints it as `config` does.
-impl fmt::Display for IndexMemory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Quarter => f.write_str("0.25"),
-            Self::Half => f.write_str("0.50"),
-            Self::ThreeQuarters => f.write_str("0.75"),
-            Self::Gigabytes(count) => write!(f, "{count}"),
-        }
-    }
-}
 
 /// A value was refused, and the log says why, as far as mainline's does.
 type Parsed = Result<(), ()>;
@@ -102,13 +75,14 @@ fn parse_switch(value: &str) -> Result<bool, ()> {
 
 fn parse_index_memory(value: &str, log: &mut Log<'_>) -> Result<IndexMemory, ()> {
     match value {
-        "0.25" => return Ok(IndexMemory::Quarter),
-        "0.5" | "0.50" => return Ok(IndexMemory::Half),
-        "0.75" => return Ok(IndexMemory::ThreeQuarters),
+        "0.25" => return Ok(IndexMemory::QUARTER),
+        "0.5" | "0.50" => return Ok(IndexMemory::HALF),
+        "0.75" => return Ok(IndexMemory::THREE_QUARTERS),
         _ => (),
     }
     let fault = match number(value) {
-        Some(count) if count <= INDEX_GIGABYTES_MAX => return Ok(IndexMemory::Gigabytes(count)),
+        // None at all is for a format to refuse.
+        Some(count) if count <= IndexMemory::MAX_GIB => return Ok(IndexMemory(count)),
         Some(_) => "must not be greater than 1024",
         None => "must be a positive integer",
     };

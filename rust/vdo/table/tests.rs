@@ -317,15 +317,15 @@ fn a40_to_a48_accepted_options() {
     assert!(!both.deduplication && both.compression);
     let format = settings(&v4("slabSize 8192 indexMemory 5 indexSparse on"));
     assert_eq!(format.slab_blocks, 8192);
-    assert_eq!(format.index_memory, IndexMemory::Gigabytes(5));
+    assert_eq!(format.index_memory, IndexMemory(5));
     assert!(format.index_sparse);
     for (word, memory) in [
-        ("0", IndexMemory::Gigabytes(0)),
-        ("0.25", IndexMemory::Quarter),
-        ("0.5", IndexMemory::Half),
-        ("0.50", IndexMemory::Half),
-        ("0.75", IndexMemory::ThreeQuarters),
-        ("1024", IndexMemory::Gigabytes(1024)),
+        ("0", IndexMemory(0)),
+        ("0.25", IndexMemory::QUARTER),
+        ("0.5", IndexMemory::HALF),
+        ("0.50", IndexMemory::HALF),
+        ("0.75", IndexMemory::THREE_QUARTERS),
+        ("1024", IndexMemory(1024)),
     ] {
         assert_eq!(
             settings(&v4(&format!("indexMemory {word}"))).index_memory,
@@ -352,7 +352,7 @@ fn defaults() {
     let settings = settings(&line);
     assert_eq!(settings.max_discard_blocks, 1);
     assert!(settings.deduplication && !settings.compression && !settings.index_sparse);
-    assert_eq!(settings.index_memory, IndexMemory::Quarter);
+    assert_eq!(settings.index_memory, IndexMemory::QUARTER);
     assert_eq!(settings.slab_blocks, 524288);
     assert_eq!(accepted(&line).0.device, "/dev/ram0");
 }
@@ -438,7 +438,7 @@ fn f1_f3_f7_f14_what_may_change() {
         new.compression = true;
         new.deduplication = false;
         new.slab_blocks = 16384;
-        new.index_memory = IndexMemory::Half;
+        new.index_memory = IndexMemory::HALF;
         new.index_sparse = true;
     });
     assert_eq!(free, Ok(Changes::default()));
