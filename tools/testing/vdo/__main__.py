@@ -8,11 +8,16 @@ DMOX_IMPL, c or rust, says what is under test; DMOX_VDO_HAS what of it (index, p
 import sys
 
 from vdo import blocks
+from vdo import failures
 from vdo import formatting
 from vdo import messages
+from vdo import order
 from vdo import partial
+from vdo import reload
 from vdo import rig
+from vdo import space
 from vdo import suite
+from vdo import suspend
 from vdo import table
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ BLOCK = 4096
 ZERO = bytes(BLOCK)
 _NOISE = bytes(random.Random("noise").randbytes(BLOCK))
 _FILL = b"\x41"
+_SPREAD = 0x9E3779B97F4A7C15
+_INVERSE = pow(_SPREAD, -1, 1 << 64)
 
 
 @functools.lru_cache(4096)
@@ -17,7 +19,7 @@ def unique(key):
     """A block that does not compress; every sector of it belongs to `key` alone."""
     block = bytearray(_NOISE)
     for sector in range(8):
-        word = (key * 8 + sector + 1) * 0x9E3779B97F4A7C15 % (1 << 64)
+        word = (key * 8 + sector + 1) * _SPREAD % (1 << 64)
         struct.pack_into("<Q", block, sector * 512, word)
     return bytes(block)
 
@@ -37,15 +39,19 @@ def blocks(data):
     return [data[at:at + BLOCK] for at in range(0, len(data), BLOCK)]
 
 
+def key_of(block):
+    """The key of a unique block, or nothing."""
+    word = struct.unpack_from("<Q", block)[0] * _INVERSE % (1 << 64)
+    key = (word - 1) // 8
+    return key if word % 8 == 1 and block == unique(key) else None
+
+
 def name(block):
     """What a block seems to be, for messages."""
     if block == ZERO:
         return "zeroes"
-    word = struct.unpack_from("<Q", block)[0] * pow(0x9E3779B97F4A7C15, -1, 1 << 64) % (1 << 64)
-    key = (word - 1) // 8
-    if word % 8 == 1 and block == unique(key):
-        return f"unique({key})"
-    return f"bytes {block[:8].hex()}..."
+    key = key_of(block)
+    return f"unique({key})" if key is not None else f"bytes {block[:8].hex()}..."
 
 
 def same(found, wanted, what="data"):

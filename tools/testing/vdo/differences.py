@@ -19,6 +19,7 @@ TEXT = {
     "I1": "a failed data write is tried elsewhere; here the storage refuses all of it",
     "I2": "the index state is a documented word after a resume",
     "I3": "a growth that cannot be is refused, and the old table resumes",
+    "I7": "space in use on a read-only start is never less than the map itself takes",
     "I20": "a failed data write is tried elsewhere, or the flush fails: never a good flush for "
            "lost data",
     "I21": "flushed data reads back on a volume that starts read-only; counters are never wrapped",

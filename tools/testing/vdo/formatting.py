@@ -26,6 +26,7 @@ from vdo.rig import SUPER
 from vdo.rig import Volume
 from vdo.rig import blank
 from vdo.rig import damage
+from vdo.rig import disks
 from vdo.rig import fails
 from vdo.rig import is_blank
 from vdo.rig import on_disk
@@ -159,13 +160,13 @@ def _(v):
     refused(SMALL, EIO, _LOAD, "1471", "expected 12.0, got 0.0")
 
 
-@case("B11", "a volume larger than its disk", blank)
+@case("B11", "a volume larger than its disk", disks)
 def _(_):
     refused(SMALL.but(physical=2359296), EIO, _LOAD, "-5")
     assert is_blank()
 
 
-@case("B11b", "and what that writes", blank)
+@case("B11b", "and what that writes", disks)
 def _(_):
     probes = [1, 2, *range(679127, 679190)]
     for at in probes:
