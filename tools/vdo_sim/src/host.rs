@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the core sees of the machine beside its storage.
+
+use crate::bio::Line;
+use crate::device::Device;
+use kernel::fmt;
+use kernel::prelude::*;
+use sim::SimClock;
+use sim::World;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use vdo::format::Page;
+use vdo::world::Level;
+
+/// What the core sees of the machine beside its storage.
+pub struct Host {
+    clock: SimClock,
+    world: World,
+    log: Mutex<Vec<(Level, String)>>,
+}
+
+impl Host {
+    /// Returns what a core sees of `world`.
+    pub fn new(world: &World) -> Self {
+        Self {
+            clock: SimClock::new(world),
+            world: world.clone(),
+            log: Mutex::default(),
+        }
+    }
+
+    /// Returns the lines of the log.
+    pub fn log(&self) -> Vec<(Level, String)> {
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl vdo::world::World for Host {
+    type Disk = Device;
+    type Clock = SimClock;
+    type Bios = Line;
+
+    fn clock(&self) -> &SimClock {
+        &self.clock
+    }
+
+    fn log(&self, level: Level, text: fmt::Arguments<'_>) {
+        let text = text.to_string();
+        self.world.trace(|| format!("log      {text}"));
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((level, text));
+    }
+
+    fn event(&self) {
+        self.world.trace(|| "event".to_owned());
+    }
+
+    fn decompress(&self, fragment: &[u8], block: &mut Page) -> Result {
+        match lz4_flex::block::decompress_into(fragment, block) {
+            Ok(bytes) if bytes == block.len() => Ok(()),
+            _ => Err(EIO),
+        }
+    }
+}

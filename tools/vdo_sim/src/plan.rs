@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What a simulated machine is made of.
+
+use crate::flaw::Flaw;
+use crate::space::Space;
+use crate::toy::Layout;
+use crate::toy::Toy;
+use crate::toy::BLOCK_SECTORS;
+use sim::Model;
+use sim::Rng;
+use std::ops::Range;
+use vdo::format::recovery_journal;
+use vdo::format::slab_journal;
+use vdo::format::Lbn;
+use vdo::format::SlabConfig;
+
+/// Slabs that there is room for behind the volume.
+const SPARE_SLABS: u32 = 3;
+
+/// What a machine is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The volume.
+    pub toy: Toy,
+    /// The blocks that are used.
+    pub space: Space,
+    /// Workers of the engine.
+    pub workers: usize,
+    /// Blocks in a batch, and so in a request.
+    pub batch_blocks: usize,
+    /// Journal blocks in memory.
+    pub journal_memory_blocks: u64,
+    /// Journal blocks in one write.
+    pub journal_io_blocks: u64,
+    /// Whether the volume shows sectors of 512 bytes.
+    pub small_sectors: bool,
+    /// The rule that is broken.
+    pub flaw: Option<Flaw>,
+}
+
+/// How a volume grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Growth {
+    /// By so many logical blocks.
+    pub logical: u64,
+    /// By so many slabs.
+    pub slabs: u32,
+}
+
+/// Clusters on five leaf pages of three trees, two of them across the border of two pages.
+const CLUSTERS: [Range<Lbn>; 5] = [0..8, 808..816, 1624..1628, 2436..2440, 4968..4972];
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            toy: Toy::default(),
+            space: Space::new(&CLUSTERS),
+            workers: 3,
+            batch_blocks: 8,
+            journal_memory_blocks: 4,
+            journal_io_blocks: 2,
+            small_sectors: false,
+            flaw: None,
+        }
+    }
+}
+
+impl Plan {
+    /// Returns a plan by chance.
+    pub fn random(rng: &mut Rng) -> Self {
+        let slab = SlabConfig {
+            blocks: 32,
+            ..Toy::default().layout.slab
+        };
+        let slab = *rng.pick(&[
+            slab,
+            SlabConfig {
+                data_blocks: 23,
+                journal_blocks: 8,
+                flushing: 4,
+                blocking: 6,
+                scrubbing: 7,
+                ..slab
+            },
+            SlabConfig {
+                blocks: 64,
+                data_blocks: 59,
+                ..slab
+            },
+        ]);
+        let full = 2 + rng.below(6) as u16;
+        let toy = Toy {
+            layout: Layout {
+                slabs: 2 + rng.below(4) as u32,
+                slab,
+                journal_blocks: *rng.pick(&[8, 8, 16]),
+                ..Toy::default().layout
+            },
+            journal_shape: recovery_journal::Shape {
+                entries_per_sector: 1 + rng.below(3) as u8,
+            },
+            slab_journal_shape: slab_journal::Shape {
+                full,
+                data: full + rng.below(3) as u16,
+            },
+            cache_pages: 1 + rng.below(4) as usize,
+            max_age: 1 + rng.below(4),
+            ..Toy::default()
+        };
+        let clusters = match rng.below(4) {
+            0 => &CLUSTERS[..1],
+            1 => &CLUSTERS[..3],
+            _ => &CLUSTERS[..],
+        };
+        Self {
+            toy,
+            space: Space::new(clusters),
+            workers: 1 + rng.below(4) as usize,
+            batch_blocks: *rng.pick(&[8, 12, 24]),
+            journal_memory_blocks: *rng.pick(&[2, 4, 8]),
+            journal_io_blocks: 1 + rng.below(3),
+            small_sectors: rng.chance(1, 4),
+            flaw: None,
+        }
+    }
+
+    /// Returns the device before the first boot: a new volume, and room behind it.
+    pub fn image(&self) -> Vec<u8> {
+        self.toy.formatted(SPARE_SLABS)
+    }
+
+    /// Returns what a new volume must show.
+    pub fn model(&self) -> Model {
+        Model::zeroed(self.space.sectors(), self.unit())
+    }
+
+    /// Returns the sectors of which requests are made, and which are always written together.
+    pub fn unit(&self) -> u64 {
+        match self.small_sectors {
+            true => 1,
+            false => BLOCK_SECTORS,
+        }
+    }
+}
