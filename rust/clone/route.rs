@@ -92,6 +92,12 @@ pub enum Verdict {
 pub trait Request: Send {
     /// Sends the request as it stands to the destination and waits for the result.
     fn forward(&mut self) -> impl Future<Output = Result> + Send;
+
+    /// As [`forward`](Self::forward), but what the task does next, up to where it waits or ends,
+    /// may be done in an interrupt: it is short, and starts no I/O.
+    fn forward_briefly(&mut self) -> impl Future<Output = Result> + Send {
+        self.forward()
+    }
 }
 
 impl<W: World> Engine<W> {

@@ -62,7 +62,8 @@ impl<W: World> Engine<W> {
             let claim = pin!(self.claims.claim(regions.clone()));
             acquire(claim.as_ref()).await;
             let _busy = self.count_hydrating(&regions);
-            request.forward().await?;
+            // A write is not so large that its bits would take long.
+            request.forward_briefly().await?;
             self.mark_hydrated(&regions)?;
         }
         if fua {

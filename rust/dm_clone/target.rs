@@ -341,6 +341,11 @@ impl Request for UserRequest<'_> {
         let sector = self.io.sector();
         self.io.forward(self.destination, sector).await
     }
+
+    async fn forward_briefly(&mut self) -> Result {
+        let sector = self.io.sector();
+        self.io.forward_briefly(self.destination, sector).await
+    }
 }
 
 /// Shortens `bio` to `front`.

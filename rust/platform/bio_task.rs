@@ -3,7 +3,8 @@
 //! Tasks that serve one bio each, in the memory that device-mapper reserves with it.
 //!
 //! The first poll runs at once, in `map`: a future that has nothing to wait for costs no hop to
-//! another thread. Later polls run on the executor's queue. The future gives the bio back as its
+//! another thread. Later polls run on the executor's queue, or where a bio that was sent below has
+//! come back, if the future says that it may. The future gives the bio back as its
 //! result, because it cannot complete it: the bio's memory, and with it the future, would be gone
 //! before the future's last statement has left it. So the future is dropped first, then, when the
 //! last waker is gone too, the bio is completed or sent on.
@@ -55,8 +56,10 @@ struct Core {
     saved: UnsafeCell<Option<Saved>>,
     /// Parts of the bio that are below.
     parts: parts::Flight,
-    /// Whether the task is polled in `map`; only who polls may look.
+    /// Whether the task is polled in `map`, or where its bio has come back; only who polls may look.
     in_map: UnsafeCell<bool>,
+    /// Polls the task where it is called, in any context.
+    poll_here: unsafe fn(NonNull<Core>),
 }
 
 #[repr(C)]
@@ -122,6 +125,7 @@ where
         saved: UnsafeCell::new(None),
         parts: parts::Flight::new(),
         in_map: UnsafeCell::new(true),
+        poll_here: BioTask::<F>::poll_here,
     };
     let io = BioIo {
         task: task.cast(),
@@ -201,6 +205,30 @@ impl<'a, F: Future<Output = Served<'a>>> BioTask<F> {
         unsafe { *(*this.as_ptr()).core.verdict.get() = served.verdict };
         // SAFETY: As above.
         unsafe { Worked::header(this.cast()) }.complete()
+    }
+
+    /// Polls the task, in any context, and finishes it if that is all.
+    ///
+    /// # Safety
+    ///
+    /// It is the core of a task of this type, and a poll is due.
+    unsafe fn poll_here(core: NonNull<Core>) {
+        let this: NonNull<Self> = core.cast();
+        // SAFETY: By the contract, and this is who polls.
+        let done = unsafe {
+            *core.as_ref().in_map.get() = true;
+            Self::step(this)
+        };
+        if done {
+            // SAFETY: The task is finished, so this is ours: nobody else knows it any more.
+            unsafe {
+                match *this.as_ref().core.verdict.get() {
+                    // A bio is submitted from the queue only.
+                    Verdict::Submit => Worked::enqueue(this.cast()),
+                    Verdict::End(_) => Self::finish(this),
+                }
+            }
+        }
     }
 
     /// Completes the bio or sends it on; its memory is gone after that.
@@ -330,17 +358,34 @@ impl<'a> BioIo<'a> {
             io: self,
             device,
             sector,
+            back: forward_done,
             sent: false,
         }
     }
 
-    /// Sends the bio below; the task's own waker is called when it is back.
-    fn send(&mut self, device: &Device, sector: u64) {
+    /// As [`BioIo::forward`], but what follows, up to where the future waits or returns, runs where
+    /// the bio has come back, as a rule in an interrupt: it must be short, and not sleep.
+    pub fn forward_briefly<'f>(
+        &'f mut self,
+        device: &'f Device,
+        sector: u64,
+    ) -> impl Future<Output = Result> + Send + use<'f, 'a> {
+        Forward {
+            io: self,
+            device,
+            sector,
+            back: forward_done_poll,
+            sent: false,
+        }
+    }
+
+    /// Sends the bio below; `back` sees to the task when it is back.
+    fn send(&mut self, device: &Device, sector: u64, back: Completion) {
         self.settle();
         let core = self.core();
         core.forward.store_relaxed(FORWARD_FLYING);
-        // SAFETY: The bio is ours; its completion function is made for a task of ours.
-        let saved = unsafe { Saved::hook(core.bio, forward_done, self.task.as_ptr().cast()) };
+        // SAFETY: The bio is ours; both completion functions are made for a task of ours.
+        let saved = unsafe { Saved::hook(core.bio, back, self.task.as_ptr().cast()) };
         // SAFETY: Only the task's future gets here, one thread at a time.
         unsafe { *core.saved.get() = Some(saved) };
         self.bio().set_target(device, sector);
@@ -374,7 +419,7 @@ impl<'a> BioIo<'a> {
     }
 
     /// Goes on where one may sleep, and where I/O that is started begins at once: if the task is
-    /// polled in `map`, it goes on on the executor's queue.
+    /// polled elsewhere, it goes on on the executor's queue.
     pub async fn leave_map(&mut self) {
         LeaveMap(self).await;
     }
@@ -396,11 +441,14 @@ impl Future for LeaveMap<'_, '_> {
     }
 }
 
+type Completion = unsafe extern "C" fn(*mut bindings::bio);
+
 /// A bio that is sent below and waited for; see [`BioIo::forward`].
 struct Forward<'f, 'a> {
     io: &'f mut BioIo<'a>,
     device: &'f Device,
     sector: u64,
+    back: Completion,
     sent: bool,
 }
 
@@ -411,7 +459,7 @@ impl Future for Forward<'_, '_> {
         let this = &mut *self;
         if !this.sent {
             this.sent = true;
-            this.io.send(this.device, this.sector);
+            this.io.send(this.device, this.sector, this.back);
         }
         match this.io.land() {
             Some(result) => Poll::Ready(result),
@@ -426,7 +474,33 @@ impl Future for Forward<'_, '_> {
 ///
 /// Called by the block layer, once, for a bio that [`BioIo::send`] sent.
 unsafe extern "C" fn forward_done(raw: *mut bindings::bio) {
-    // SAFETY: The bio is the block layer's gift to this function.
+    // SAFETY: By the contract; the reference is used up.
+    unsafe { Header::wake(leave_status(raw).cast()) };
+}
+
+/// As [`forward_done`], but polls the task at once, unless it is being polled.
+///
+/// # Safety
+///
+/// As [`forward_done`].
+unsafe extern "C" fn forward_done_poll(raw: *mut bindings::bio) {
+    // SAFETY: By the contract; the reference is used up. A task whose poll is due is alive.
+    unsafe {
+        let task = leave_status(raw);
+        let poll_here = task.as_ref().poll_here;
+        if Header::wake_to_poll(task.cast()) {
+            poll_here(task);
+        }
+    }
+}
+
+/// Tells the task that its bio is back. Returns the task, with the reference that `send` took.
+///
+/// # Safety
+///
+/// As [`forward_done`].
+unsafe fn leave_status(raw: *mut bindings::bio) -> NonNull<Core> {
+    // SAFETY: The bio is the block layer's gift to its completion function.
     let (task, status) = unsafe { bio::completion(raw) };
     // SAFETY: `send` put a pointer to the task there, and a reference with it.
     let task: NonNull<Core> = unsafe { NonNull::new_unchecked(task) }.cast();
@@ -434,6 +508,5 @@ unsafe extern "C" fn forward_done(raw: *mut bindings::bio) {
     unsafe { task.as_ref() }
         .forward
         .store_release(status.as_raw().into());
-    // SAFETY: As above; the reference is used up.
-    unsafe { Header::wake(task.cast()) };
+    task
 }

@@ -122,6 +122,26 @@ impl Header {
         }
     }
 
+    /// As [`Header::wake`], but the caller is to do what otherwise would be queued: returns true if
+    /// it has to poll the task now.
+    ///
+    /// # Safety
+    ///
+    /// The caller has a reference.
+    pub(crate) unsafe fn wake_to_poll(this: NonNull<Self>) -> bool {
+        // SAFETY: By the contract the header is alive.
+        let header = unsafe { this.as_ref() };
+        let due = header.state.wake();
+        if due {
+            // Not the last: a poll is due, so the task still holds its own.
+            header.references.fetch_sub(1);
+        } else {
+            // SAFETY: By the contract.
+            unsafe { Self::release(this) };
+        }
+        due
+    }
+
     /// # Safety
     ///
     /// The caller has a reference.
