@@ -30,6 +30,7 @@ use runtime::monitor::Monitor;
 use runtime::monitor::Rules;
 use runtime::monitor::Turn;
 use runtime::sync::Arc;
+use runtime::sync::AtomicU32;
 
 /// Pages in the buffer of a worker for large copies: 512 KiB, what a disk takes in one request.
 pub const LARGE_PAGES: usize = 128;
@@ -45,6 +46,8 @@ const LARGE_SECTORS: Sectors = LARGE_PAGES as u64 * PAGE_SECTORS;
 /// Where copies and workers meet.
 pub(crate) struct Copier {
     monitor: Monitor<Desk>,
+    /// Whether users have used the source since somebody looked.
+    users: AtomicU32,
 }
 
 struct Desk {
@@ -124,7 +127,21 @@ impl Copier {
                 last_copy: 0,
                 stopping: false,
             }),
+            users: AtomicU32::new(0),
         }
+    }
+
+    /// A user's request uses the source.
+    pub(crate) fn saw_user(&self) {
+        // Most find it set, and leave its cache line to all.
+        if self.users.load_relaxed() == 0 {
+            self.users.store_relaxed(1);
+        }
+    }
+
+    /// Returns true if users have used the source since the last call.
+    pub(crate) fn take_users(&self) -> bool {
+        self.users.swap(0) != 0
     }
 
     /// Changes how hydration runs, and has the idle workers look at it.
@@ -310,6 +327,7 @@ impl<W: World> Engine<W> {
     ///
     /// That of the read or write that failed; `EIO` if the volume has become read-only.
     pub(crate) async fn copy_regions(&self, regions: &RegionRange) -> Result {
+        self.copier.saw_user();
         let copy = pin!(self
             .copier
             .copy(self.volume.geometry.sectors(regions), true));

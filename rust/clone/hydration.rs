@@ -88,7 +88,12 @@ impl Hydration {
         if !self.enabled || !self.running || self.resting {
             return None;
         }
-        let per_buffer = regions_in(full_capacity, self.region_size);
+        // Two copies at least in the window, so that one reads while the other writes.
+        let copy = match self.tuning.threshold {
+            Some(_) => full_capacity,
+            None => full_capacity.min(self.window.sectors() / 2),
+        };
+        let per_buffer = regions_in(copy, self.region_size);
         let batch = self
             .tuning
             .batch_size
@@ -101,7 +106,7 @@ impl Hydration {
                 let sectors = self.in_flight.saturating_mul(self.region_size);
                 let room = self.window.sectors().saturating_sub(sectors);
                 // Rather wait than cut the window's rest into small copies.
-                if room < self.region_size.max(full_capacity) {
+                if room < self.region_size.max(copy) {
                     0
                 } else {
                     per_buffer
@@ -124,13 +129,20 @@ impl Hydration {
         self.in_flight = self.in_flight.saturating_sub(regions);
     }
 
-    /// A run of `regions` regions has ended, `hydrated` of them well.
-    pub(crate) fn completed(&mut self, regions: Regions, hydrated: Regions, now: Millis) {
+    /// A run of `regions` regions has ended, `hydrated` of them well; `users` says if users have
+    /// used the source meanwhile.
+    pub(crate) fn completed(
+        &mut self,
+        regions: Regions,
+        hydrated: Regions,
+        users: bool,
+        now: Millis,
+    ) {
         self.give_back(regions);
         if hydrated > 0 {
             self.failures = 0;
-            self.window
-                .completed(hydrated.saturating_mul(self.region_size), now);
+            let sectors = hydrated.saturating_mul(self.region_size);
+            self.window.completed(sectors, users, now);
             return;
         }
         self.failures += 1;

@@ -115,14 +115,11 @@ impl<W: World> Engine<W> {
         // A set bit is seen by whoever was told of the write that set it, so a read that must see
         // a write never goes to the source.
         let (hydrated, front) = self.front(sectors);
-        Route::Remap(
-            if hydrated {
-                Side::Destination
-            } else {
-                Side::Source
-            },
-            front,
-        )
+        if hydrated {
+            return Route::Remap(Side::Destination, front);
+        }
+        self.copier.saw_user();
+        Route::Remap(Side::Source, front)
     }
 
     fn route_write(&self, sectors: SectorRange, fua: bool) -> Route {

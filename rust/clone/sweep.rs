@@ -83,9 +83,10 @@ impl<W: World> Engine<W> {
             self.world.hydration_failed();
         }
         let now = self.world.clock().now_ms();
+        let users = self.copier.take_users();
         self.copier.end_permit(0, |hydration| {
             if outcome.failed || outcome.hydrated > 0 {
-                hydration.completed(regions, outcome.hydrated, now);
+                hydration.completed(regions, outcome.hydrated, users, now);
             } else {
                 // Somebody else is at it.
                 hydration.give_back(regions);

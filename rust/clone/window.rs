@@ -4,13 +4,20 @@
 //!
 //! The window tries other sizes from time to time. A larger one must move clearly more data to be
 //! kept, a smaller one only not much less: a remote source gets enough in flight to hide its
-//! latency, and what a saturated device has queued before a user's request stays short.
+//! latency, and what a saturated device has queued before a user's request stays short. As soon as
+//! users read from the source, smaller windows are tried, down to a floor that is lower then.
 
 use crate::geometry::Sectors;
 use runtime::clock::Millis;
 
-/// The smallest window: one full copy.
+/// The smallest window while nobody else uses the source.
 const SECTORS_MIN: Sectors = (512 << 10) / 512;
+
+/// The smallest window beside users.
+const SECTORS_MIN_SHARED: Sectors = (128 << 10) / 512;
+
+/// How long users count after they were seen.
+const USERS_MS: Millis = 1000;
 
 /// The window that hydration starts with.
 const SECTORS_START: Sectors = (1 << 20) / 512;
@@ -39,6 +46,8 @@ pub(crate) struct Window {
     held: u32,
     /// Whether the next trial is of a smaller window.
     down: bool,
+    /// Until when users count; `None` while there are none.
+    users_until: Option<Millis>,
 }
 
 /// What the running interval is to show.
@@ -58,6 +67,7 @@ impl Window {
             trial: Trial::None,
             held: HOLD,
             down: false,
+            users_until: None,
         }
     }
 
@@ -75,8 +85,9 @@ impl Window {
         self.begin_interval(None);
     }
 
-    /// A copy of `sectors` has ended.
-    pub(crate) fn completed(&mut self, sectors: Sectors, now: Millis) {
+    /// A copy of `sectors` has ended; `users` says if users were seen since the last one ended.
+    pub(crate) fn completed(&mut self, sectors: Sectors, users: bool, now: Millis) {
+        self.look_at_users(users, now);
         self.done = self.done.saturating_add(sectors);
         let Some(since) = self.since else {
             // What was in flight before belongs to what was before.
@@ -93,6 +104,30 @@ impl Window {
         self.judge(rate.unwrap_or(0));
         let changed = matches!(self.trial, Trial::Of { .. });
         self.begin_interval((!changed).then_some(now));
+    }
+
+    fn look_at_users(&mut self, users: bool, now: Millis) {
+        let before = self.users_until;
+        if users {
+            self.users_until = Some(now + USERS_MS);
+        } else if before.is_some_and(|until| until <= now) {
+            self.users_until = None;
+        }
+        if self.users_until.is_some() != before.is_some() {
+            // They came or went: the other direction is the one to try now.
+            self.restart();
+            self.sectors = self.sectors.max(self.floor());
+            self.held = HOLD;
+            self.down = self.users_until.is_some();
+        }
+    }
+
+    fn floor(&self) -> Sectors {
+        if self.users_until.is_some() {
+            SECTORS_MIN_SHARED
+        } else {
+            SECTORS_MIN
+        }
     }
 
     fn begin_interval(&mut self, since: Option<Millis>) {
@@ -119,7 +154,9 @@ impl Window {
                     self.sectors = before;
                 }
                 self.trial = Trial::None;
-                self.held = 0;
+                // If a smaller one is worse, a larger one may be better: that is tried at once.
+                let next = self.down && !better && self.sectors < SECTORS_MAX;
+                self.held = if next { HOLD } else { 0 };
                 self.down = !self.down;
             }
             Trial::None if self.held < HOLD => self.held += 1,
@@ -134,7 +171,7 @@ impl Window {
     /// Tries the next size in the direction of the trial; returns false if there is none.
     fn try_next(&mut self, rate: u64) -> bool {
         let next = if self.down {
-            (self.sectors / 2).max(SECTORS_MIN)
+            (self.sectors / 2).max(self.floor())
         } else {
             (self.sectors * 2).min(SECTORS_MAX)
         };

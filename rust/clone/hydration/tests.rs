@@ -49,6 +49,21 @@ fn without_tuning_the_window_is_filled_with_full_copies() {
 }
 
 #[test]
+fn beside_users_copies_are_small() {
+    let mut hydration = hydration(8, None, None);
+    let mut now = 0;
+    // A device of 32 MiB/s.
+    while now < 2000 {
+        let regions = permits(&mut hydration);
+        for count in regions {
+            now += count * 8 / 64;
+            hydration.completed(count, count, true, now);
+        }
+    }
+    assert_eq!(permits(&mut hydration), [16, 16]);
+}
+
+#[test]
 fn nothing_runs_while_halted_disabled_or_resting() {
     let mut hydration = hydration(8, Some(1), Some(1));
     hydration.halt();
@@ -62,7 +77,7 @@ fn nothing_runs_while_halted_disabled_or_resting() {
     hydration.kick();
     assert_eq!(hydration.permit(FULL, FULL), Some(Permit { regions: 1 }));
     assert!(!hydration.is_drained());
-    hydration.completed(1, 1, 0);
+    hydration.completed(1, 1, false, 0);
     assert!(hydration.is_drained());
 }
 
@@ -81,14 +96,14 @@ fn pauses_when_everything_fails() {
     let mut hydration = hydration(8, Some(1), Some(1));
     for _ in 0..FAILURES_MAX {
         assert_eq!(hydration.permit(FULL, FULL), Some(Permit { regions: 1 }));
-        hydration.completed(1, 0, 0);
+        hydration.completed(1, 0, false, 0);
     }
     assert_eq!(hydration.permit(FULL, FULL), None);
     hydration.kick();
     for _ in 0..2 * FAILURES_MAX {
         assert_eq!(hydration.permit(FULL, FULL), Some(Permit { regions: 1 }));
-        hydration.completed(1, 0, 0);
+        hydration.completed(1, 0, false, 0);
         assert_eq!(hydration.permit(FULL, FULL), Some(Permit { regions: 1 }));
-        hydration.completed(1, 1, 0);
+        hydration.completed(1, 1, false, 0);
     }
 }
