@@ -2,6 +2,8 @@
 
 //! What the tests of this crate share: futures that are polled by hand.
 
+pub(crate) mod world;
+
 use core::future::Future;
 use core::pin::Pin;
 use core::task::Context;

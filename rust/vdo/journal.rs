@@ -26,6 +26,7 @@
 pub(crate) mod ring;
 
 mod applier;
+mod memory;
 mod writer;
 
 use crate::error::Error;
@@ -50,6 +51,7 @@ use runtime::clock::Clock;
 use runtime::disk::Disk;
 use runtime::monitor::Monitor;
 use runtime::sync::Arc;
+use runtime::sync::AtomicU64;
 use runtime::sync::Lock;
 
 /// Blocks of the ring that can be in flight at once, in mainline and here. A valid block that is
@@ -199,6 +201,8 @@ pub struct Journal<W: World> {
     storage: Arc<Storage<W::Disk>>,
     health: Arc<Health>,
     config: JournalConfig,
+    /// The first block of the ring.
+    origin: AtomicU64,
     monitor: Monitor<Ring>,
     /// What the tasks need; each takes its own.
     buffer: Lock<Option<<W::Disk as Disk>::Buffer>>,
@@ -230,6 +234,7 @@ impl<W: World> Journal<W> {
             world,
             storage,
             health,
+            origin: AtomicU64::new(config.origin),
             config,
             monitor: Monitor::new(ring),
             buffer: Lock::new(Some(buffer)),
@@ -238,6 +243,17 @@ impl<W: World> Journal<W> {
             #[cfg(test)]
             flaw: Flaw::None,
         })
+    }
+
+    /// Goes on at `start` instead: when the volume is started, before the first entry.
+    pub fn open(&self, start: JournalStart, recovery_count: u8) {
+        self.monitor
+            .with(|ring, _| ring.open(start, recovery_count));
+    }
+
+    /// The ring has moved: it begins at `origin` now. To be called while the journal is drained.
+    pub fn set_origin(&self, origin: Pbn) {
+        self.origin.store_release(origin);
     }
 
     /// Waits for room and reserves at least one place, at most `wanted`. First come, first served.

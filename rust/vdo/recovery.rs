@@ -1,3 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What happens after a crash.
+//! What happens after a crash: recovery from the journal, and the rebuild that an administrator
+//! can force.
+//!
+//! Recovery first surveys the ring of the journal ([`Survey`]), which writes nothing. Then the
+//! changes since the head go into the block map ([`replay`]), and into the slab journals, which
+//! know how far they are. A crash on the way leaves nothing that a repetition would not do again;
+//! only the super block that is written at the end makes the old journal void.
+//!
+//! Memory is bounded, whatever the size of the ring: entries are taken in windows, and sorted by
+//! page there.
+
+pub mod replay;
+pub mod survey;
+
+mod reader;
+mod sort;
+
+pub use survey::Survey;
+
+use crate::format::recovery_journal::Shape;
+use crate::format::DepotLayout;
+use crate::format::Pbn;
+use crate::format::Sequence;
+use crate::journal::Counters;
+
+/// The journal of a volume that crashed, and what its entries are measured by.
+#[derive(Clone, Copy, Debug)]
+pub struct Volume {
+    /// The first block of the ring.
+    pub origin: Pbn,
+    /// Blocks of the ring: a power of two.
+    pub size: u64,
+    /// Entries of a block.
+    pub shape: Shape,
+    /// The nonce of the volume.
+    pub nonce: u64,
+    /// Recoveries that the volume has seen, modulo 256.
+    pub recovery_count: u8,
+    /// No head is below this sequence.
+    pub journal_start: Sequence,
+    /// The counters in the super block.
+    pub counters: Counters,
+    /// The last PBN and one.
+    pub physical_blocks: u64,
+    /// The slabs.
+    pub depot: DepotLayout,
+}

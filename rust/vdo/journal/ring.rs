@@ -11,6 +11,7 @@
 //! A block stays in memory while one of its entries is not applied, or may be written again: the
 //! block that `committed` is in, or that it has just left, may.
 
+use super::memory::Memory;
 use super::Counters;
 use super::JournalConfig;
 use super::JournalStart;
@@ -19,17 +20,13 @@ use super::MAX_BLOCKS_IN_FLIGHT;
 use crate::error::Result;
 use crate::error::Status;
 use crate::format::recovery_journal;
-use crate::format::recovery_journal::Header;
-use crate::format::recovery_journal::ENTRY_SIZE;
 use crate::format::JournalPoint;
-use crate::format::Operation;
 use crate::format::Page;
 use crate::format::RecoveryEntry;
 use crate::format::Sequence;
 use crate::format::MAX_SEQUENCE;
 use crate::statistics;
 use core::num::NonZeroU64;
-use core::ops::Range;
 use kernel::prelude::*;
 use runtime::monitor::Entries;
 use runtime::monitor::Rules;
@@ -68,30 +65,6 @@ pub(crate) enum Lack {
     Ring,
     /// There is no further sequence number.
     Sequences,
-}
-
-/// What the entries of a block in memory add up to, and those of all blocks before.
-#[derive(Clone, Copy, Default)]
-struct Block {
-    before: Counters,
-    logical: i32,
-    pages: i32,
-}
-
-impl Block {
-    fn after(&self) -> Counters {
-        self.before.plus(self.logical, self.pages)
-    }
-}
-
-impl Counters {
-    fn plus(self, logical: i32, pages: i32) -> Self {
-        let plus = |count: u64, change: i32| count.saturating_add_signed(change.into());
-        Self {
-            logical_blocks_used: plus(self.logical_blocks_used, logical),
-            block_map_data_blocks: plus(self.block_map_data_blocks, pages),
-        }
-    }
 }
 
 /// A write that is to be made: some blocks that lie side by side, and how far they are filled.
@@ -142,10 +115,7 @@ pub(crate) struct Ring {
     per_block: NonZeroU64,
     /// Blocks of the ring that may be in use.
     usable: u64,
-    /// By block in memory: its entries, encoded.
-    entries: KVVec<[u8; ENTRY_SIZE]>,
-    /// By block in memory.
-    blocks: KVec<Block>,
+    memory: Memory,
 
     /// The next place to reserve, and the point that it is.
     reserved: u64,
@@ -156,8 +126,8 @@ pub(crate) struct Ring {
     /// Nothing may be reserved from this place on.
     limit: u64,
     /// The first places of the reservations that are not filled, ascending.
-    open: [u64; MAX_RESERVATIONS],
-    open_count: usize,
+    unfilled: [u64; MAX_RESERVATIONS],
+    unfilled_count: usize,
 
     /// The first block since the start, or since the last save.
     start: Sequence,
@@ -199,30 +169,23 @@ impl Ring {
     pub(super) fn new(config: &JournalConfig, start: JournalStart) -> Result<Self> {
         let per_block = NonZeroU64::new(config.shape.entries_per_block().into());
         let per_block = per_block.ok_or(Status::BadConfiguration)?;
-        let sound = config.size.is_power_of_two()
-            && config.memory_blocks.is_power_of_two()
-            && config.memory_blocks >= 2
-            && start.tail < MAX_SEQUENCE;
-        if !sound {
+        if !config.size.is_power_of_two() || start.tail >= MAX_SEQUENCE {
             return Err(Status::BadConfiguration.into());
         }
         let spare = (config.size / 4).min(MAX_BLOCKS_IN_FLIGHT);
-        let blocks = config.memory_blocks as usize;
-        let count = blocks.saturating_mul(config.shape.entries_per_block().into());
         let mut ring = Self {
             config: *config,
             per_block,
             usable: config.size - spare,
-            entries: KVVec::from_elem([0; ENTRY_SIZE], count, GFP_KERNEL)?,
-            blocks: KVec::from_elem(Block::default(), blocks, GFP_KERNEL)?,
+            memory: Memory::new(config, per_block)?,
             reserved: 0,
             next: JournalPoint::NONE,
             filled: 0,
             committed: 0,
             applied: 0,
             limit: 0,
-            open: [0; MAX_RESERVATIONS],
-            open_count: 0,
+            unfilled: [0; MAX_RESERVATIONS],
+            unfilled_count: 0,
             start: 0,
             head: 0,
             wanted: 0,
@@ -242,6 +205,12 @@ impl Ring {
         Ok(ring)
     }
 
+    pub(super) fn open(&mut self, start: JournalStart, recovery_count: u8) {
+        self.config.recovery_count = recovery_count;
+        self.counters = start.counters;
+        self.start_at(start.tail);
+    }
+
     /// Goes on with the block `tail`; nothing before it is needed any more.
     fn start_at(&mut self, tail: Sequence) {
         let place = self.place_of(tail);
@@ -252,13 +221,7 @@ impl Ring {
         self.applied = place;
         self.start = tail;
         self.head = tail;
-        let before = self.counters;
-        if let Some(block) = self.block_mut(tail) {
-            *block = Block {
-                before,
-                ..Block::default()
-            };
-        }
+        self.memory.set_before(tail, self.counters);
         self.set_limit();
     }
 
@@ -277,38 +240,6 @@ impl Ring {
 
     fn sequence_of(&self, place: u64) -> Sequence {
         place / self.per_block
-    }
-
-    /// Returns where a block is in memory.
-    fn index_of(&self, sequence: Sequence) -> usize {
-        (sequence & (self.config.memory_blocks - 1)) as usize
-    }
-
-    fn block(&self, sequence: Sequence) -> Option<&Block> {
-        self.blocks.get(self.index_of(sequence))
-    }
-
-    fn block_mut(&mut self, sequence: Sequence) -> Option<&mut Block> {
-        let index = self.index_of(sequence);
-        self.blocks.get_mut(index)
-    }
-
-    /// Returns where the entries of the block from `point` on are in memory.
-    fn range_of(&self, point: JournalPoint) -> Range<usize> {
-        let per_block = self.per_block.get() as usize;
-        let start = self.index_of(point.sequence) * per_block;
-        start + usize::from(point.entry)..start + per_block
-    }
-
-    /// Returns the entries of the block from `point` on.
-    fn entries(&self, point: JournalPoint) -> &[[u8; ENTRY_SIZE]] {
-        self.entries.get(self.range_of(point)).unwrap_or(&[])
-    }
-
-    /// Returns the entries of the block from `point` on, to be filled.
-    fn entries_mut(&mut self, point: JournalPoint) -> &mut [[u8; ENTRY_SIZE]] {
-        let range = self.range_of(point);
-        self.entries.get_mut(range).unwrap_or(&mut [])
     }
 
     pub(super) fn reserved(&self) -> u64 {
@@ -331,7 +262,7 @@ impl Ring {
     fn set_limit(&mut self) {
         let rewritable = self.sequence_of(self.committed.saturating_sub(1));
         let kept = rewritable.min(self.sequence_of(self.applied));
-        let memory = kept + self.config.memory_blocks;
+        let memory = kept + self.memory.blocks();
         let ring = self.head + self.usable;
         self.limit = self.place_of(memory.min(ring).min(MAX_SEQUENCE));
     }
@@ -353,25 +284,25 @@ impl Ring {
         if room == 0 {
             return Err(self.lack());
         }
-        let Some(open) = self.open.get_mut(self.open_count) else {
+        let Some(unfilled) = self.unfilled.get_mut(self.unfilled_count) else {
             return Err(Lack::Memory);
         };
-        *open = self.reserved;
-        self.open_count += 1;
+        *unfilled = self.reserved;
+        self.unfilled_count += 1;
 
         let len = room.min(wanted as u64);
         let place = self.reserved;
         let first = self.next;
         let mut last = first.sequence;
         if first.entry == 0 {
-            self.open_block(last);
+            self.memory.open(last);
         }
         let per_block = self.per_block.get();
         let mut end = u64::from(first.entry) + len;
         while end > per_block {
             end -= per_block;
             last += 1;
-            self.open_block(last);
+            self.memory.open(last);
         }
         self.next = if end == per_block {
             JournalPoint::new(last + 1, 0)
@@ -387,52 +318,23 @@ impl Ring {
         })
     }
 
-    fn open_block(&mut self, sequence: Sequence) {
-        if let Some(block) = self.block_mut(sequence) {
-            block.logical = 0;
-            block.pages = 0;
-        }
-    }
-
     /// Fills the places of a reservation.
     pub(super) fn fill(&mut self, reservation: &Reservation, entries: &[RecoveryEntry]) {
-        let per_block = self.per_block.get() as usize;
-        let mut point = reservation.first;
-        let mut rest = entries;
-        while !rest.is_empty() {
-            let room = per_block.saturating_sub(point.entry.into());
-            let (now, later) = rest.split_at(room.min(rest.len()));
-            let (mut logical, mut pages) = (0, 0);
-            for (place, entry) in self.entries_mut(point).iter_mut().zip(now) {
-                *place = entry.encode();
-                match entry.operation {
-                    Operation::Data => {
-                        logical += i32::from(entry.new.is_mapped());
-                        logical -= i32::from(entry.old.is_mapped());
-                    }
-                    Operation::BlockMap => pages += 1,
-                }
-            }
-            if let Some(block) = self.block_mut(point.sequence) {
-                block.logical += logical;
-                block.pages += pages;
-            }
-            self.counters = self.counters.plus(logical, pages);
-            point = JournalPoint::new(point.sequence + 1, 0);
-            rest = later;
-        }
+        self.memory
+            .fill(reservation.first, entries, &mut self.counters);
         self.statistics.entries.started += entries.len() as u64;
         self.end_reservation(reservation.place);
     }
 
     fn end_reservation(&mut self, place: u64) {
-        let open = self.open.get_mut(..self.open_count).unwrap_or(&mut []);
-        if let Some(at) = open.iter().position(|&first| first == place) {
-            open.copy_within(at + 1.., at);
-            self.open_count -= 1;
+        let unfilled = self.unfilled.get_mut(..self.unfilled_count);
+        let unfilled = unfilled.unwrap_or(&mut []);
+        if let Some(at) = unfilled.iter().position(|&first| first == place) {
+            unfilled.copy_within(at + 1.., at);
+            self.unfilled_count -= 1;
         }
-        self.filled = match self.open.first() {
-            Some(&first) if self.open_count > 0 => first,
+        self.filled = match self.unfilled.first() {
+            Some(&first) if self.unfilled_count > 0 => first,
             _ => self.reserved,
         };
     }
@@ -535,12 +437,8 @@ impl Ring {
         let end = self.place_of(first + blocks).min(self.filled);
         for sequence in first..first + blocks {
             // All blocks before are full, and the last of them is still in memory.
-            let is_new = self.place_of(sequence) >= self.committed && sequence > self.start;
-            let previous = self.block(sequence.saturating_sub(1)).copied();
-            if let (true, Some(previous), Some(block)) =
-                (is_new, previous, self.block_mut(sequence))
-            {
-                block.before = previous.after();
+            if self.place_of(sequence) >= self.committed && sequence > self.start {
+                self.memory.continue_from_previous(sequence);
             }
         }
         self.statistics.entries.written += end - self.committed;
@@ -561,28 +459,8 @@ impl Ring {
 
     /// Makes the block with this sequence, as far as `batch` goes.
     pub(super) fn build(&self, batch: &Batch, sequence: Sequence, heads: Heads, page: &mut Page) {
-        let shape = self.config.shape;
-        let start = self.place_of(sequence);
-        let count = batch.end.saturating_sub(start).min(self.per_block.get()) as u16;
-        let before = self.block(sequence).map_or(self.counters, |b| b.before);
-        page.fill(0);
-        let entries = self.entries(JournalPoint::new(sequence, 0)).iter();
-        for (index, entry) in (0..count).zip(entries) {
-            recovery_journal::put_encoded(page, shape, index, *entry);
-        }
-        let header = Header {
-            block_map_head: heads.block_map,
-            slab_journal_head: heads.slab_journal,
-            sequence,
-            nonce: self.config.nonce,
-            metadata_type: crate::format::metadata_type::RECOVERY_JOURNAL,
-            entry_count: count,
-            logical_blocks_used: before.logical_blocks_used,
-            block_map_data_blocks: before.block_map_data_blocks,
-            check_byte: recovery_journal::check_byte(sequence, self.config.size),
-            recovery_count: self.config.recovery_count,
-        };
-        recovery_journal::seal(page, shape, &header);
+        self.memory
+            .build(&self.config, batch, sequence, heads, page);
     }
 
     /// The blocks of `batch` are on stable storage, with these heads.
@@ -609,11 +487,12 @@ impl Ring {
         tasks.wake_where(|seat| matches!(seat, Seat::Drain));
     }
 
-    /// A test's flaw: forgets what the heads on storage say.
+    /// A test's flaw: does not care what the heads on storage say.
     #[cfg(test)]
-    pub(super) fn set_head(&mut self, head: Sequence) {
-        self.head = self.head.max(head);
+    pub(super) fn forget_head(&mut self, heads: Heads, tasks: &mut Entries<'_, Seat>) {
+        self.head = self.head.max(heads.oldest());
         self.set_limit();
+        self.wake_for_room(tasks);
     }
 
     /// If more than two thirds of the ring are in use, returns up to where that should end.
@@ -633,7 +512,7 @@ impl Ring {
         let point = JournalPoint::new(sequence, index as u16);
         let count = self.committed.saturating_sub(self.applied);
         let room = batch.capacity() as u64;
-        let entries = self.entries(point).iter().take(count.min(room) as usize);
+        let entries = self.memory.entries(point).iter().take(count.min(room) as usize);
         for (index, entry) in (point.entry..).zip(entries) {
             let point = JournalPoint::new(sequence, index);
             // What was encoded here can be decoded, and there is room.

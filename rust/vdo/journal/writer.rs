@@ -30,7 +30,7 @@ impl<W: World> Journal<W> {
         let Some(mut buffer) = journal.buffer.with(Option::take) else {
             return;
         };
-        let mut opened = journal.tail().saturating_sub(1);
+        let mut opened = 0;
         while let Some(work) = journal.next_work().await {
             let result;
             (buffer, result) = journal.work(work, &*holds, &mut opened, buffer).await;
@@ -75,6 +75,10 @@ impl<W: World> Journal<W> {
             }
             Work::Look(Some(batch)) => {
                 let heads = heads(&batch, holds);
+                #[cfg(test)]
+                if self.flaw == super::Flaw::EarlyReuse {
+                    self.monitor.with(|ring, tasks| ring.forget_head(heads, tasks));
+                }
                 if heads.oldest() > self.head() {
                     done = self.write(&batch, heads, done.0).await;
                 }
@@ -111,7 +115,7 @@ impl<W: World> Journal<W> {
                 .with(|ring, tasks| ring.commit(batch, heads, tasks));
         }
         let position = recovery_journal::position(batch.first, self.config.size);
-        let pbn = self.config.origin.saturating_add(position);
+        let pbn = self.origin.load_acquire().saturating_add(position);
         let (buffer, result) = self
             .storage
             .write(

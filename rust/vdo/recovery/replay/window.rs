@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Some entries of the journal at once, sorted by the page that they change.
+
+use super::Pages;
+use crate::error::Error;
+use crate::error::Result;
+use crate::format::block_map;
+use crate::format::Mapping;
+use crate::format::MappingState;
+use crate::format::Operation;
+use crate::format::Pbn;
+use crate::format::RecoveryEntry;
+use crate::recovery::sort::sort_by_key;
+use kernel::prelude::*;
+
+const ORDER_BITS: u32 = 18;
+const SLOT_BITS: u32 = 10;
+const STATE_BITS: u32 = 4;
+
+/// The most entries of a window: so many have an order of their own.
+pub(super) const MAX_ENTRIES: usize = 1 << ORDER_BITS;
+
+/// Which pages of the block map a page is one of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A page that maps logical blocks.
+    Leaf,
+    /// A page that names other pages.
+    Interior,
+}
+
+/// An entry in 16 bytes.
+#[derive(Clone, Copy)]
+struct Item {
+    /// Page, slot, and order of arrival: 36, 10 and 18 bits.
+    key: u64,
+    /// New PBN, new state, and whether the page is a leaf: 36, 4 bits, 1 bit.
+    value: u64,
+}
+
+impl Item {
+    fn new(entry: &RecoveryEntry, order: u64) -> Self {
+        let page = entry.page << SLOT_BITS | u64::from(entry.slot);
+        let new = entry.new.pbn << STATE_BITS | u64::from(entry.new.state.bits());
+        let is_leaf = entry.operation == Operation::Data;
+        Self {
+            key: page << ORDER_BITS | order,
+            value: new << 1 | u64::from(is_leaf),
+        }
+    }
+
+    fn page(&self) -> Pbn {
+        self.key >> (ORDER_BITS + SLOT_BITS)
+    }
+
+    fn slot(&self) -> u16 {
+        (self.key >> ORDER_BITS & ((1 << SLOT_BITS) - 1)) as u16
+    }
+
+    fn kind(&self) -> Kind {
+        if self.value & 1 == 1 {
+            Kind::Leaf
+        } else {
+            Kind::Interior
+        }
+    }
+
+    fn new_mapping(&self) -> Mapping {
+        let bits = (self.value >> 1 & ((1 << STATE_BITS) - 1)) as u8;
+        Mapping {
+            pbn: self.value >> (1 + STATE_BITS),
+            state: MappingState::from_bits(bits).unwrap_or(MappingState::UNMAPPED),
+        }
+    }
+}
+
+/// Some entries of the journal.
+pub(super) struct Window {
+    items: KVVec<Item>,
+}
+
+impl Window {
+    /// Allocates room for `capacity` entries, at least a block's and at most [`MAX_ENTRIES`].
+    pub(super) fn new(capacity: usize) -> Result<Self> {
+        let capacity = capacity.clamp(1 << SLOT_BITS, MAX_ENTRIES);
+        Ok(Self {
+            items: KVVec::with_capacity(capacity, GFP_KERNEL).map_err(|_| Error::Errno(ENOMEM))?,
+        })
+    }
+
+    /// Returns for how many more entries there is room.
+    pub(super) fn room(&self) -> usize {
+        MAX_ENTRIES.min(self.items.capacity()) - self.items.len()
+    }
+
+    /// Adds an entry, for which there is room.
+    pub(super) fn push(&mut self, entry: &RecoveryEntry) {
+        let item = Item::new(entry, self.items.len() as u64);
+        drop(self.items.push_within_capacity(item));
+    }
+
+    /// Brings all entries into their pages, and forgets them.
+    pub(super) async fn apply(&mut self, pages: &impl Pages) -> Result {
+        // A page that came to be in this part of the journal has all its entries here or later.
+        // What stands on the storage there is those, or older than the page.
+        for item in self.items.iter() {
+            if item.kind() == Kind::Interior {
+                pages.create(item.new_mapping().pbn).await?;
+            }
+        }
+        sort_by_key(&mut self.items, |item| item.key);
+        let mut rest: &[Item] = &self.items;
+        while let Some(first) = rest.first() {
+            let end = rest.partition_point(|item| item.page() == first.page());
+            let (group, later) = rest.split_at(end);
+            pages
+                .update(first.page(), first.kind(), |page| {
+                    for item in group {
+                        block_map::set_entry(page, item.slot(), item.new_mapping());
+                    }
+                })
+                .await?;
+            rest = later;
+        }
+        self.items.clear();
+        Ok(())
+    }
+}
