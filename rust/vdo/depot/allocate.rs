@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Free blocks for who needs them.
+
+use super::counts::Found;
+use super::slab::State;
+use super::Depot;
+use crate::error::Error;
+use crate::error::Result;
+use crate::format::Pbn;
+use crate::format::SlabNumber;
+use crate::world::World;
+use kernel::prelude::ENOMEM;
+
+/// How far away a block is that may be good where another is not.
+const AWAY: u64 = 1024;
+
+/// Neighbouring blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The first.
+    pub start: Pbn,
+    /// How many.
+    pub blocks: u32,
+}
+
+impl<W: World> Depot<W> {
+    /// Takes a run of at most `wanted` neighbouring free blocks, and makes them provisional: they
+    /// are free again after [`release`](Self::release), or after a crash. Returns `None` if no
+    /// block of a slab that is ready is free; [`wait_for_scrubbed`](Self::wait_for_scrubbed) tells
+    /// whether to try again.
+    ///
+    /// Waits only for memory, when a slab is used for the first time.
+    ///
+    /// # Errors
+    ///
+    /// `ReadOnly`, or `NO_MEMORY`.
+    pub async fn allocate(&self, wanted: u32) -> Result<Option<Run>> {
+        // Each slab may be found at its end once, and be looked at from its start once.
+        let mut tries = self.layout().slab_count.saturating_mul(2);
+        loop {
+            self.health.check()?;
+            let Some(open) = self.allocator.with(|allocator| allocator.open()) else {
+                return Ok(None);
+            };
+            if open.is_full {
+                return Ok(None);
+            }
+            if let Some(next) = open.next {
+                // Its memory is there when it is needed.
+                self.desk.tell(|work| work.scrubbing.unused.insert(next));
+            }
+            let slab = open.slab;
+            match self.slab(slab, |slab| slab.find_run(wanted))? {
+                Some(Found::Run(sbn, blocks)) => {
+                    let taken = -i64::from(blocks);
+                    self.allocator
+                        .with(|allocator| allocator.adjust(slab, taken));
+                    let start = self.layout().pbn(slab, sbn);
+                    return Ok(Some(Run { start, blocks }));
+                }
+                Some(Found::NotYet) => {}
+                Some(Found::End) => {
+                    self.allocator.with(|allocator| allocator.close(slab));
+                    if tries == 0 {
+                        return Ok(None);
+                    }
+                    tries -= 1;
+                }
+                None => self.prepared(slab).await?,
+            }
+        }
+    }
+
+    /// As [`allocate`](Self::allocate), but not near `from`, where the storage has failed.
+    pub async fn allocate_away(&self, wanted: u32, from: Pbn) -> Result<Option<Run>> {
+        let near = from.saturating_sub(AWAY)..from.saturating_add(AWAY);
+        if let Some((number, sbn)) = self.layout().slab_of(from) {
+            let start = sbn.saturating_sub(AWAY as u32);
+            let end = sbn.saturating_add(AWAY as u32);
+            self.slab(number, |slab| {
+                slab.counts().map(|counts| counts.skip(start, end));
+            })?;
+        }
+        let Some(run) = self.allocate(wanted).await? else {
+            return Ok(None);
+        };
+        let is_in_slab = |pbn| {
+            let slab_of = |pbn| self.layout().slab_of(pbn).map(|(slab, _)| slab);
+            slab_of(pbn) == slab_of(from)
+        };
+        if !is_in_slab(run.start) || run.start >= near.end {
+            return Ok(Some(run));
+        }
+        // What is near is given back.
+        let far = near.start.saturating_sub(run.start).min(run.blocks.into()) as u32;
+        self.release(Run {
+            start: run.start.saturating_add(far.into()),
+            blocks: run.blocks - far,
+        });
+        let start = run.start;
+        Ok((far > 0).then_some(Run { start, blocks: far }))
+    }
+
+    /// Frees blocks that were allocated and never referenced. Those that were referenced meanwhile
+    /// stay as they are.
+    pub fn release(&self, run: Run) {
+        let Some((number, sbn)) = self.layout().slab_of(run.start) else {
+            return;
+        };
+        let freed = self.slab(number, |slab| {
+            slab.counts()
+                .map_or(0, |counts| counts.release(sbn, run.blocks))
+        });
+        let freed = freed.unwrap_or(0).into();
+        self.allocator
+            .with(|allocator| allocator.adjust(number, freed));
+    }
+
+    /// Waits until a slab that was never used has memory.
+    async fn prepared(&self, number: SlabNumber) -> Result {
+        self.desk.tell(|work| work.scrubbing.unused.insert(number));
+        loop {
+            let (seen, is_pending) = self
+                .desk
+                .with(|work| (work.progress, work.scrubbing.is_preparing(number)));
+            if self.slab(number, |slab| matches!(slab.state, State::Ready(_)))? {
+                return Ok(());
+            }
+            if !is_pending {
+                return Err(Error::Errno(ENOMEM));
+            }
+            self.desk.progress_since(seen, &self.health).await?;
+        }
+    }
+
+    /// For who found no free block: waits until another slab is ready. Returns whether it is worth
+    /// trying again; if not, no slab is left that could become ready.
+    pub async fn wait_for_scrubbed(&self) -> Result<bool> {
+        loop {
+            let (seen, left) = self
+                .desk
+                .with(|work| (work.progress, work.scrubbing.left));
+            if self.allocator.with(|allocator| allocator.has_free()) {
+                return Ok(true);
+            }
+            if left == 0 {
+                return Ok(false);
+            }
+            self.desk.progress_since(seen, &self.health).await?;
+        }
+    }
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The committer: writes blocks of slab journals, then the summary that counts them.
+//!
+//! It is the only one who writes the summary. Such a write is preceded by a flush, so that it is
+//! on disk only if the blocks it counts are, and the counts of the slabs that it calls clean. Only
+//! after it do the blocks let go of the recovery journal.
+
+use super::holds::Hold;
+use super::ring::Ring;
+use super::slab_journal::Closed;
+use super::slab_journal::Sealing;
+use super::summary::BLOCKS;
+use super::BufferOf;
+use super::Depot;
+use super::IMPOSSIBLE;
+use crate::error::Result;
+use crate::format::summary::place;
+use crate::format::summary::SummaryEntry;
+use crate::format::SlabNumber;
+use crate::storage::Purpose;
+use crate::storage::Storage;
+use crate::world::World;
+use kernel::prelude::GFP_KERNEL;
+use kernel::prelude::KVec;
+use runtime::disk::Buffer;
+use runtime::disk::Disk;
+use runtime::disk::Durability;
+use runtime::sync::Arc;
+
+/// How many slabs one write of the summary may call clean.
+const CLEAN_AT_ONCE: usize = 64;
+
+/// What the committer needs.
+pub(super) struct Tools<B> {
+    /// One page, for the summary.
+    buffer: Option<B>,
+    /// The blocks of this round.
+    blocks: Ring<Closed<B>>,
+    /// What the summary is to say from this round on.
+    entries: KVec<(SlabNumber, SummaryEntry)>,
+}
+
+impl<B: Buffer> Tools<B> {
+    pub(super) fn new<D: Disk<Buffer = B>>(
+        storage: &Storage<D>,
+        blocks: usize,
+    ) -> Result<Self> {
+        let blocks = blocks.max(1);
+        Ok(Self {
+            buffer: Some(storage.buffer(1)?),
+            blocks: Ring::new(blocks)?,
+            entries: KVec::with_capacity(blocks + CLEAN_AT_ONCE, GFP_KERNEL)?,
+        })
+    }
+}
+
+impl<W: World> Depot<W> {
+    /// The committer: works until [`stop`](Self::stop), or until the volume is read-only.
+    pub async fn run_committer(depot: Arc<Self>) {
+        let mut tools = depot.committer.take().await;
+        loop {
+            let more = depot.desk.wait(|work| {
+                if work.closed.is_empty() && work.seal.is_empty() && work.clean.is_empty() {
+                    return None;
+                }
+                tools.blocks.append(&mut work.closed);
+                Some(())
+            });
+            if more.await.is_none() {
+                break;
+            }
+            let result = depot.commit(&mut tools).await;
+            if depot.health.watch(result).is_err() {
+                depot.wake_all();
+                break;
+            }
+        }
+        depot.committer.give(tools);
+    }
+
+    /// Makes one round.
+    async fn commit(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
+        self.health.check()?;
+        tools.entries.clear();
+        self.collect(tools)?;
+        self.write_blocks(tools).await?;
+        self.compose(tools)?;
+        self.write_summary(tools).await?;
+        self.finish(tools)
+    }
+
+    /// Takes the blocks that are to be sealed to those that are closed already.
+    fn collect(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
+        for index in 0..tools.blocks.len() {
+            if let Some(closed) = tools.blocks.get(index) {
+                self.slab(closed.slab, |slab| slab.journal.take(closed))?;
+            }
+        }
+        while !tools.blocks.is_full() {
+            let Some(number) = self.desk.with(|work| work.seal.pop()) else {
+                break;
+            };
+            match self.slab(number, |slab| slab.journal.seal(number))? {
+                Sealing::Sealed(closed) => drop(tools.blocks.push(closed)),
+                Sealing::Nothing => {}
+                Sealing::NotYet => {
+                    // A block before it was closed since this round began.
+                    self.desk.with(|work| work.seal.insert(number));
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_blocks(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
+        let layout = self.layout();
+        for index in 0..tools.blocks.len() {
+            let Some(closed) = tools.blocks.get_mut(index) else {
+                break;
+            };
+            let page = closed.page.take().ok_or(IMPOSSIBLE)?;
+            let offset = closed
+                .sequence
+                .checked_rem(layout.slab.journal_blocks.into())
+                .unwrap_or(0);
+            let pbn = layout.journal_block(closed.slab, offset as u32);
+            let (page, result) = self
+                .storage
+                .write(Purpose::Metadata, pbn, 1, page, 0, Durability::Volatile)
+                .await;
+            closed.page = Some(page);
+            result?;
+            self.counters.journal_written.fetch_add(1);
+        }
+        Ok(())
+    }
+
+    /// Puts into the summary what it may say now.
+    fn compose(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
+        for index in 0..tools.blocks.len() {
+            let Some(closed) = tools.blocks.get(index) else {
+                break;
+            };
+            let (number, sequence) = (closed.slab, closed.sequence);
+            let entry = self.slab(number, |slab| {
+                slab.entry_after(sequence, &self.slab_config)
+            })?;
+            self.put(tools, number, entry)?;
+        }
+        for _ in 0..CLEAN_AT_ONCE {
+            let Some(number) = self.desk.with(|work| work.clean.pop()) else {
+                break;
+            };
+            let entry = self.summary.get(number).ok_or(IMPOSSIBLE)?;
+            let clean = self.slab(number, |slab| {
+                let can_be = slab.can_be_clean();
+                can_be.then(|| slab.clean_entry(entry, &self.slab_config))
+            })?;
+            if let Some(entry) = clean {
+                self.put(tools, number, entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn put(
+        &self,
+        tools: &mut Tools<BufferOf<W>>,
+        number: SlabNumber,
+        entry: SummaryEntry,
+    ) -> Result {
+        self.summary.set(number, entry);
+        tools.entries.push((number, entry), GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// Writes the blocks of the summary that have changed.
+    async fn write_summary(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
+        let mut durability = Durability::Ordered;
+        for block in 0..BLOCKS {
+            let is_in = |(number, _): &(SlabNumber, _)| place(*number).0 == block;
+            if !tools.entries.iter().any(is_in) {
+                continue;
+            }
+            let mut buffer = tools.buffer.take().ok_or(IMPOSSIBLE)?;
+            if let Some(page) = buffer.page_mut(0) {
+                self.summary.copy_block(block, page);
+            }
+            let pbn = self.summary.pbn(0, block);
+            let (buffer, result) = self
+                .storage
+                .write(Purpose::Metadata, pbn, 1, buffer, 0, durability)
+                .await;
+            tools.buffer = Some(buffer);
+            result?;
+            self.counters.summary_written.fetch_add(1);
+            // One flush before the first of them is enough.
+            durability = Durability::Stable;
+        }
+        Ok(())
+    }
+
+    /// All of this round is on stable storage.
+    fn finish(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
+        while let Some(mut closed) = tools.blocks.pop() {
+            let number = closed.slab;
+            let hold = Hold {
+                sequence: closed.hold,
+                slab: number,
+                block: closed.sequence,
+            };
+            self.slab(number, |slab| slab.journal.summarised(&mut closed))?;
+            self.give_page(closed.page);
+            self.desk.with(|work| work.holds.release(&hold));
+        }
+        for (number, entry) in &tools.entries {
+            let can_be_clean = self.slab(*number, |slab| {
+                slab.summary_written(*entry);
+                slab.can_be_clean()
+            })?;
+            if can_be_clean {
+                self.desk.with(|work| work.clean.insert(*number));
+            }
+        }
+        self.desk.tell(|_| ());
+        Ok(())
+    }
+}

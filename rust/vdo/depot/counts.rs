@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The reference counts of a slab in memory: one byte per data block.
+//!
+//! A reference block whose counts have changed since it was last written is dirty. It holds the
+//! block of the slab journal that has the oldest of these changes.
+//!
+//! # Invariants
+//!
+//! - `free` is the number of counts that are 0; each block's `free` that of its own.
+//! - A block stands in `dirty` exactly if its `hold` is not 0; holds rise along `dirty`.
+//! - `in_flight` is not behind the hold of any dirty block.
+
+use super::ring::Ring;
+use crate::error::Error;
+use crate::error::Result;
+use crate::error::Status;
+use crate::format::reference;
+use crate::format::reference::place;
+use crate::format::reference::COUNTS_PER_BLOCK;
+use crate::format::reference::MAX_COUNT;
+use crate::format::reference::PROVISIONAL;
+use crate::format::slab_journal::Change;
+use crate::format::JournalPoint;
+use crate::format::Sbn;
+use crate::format::Sequence;
+use crate::format::SlabConfig;
+use kernel::prelude::GFP_KERNEL;
+use kernel::prelude::KVVec;
+
+/// How many reference blocks a search for free blocks looks into before it lets go of the lock.
+const SEARCH_BLOCKS: u32 = 4;
+
+/// The reference counts of a slab.
+pub(super) struct Counts {
+    counts: KVVec<u8>,
+    blocks: KVVec<Block>,
+    /// The dirty blocks, oldest hold first.
+    dirty: Ring<u32>,
+    free: u32,
+    /// Where the search for free blocks goes on.
+    cursor: Sbn,
+    /// The oldest hold of the blocks that are being written.
+    in_flight: Option<Sequence>,
+    /// The last entry of the slab journal that the counts include.
+    pub(super) applied: JournalPoint,
+}
+
+/// A reference block.
+#[derive(Clone, Copy)]
+struct Block {
+    free: u16,
+    /// The block of the slab journal with the oldest unwritten change; 0 if there is none.
+    hold: Sequence,
+}
+
+/// What a search for free blocks has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// So many blocks from here on; they are provisional now.
+    Run(Sbn, u32),
+    /// Nothing yet.
+    NotYet,
+    /// Nothing up to the end of the slab; the next search starts from its start.
+    End,
+}
+
+/// Returns what becomes of a count; `None` if that is not possible.
+pub(super) fn changed(count: u8, change: Change) -> Option<u8> {
+    match (change, count) {
+        (Change::Increment, 0 | PROVISIONAL) => Some(1),
+        (Change::Increment, MAX_COUNT) => None,
+        (Change::Increment, _) => Some(count + 1),
+        (Change::BlockMapIncrement, 0 | PROVISIONAL) => Some(MAX_COUNT),
+        (Change::BlockMapIncrement, _) => None,
+        (Change::Decrement, 0 | PROVISIONAL) => None,
+        (Change::Decrement, _) => Some(count - 1),
+    }
+}
+
+impl Counts {
+    /// Allocates the counts of a slab, all 0.
+    pub(super) fn new(slab: &SlabConfig) -> Result<Self> {
+        let used = slab.used_reference_blocks();
+        let mut blocks = KVVec::with_capacity(used as usize, GFP_KERNEL)?;
+        let mut left = slab.data_blocks;
+        for _ in 0..used {
+            let free = left.min(COUNTS_PER_BLOCK);
+            left -= free;
+            let free = free as u16;
+            blocks.push(Block { free, hold: 0 }, GFP_KERNEL)?;
+        }
+        Ok(Self {
+            counts: KVVec::from_elem(0, slab.data_blocks as usize, GFP_KERNEL)?,
+            blocks,
+            dirty: Ring::new(used as usize)?,
+            free: slab.data_blocks,
+            cursor: 0,
+            in_flight: None,
+            applied: JournalPoint::NONE,
+        })
+    }
+
+    pub(super) fn free(&self) -> u32 {
+        self.free
+    }
+
+    /// Returns a count; `None` if there is no such data block.
+    pub(super) fn get(&self, sbn: Sbn) -> Option<u8> {
+        self.counts.get(sbn as usize).copied()
+    }
+
+    /// Sets a count, which is there.
+    pub(super) fn set(&mut self, sbn: Sbn, count: u8) {
+        let (block, ..) = place(sbn);
+        let (Some(own), Some(block)) = (
+            self.counts.get_mut(sbn as usize),
+            self.blocks.get_mut(block as usize),
+        ) else {
+            return;
+        };
+        match (*own, count) {
+            (0, 0) => {}
+            (0, _) => {
+                self.free -= 1;
+                block.free -= 1;
+            }
+            (_, 0) => {
+                self.free += 1;
+                block.free += 1;
+            }
+            _ => {}
+        }
+        *own = count;
+    }
+
+    /// Makes a change that entry `point` of the slab journal records.
+    ///
+    /// # Errors
+    ///
+    /// `RefCountInvalid` if the count cannot change so; nothing has changed then.
+    pub(super) fn change(&mut self, sbn: Sbn, change: Change, point: JournalPoint) -> Result {
+        let count = self.get(sbn).ok_or(Error::Status(Status::OutOfRange))?;
+        let count = changed(count, change).ok_or(Error::Status(Status::RefCountInvalid))?;
+        self.set(sbn, count);
+        let (block, ..) = place(sbn);
+        self.touch(block, point.sequence);
+        self.applied = point;
+        Ok(())
+    }
+
+    /// A reference block becomes dirty because of block `hold` of the slab journal.
+    fn touch(&mut self, index: u32, hold: Sequence) {
+        if let Some(block) = self.blocks.get_mut(index as usize) {
+            if block.hold == 0 {
+                block.hold = hold;
+                // There is room for all of them.
+                let _ = self.dirty.push(index);
+            }
+        }
+    }
+
+    /// All reference blocks become dirty because of block `hold` of the slab journal.
+    pub(super) fn touch_all(&mut self, hold: Sequence) {
+        for index in 0..self.blocks.len() as u32 {
+            self.touch(index, hold);
+        }
+    }
+
+    /// Returns the number of dirty blocks.
+    pub(super) fn dirty(&self) -> u32 {
+        self.dirty.len() as u32
+    }
+
+    /// Returns whether the reference blocks on disk are as the counts are.
+    pub(super) fn is_clean(&self) -> bool {
+        self.dirty.is_empty() && self.in_flight.is_none()
+    }
+
+    /// Returns the oldest block of the slab journal with a change that is not on disk.
+    pub(super) fn oldest_hold(&self) -> Option<Sequence> {
+        let first = self.dirty.first()?;
+        let oldest = self.blocks.get(*first as usize).map(|block| block.hold);
+        self.in_flight.or(oldest)
+    }
+
+    /// Takes the dirty block with the oldest hold, and copies its counts, to be written now.
+    pub(super) fn pick(&mut self, counts: &mut reference::Counts) -> Option<u32> {
+        let index = self.dirty.pop()?;
+        if let Some(block) = self.blocks.get_mut(index as usize) {
+            self.in_flight.get_or_insert(block.hold);
+            block.hold = 0;
+        }
+        let own = self.block(index);
+        let (to, rest) = counts.split_at_mut(own.len());
+        to.copy_from_slice(own);
+        rest.fill(0);
+        Some(index)
+    }
+
+    /// Returns the counts of a reference block.
+    fn block(&self, index: u32) -> &[u8] {
+        let start = (index * COUNTS_PER_BLOCK) as usize;
+        let end = self.counts.len().min(start + COUNTS_PER_BLOCK as usize);
+        self.counts.get(start..end).unwrap_or_default()
+    }
+
+    /// Sets the counts of a reference block to what was read from disk: provisional ones are free.
+    pub(super) fn load(&mut self, index: u32, counts: &reference::Counts) {
+        let start = (index * COUNTS_PER_BLOCK) as usize;
+        let end = self.counts.len().min(start + COUNTS_PER_BLOCK as usize);
+        let (Some(own), Some(block)) = (
+            self.counts.get_mut(start..end),
+            self.blocks.get_mut(index as usize),
+        ) else {
+            return;
+        };
+        let mut free = 0;
+        for (own, count) in own.iter_mut().zip(counts) {
+            *own = if *count == PROVISIONAL { 0 } else { *count };
+            free += u16::from(*own == 0);
+        }
+        self.free = self.free - u32::from(block.free) + u32::from(free);
+        block.free = free;
+    }
+
+    /// All blocks that were picked are on stable storage.
+    pub(super) fn written(&mut self) {
+        self.in_flight = None;
+    }
+
+    /// Looks for a run of at most `wanted` free blocks, behind those that were found before, and
+    /// makes them provisional.
+    pub(super) fn find_run(&mut self, wanted: u32) -> Found {
+        let wanted = wanted.max(1);
+        let mut searched = 0;
+        loop {
+            let block = self.cursor / COUNTS_PER_BLOCK;
+            let Some(free) = self.blocks.get(block as usize).map(|block| block.free) else {
+                self.cursor = 0;
+                return Found::End;
+            };
+            let end = (block + 1) * COUNTS_PER_BLOCK;
+            if free == 0 {
+                self.cursor = end;
+                continue;
+            }
+            if searched == SEARCH_BLOCKS {
+                return Found::NotYet;
+            }
+            searched += 1;
+            let end = end.min(self.counts.len() as u32);
+            let counts = self.counts.get(self.cursor as usize..end as usize);
+            match first_zero(counts.unwrap_or_default()) {
+                Some(offset) => {
+                    let start = self.cursor + offset as u32;
+                    let length = self.take_run(start, wanted);
+                    self.cursor = start + length;
+                    return Found::Run(start, length);
+                }
+                None => self.cursor = (block + 1) * COUNTS_PER_BLOCK,
+            }
+        }
+    }
+
+    /// Lets the search go on behind `end`, if it would come from `start` to there.
+    pub(super) fn skip(&mut self, start: Sbn, end: Sbn) {
+        if (start..end).contains(&self.cursor) {
+            self.cursor = end;
+        }
+    }
+
+    /// Makes free blocks provisional, from `start` on; returns how many.
+    fn take_run(&mut self, start: Sbn, wanted: u32) -> u32 {
+        let mut length = 0;
+        while length < wanted && self.get(start + length) == Some(0) {
+            self.set(start + length, PROVISIONAL);
+            length += 1;
+        }
+        length
+    }
+
+    /// Frees the provisional ones of these blocks; returns how many they were.
+    pub(super) fn release(&mut self, start: Sbn, blocks: u32) -> u32 {
+        let mut freed = 0;
+        for sbn in start..start.saturating_add(blocks) {
+            if self.get(sbn) == Some(PROVISIONAL) {
+                self.set(sbn, 0);
+                freed += 1;
+            }
+        }
+        freed
+    }
+
+    /// Fails if what the head of this file says does not hold.
+    #[cfg(test)]
+    pub(super) fn check(&self) {
+        let free = self.counts.iter().filter(|count| **count == 0).count();
+        assert_eq!(free, self.free as usize);
+        let chunks = self.counts.chunks(COUNTS_PER_BLOCK as usize);
+        for (chunk, block) in chunks.zip(&self.blocks) {
+            let free = chunk.iter().filter(|count| **count == 0).count();
+            assert_eq!(free, usize::from(block.free));
+        }
+        let dirty = self.blocks.iter().filter(|block| block.hold != 0).count();
+        assert_eq!(dirty, self.dirty.len());
+        let mut last = self.in_flight.unwrap_or(1);
+        for index in 0..self.dirty.len() {
+            let block = *self.dirty.get(index).unwrap();
+            let hold = self.blocks[block as usize].hold;
+            assert!(hold >= last, "holds rise: {hold} after {last}");
+            last = hold;
+        }
+    }
+}
+
+/// Returns the index of the first 0.
+fn first_zero(bytes: &[u8]) -> Option<usize> {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let mut words = bytes.chunks_exact(8);
+    let mut at = 0;
+    for word in &mut words {
+        let value = word.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+        // The lowest of these bits is that of the first zero byte.
+        let zeroes = value.wrapping_sub(LOW) & !value & HIGH;
+        if zeroes != 0 {
+            return Some(at + (zeroes.trailing_zeros() / 8) as usize);
+        }
+        at += 8;
+    }
+    let rest = words.remainder().iter().position(|byte| *byte == 0)?;
+    Some(at + rest)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Where the tasks of a depot meet: what there is to do, and that something was done.
+//!
+//! Whoever waits for a slab looks at the slab, under its lock, and waits here for the next change
+//! of `progress` if it is not yet as it should be. Whoever changes a slab so that somebody else may
+//! go on counts `progress` up afterwards.
+
+use super::holds::Hold;
+use super::holds::Holds;
+use super::ring::Ring;
+use super::slab_journal::Closed;
+use super::slab_set::SlabSet;
+use crate::error::Error;
+use crate::error::Result;
+use crate::format::SlabNumber;
+use crate::health::Health;
+use core::pin::pin;
+use kernel::prelude::GFP_KERNEL;
+use kernel::prelude::KVec;
+use runtime::monitor::Entries;
+use runtime::monitor::Monitor;
+use runtime::monitor::Rules;
+
+/// What there is to do.
+pub(super) struct Work<B> {
+    /// Counts what may let somebody go on.
+    pub(super) progress: u64,
+    pub(super) is_stopping: bool,
+    /// Memory for blocks of slab journals.
+    pub(super) pages: KVec<B>,
+    /// Closed blocks of slab journals, for the committer.
+    pub(super) closed: Ring<Closed<B>>,
+    /// Slabs whose block under construction the committer is to seal.
+    pub(super) seal: SlabSet,
+    /// Slabs that can be clean, for the committer.
+    pub(super) clean: SlabSet,
+    /// Slabs with counts to write, for the reference writer.
+    pub(super) write: SlabSet,
+    /// What is held of the recovery journal.
+    pub(super) holds: Holds,
+    pub(super) scrubbing: Scrubbing,
+}
+
+/// What the scrubber has to do.
+pub(super) struct Scrubbing {
+    /// The slabs that were not ready at the start, in the order in which they are read.
+    pub(super) queue: KVec<SlabNumber>,
+    /// How many of them are done.
+    pub(super) next: usize,
+    /// A slab that somebody waits for.
+    pub(super) urgent: Option<SlabNumber>,
+    /// Slabs never used that need memory: the open one, and the next.
+    pub(super) unused: SlabSet,
+    /// What is just being done.
+    pub(super) current: Option<Job>,
+    /// How many slabs are not ready.
+    pub(super) left: u32,
+    /// Only what is urgent is done.
+    pub(super) is_paused: bool,
+}
+
+impl<B> Rules for Work<B> {
+    type Key = ();
+
+    fn left(&mut self, (): &(), _: &mut Entries<'_, ()>) {}
+}
+
+/// Where the tasks of a depot meet.
+pub(super) struct Desk<B>(Monitor<Work<B>>);
+
+impl<B> Desk<B> {
+    /// Creates the desk for so many slabs, with memory for blocks that are on their way.
+    pub(super) fn new(slabs: u32, pages: KVec<B>) -> Result<Self> {
+        Ok(Self(Monitor::new(Work {
+            progress: 0,
+            is_stopping: false,
+            closed: Ring::new(pages.len())?,
+            holds: Holds::new(slabs as usize + pages.len())?,
+            pages,
+            seal: SlabSet::new(slabs)?,
+            clean: SlabSet::new(slabs)?,
+            write: SlabSet::new(slabs)?,
+            scrubbing: Scrubbing {
+                queue: KVec::with_capacity(slabs as usize, GFP_KERNEL)?,
+                next: 0,
+                urgent: None,
+                unused: SlabSet::new(slabs)?,
+                current: None,
+                left: 0,
+                is_paused: true,
+            },
+        })))
+    }
+
+    /// Makes room for more slabs.
+    pub(super) fn grow(&self, slabs: u32) -> Result {
+        let pages = self.with(|work| work.pages.len() + work.closed.len());
+        let mut holds = Holds::new(slabs as usize + pages)?;
+        let mut sets = [
+            SlabSet::new(slabs)?,
+            SlabSet::new(slabs)?,
+            SlabSet::new(slabs)?,
+            SlabSet::new(slabs)?,
+        ];
+        self.with(|work| {
+            let [seal, clean, write, unused] = &mut sets;
+            let pairs = [
+                (&mut work.seal, seal),
+                (&mut work.clean, clean),
+                (&mut work.write, write),
+                (&mut work.scrubbing.unused, unused),
+            ];
+            for (own, new) in pairs {
+                new.take_over(own);
+                core::mem::swap(own, new);
+            }
+            holds.take_over(&mut work.holds);
+            core::mem::swap(&mut work.holds, &mut holds);
+        });
+        Ok(())
+    }
+
+    /// Runs `f` with what there is to do; wakes nobody.
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut Work<B>) -> R) -> R {
+        self.0.with(|work, _| f(work))
+    }
+
+    /// Runs `f`, which gives somebody something to do, or lets somebody go on.
+    pub(super) fn tell<R>(&self, f: impl FnOnce(&mut Work<B>) -> R) -> R {
+        self.0.with(|work, waiting| {
+            let result = f(work);
+            work.progress += 1;
+            waiting.wake_all();
+            result
+        })
+    }
+
+    /// Waits until `ready` returns something, or until the end; `None` then.
+    pub(super) async fn wait<R>(
+        &self,
+        mut ready: impl FnMut(&mut Work<B>) -> Option<R>,
+    ) -> Option<R> {
+        let entry = pin!(self.0.entry(()));
+        entry
+            .as_ref()
+            .wait(|turn| {
+                if turn.state.is_stopping {
+                    return Some(None);
+                }
+                ready(turn.state).map(Some)
+            })
+            .await
+    }
+
+    /// Returns how far things have got.
+    pub(super) fn progress(&self) -> u64 {
+        self.with(|work| work.progress)
+    }
+
+    /// Waits until something was done since `seen`.
+    ///
+    /// # Errors
+    ///
+    /// `ReadOnly`, also at the end: nothing will be done any more.
+    pub(super) async fn progress_since(&self, seen: u64, health: &Health) -> Result {
+        let entry = pin!(self.0.entry(()));
+        entry
+            .as_ref()
+            .wait(|turn| {
+                let work = &*turn.state;
+                if work.is_stopping || health.is_read_only() {
+                    return Some(Err(Error::READ_ONLY));
+                }
+                (work.progress != seen).then_some(Ok(()))
+            })
+            .await
+    }
+}
+
+impl<B> Work<B> {
+    /// A block of a slab journal was begun.
+    pub(super) fn hold(&mut self, hold: Hold) {
+        let taken = self.holds.take(hold);
+        debug_assert!(taken, "there is a place for each slab and each page");
+    }
+}
+
+impl Scrubbing {
+    /// Returns what the scrubber is to do next.
+    pub(super) fn next_job(&mut self) -> Option<Job> {
+        let job = if let Some(slab) = self.unused.pop() {
+            Job::Prepare(slab)
+        } else if let Some(slab) = self.urgent.take() {
+            Job::Scrub(slab)
+        } else if self.is_paused {
+            return None;
+        } else {
+            Job::Scrub(*self.queue.get(self.next)?)
+        };
+        self.current = Some(job);
+        Some(job)
+    }
+
+    /// Returns whether the scrubber has got to give memory to a slab.
+    pub(super) fn is_preparing(&self, slab: SlabNumber) -> bool {
+        self.current == Some(Job::Prepare(slab)) || self.unused.contains(slab)
+    }
+}
+
+/// What the scrubber is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    /// Give memory to a slab that was never used.
+    Prepare(SlabNumber),
+    /// Read the counts of a slab.
+    Scrub(SlabNumber),
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The reference writer: writes counts, so that slab journals can be overwritten.
+//!
+//! A round takes dirty reference blocks of the slabs that ask for it, as they are in memory now,
+//! and writes them. The first write flushes what is written already: the journals are ahead of the
+//! counts on stable storage. The flush at the end comes before any reuse of the blocks of slab
+//! journals that these counts make dispensable.
+
+use super::BufferOf;
+use super::Depot;
+use super::IMPOSSIBLE;
+use crate::error::Result;
+use crate::format::reference;
+use crate::format::reference::Counts;
+use crate::format::reference::COUNTS_PER_BLOCK;
+use crate::format::SlabNumber;
+use crate::storage::Purpose;
+use crate::storage::Storage;
+use crate::world::World;
+use kernel::prelude::GFP_KERNEL;
+use kernel::prelude::KVVec;
+use kernel::prelude::KVec;
+use runtime::disk::Buffer;
+use runtime::disk::Disk;
+use runtime::disk::Durability;
+use runtime::sync::Arc;
+
+/// What the reference writer needs.
+pub(super) struct Tools<B> {
+    buffer: Option<B>,
+    /// The reference blocks of this round, by page of the buffer.
+    items: KVec<Item>,
+    /// The counts of one block.
+    counts: KVVec<u8>,
+}
+
+/// A reference block of a slab.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Item {
+    slab: SlabNumber,
+    block: u32,
+}
+
+impl<B: Buffer> Tools<B> {
+    pub(super) fn new<D: Disk<Buffer = B>>(
+        storage: &Storage<D>,
+        pages: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            buffer: Some(storage.buffer(pages)?),
+            items: KVec::with_capacity(pages, GFP_KERNEL)?,
+            counts: KVVec::from_elem(0, COUNTS_PER_BLOCK as usize, GFP_KERNEL)?,
+        })
+    }
+}
+
+impl<W: World> Depot<W> {
+    /// The reference writer: works until [`stop`](Self::stop), or until the volume is read-only.
+    pub async fn run_reference_writer(depot: Arc<Self>) {
+        let mut tools = depot.reference_writer.take().await;
+        loop {
+            let more = depot
+                .desk
+                .wait(|work| (!work.write.is_empty()).then_some(()));
+            if more.await.is_none() {
+                break;
+            }
+            let result = depot.write_references(&mut tools).await;
+            if depot.health.watch(result).is_err() {
+                depot.wake_all();
+                break;
+            }
+        }
+        depot.reference_writer.give(tools);
+    }
+
+    /// Makes one round.
+    async fn write_references(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
+        self.health.check()?;
+        let mut buffer = tools.buffer.take().ok_or(IMPOSSIBLE)?;
+        let picked = self.pick_references(tools, &mut buffer);
+        tools.buffer = Some(buffer);
+        picked?;
+        if tools.items.is_empty() {
+            return Ok(());
+        }
+        self.write_picked(tools).await?;
+        self.references_written(tools)
+    }
+
+    /// Fills the buffer.
+    fn pick_references(
+        &self,
+        tools: &mut Tools<BufferOf<W>>,
+        buffer: &mut BufferOf<W>,
+    ) -> Result {
+        tools.items.clear();
+        let Some(counts): Option<&mut Counts> = tools.counts.first_chunk_mut() else {
+            return Err(IMPOSSIBLE);
+        };
+        while let Some(number) = self.desk.with(|work| work.write.pop()) {
+            loop {
+                let Some(page) = buffer.page_mut(tools.items.len()) else {
+                    // The rest is for the next round.
+                    self.desk.with(|work| work.write.insert(number));
+                    return Ok(());
+                };
+                let Some((block, point)) = self.slab(number, |slab| slab.pick(counts))? else {
+                    break;
+                };
+                reference::encode(page, counts, point);
+                let item = Item {
+                    slab: number,
+                    block,
+                };
+                tools.items.push(item, GFP_KERNEL)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is in the buffer, neighbours in one I/O, and flushes.
+    async fn write_picked(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
+        let layout = self.layout();
+        let mut durability = Durability::Ordered;
+        let mut start = 0;
+        while let Some(first) = tools.items.get(start).copied() {
+            let mut count = 1;
+            while tools.items.get(start + count as usize) == Some(&first.plus(count)) {
+                count += 1;
+            }
+            let pbn = layout.reference_block(first.slab, first.block);
+            let buffer = tools.buffer.take().ok_or(IMPOSSIBLE)?;
+            let (buffer, result) = self
+                .storage
+                .write(Purpose::Metadata, pbn, count, buffer, start, durability)
+                .await;
+            tools.buffer = Some(buffer);
+            result?;
+            self.counters.references_written.fetch_add(count.into());
+            durability = Durability::Volatile;
+            start += count as usize;
+        }
+        let buffer = tools.buffer.take().ok_or(IMPOSSIBLE)?;
+        let (buffer, result) = self.storage.flush(Purpose::Metadata, buffer).await;
+        tools.buffer = Some(buffer);
+        result
+    }
+
+    /// The blocks of this round are on stable storage.
+    fn references_written(&self, tools: &Tools<BufferOf<W>>) -> Result {
+        let mut last = None;
+        for item in &tools.items {
+            if last == Some(item.slab) {
+                continue;
+            }
+            last = Some(item.slab);
+            let can_be_clean = self.slab(item.slab, |slab| slab.references_written())?;
+            if can_be_clean {
+                self.desk.with(|work| work.clean.insert(item.slab));
+            }
+        }
+        self.desk.tell(|_| ());
+        Ok(())
+    }
+}
+
+impl Item {
+    /// Returns the reference block so many behind.
+    fn plus(self, blocks: u32) -> Self {
+        Self {
+            slab: self.slab,
+            block: self.block.saturating_add(blocks),
+        }
+    }
+}

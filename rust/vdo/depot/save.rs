@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Suspend, and growth.
+
+use super::slab::Slab;
+use super::BufferOf;
+use super::Depot;
+use crate::error::Error;
+use crate::error::Result;
+use crate::error::Status;
+use crate::format::Pbn;
+use crate::format::SlabNumber;
+use crate::world::World;
+
+impl<W: World> Depot<W> {
+    /// Writes all slab journals, all counts that are in memory, and the summary. Nothing is
+    /// allocated or applied meanwhile; the scrubber may be at work.
+    pub async fn save(&self) -> Result {
+        self.health.check()?;
+        for number in 0..self.layout().slab_count {
+            let (is_dirty, can_be_clean) =
+                self.slab(number, |slab| (slab.write_all(), slab.can_be_clean()))?;
+            self.desk.with(|work| {
+                if is_dirty {
+                    work.write.insert(number);
+                }
+                if can_be_clean {
+                    work.clean.insert(number);
+                }
+            });
+        }
+        self.commit_all().await?;
+        for number in 0..self.layout().slab_count {
+            self.wait_for(number, |slab| {
+                slab.counts().is_none_or(|counts| counts.is_clean()) && !slab.can_be_clean()
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Puts all entries of slab journals on stable storage.
+    pub(super) async fn commit_all(&self) -> Result {
+        let slabs = self.layout().slab_count;
+        for number in 0..slabs {
+            if self.slab(number, |slab| slab.journal.entries() > 0)? {
+                self.desk.with(|work| work.seal.insert(number));
+            }
+        }
+        self.desk.tell(|_| ());
+        for number in 0..slabs {
+            self.wait_for(number, |slab| {
+                slab.journal.entries() == 0 && slab.journal.is_settled()
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a slab is as it should be.
+    async fn wait_for(
+        &self,
+        number: SlabNumber,
+        is_so: impl Fn(&mut Slab<BufferOf<W>>) -> bool,
+    ) -> Result {
+        loop {
+            let seen = self.desk.progress();
+            if self.slab(number, &is_so)? {
+                return Ok(());
+            }
+            self.desk.progress_since(seen, &self.health).await?;
+        }
+    }
+
+    /// Adds slabs, up to `slabs`, while nothing is allocated or applied; the summary, in which
+    /// they are already, has been moved to `summary_origin`.
+    pub fn grow(&self, slabs: u32, summary_origin: Pbn) -> Result {
+        let known = self.layout().slab_count;
+        if slabs < known {
+            return Err(Error::Status(Status::BadConfiguration));
+        }
+        self.summary.set_origin(summary_origin);
+        self.desk.grow(slabs)?;
+        self.add_unused(slabs)?;
+        for number in known..slabs {
+            self.allocator.with(|allocator| allocator.add(number, true));
+        }
+        Ok(())
+    }
+}

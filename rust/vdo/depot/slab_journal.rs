@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The journal of one slab: a ring on disk, and the block under construction in memory.
+//!
+//! ```text
+//!   head                      summarised              tail
+//!    | on disk, needed until   | closed, on the way    | under construction: `header`, `page`
+//!    | counts are on disk      | to disk and summary   |
+//! ```
+//!
+//! A block that is closed because it is full (or has no room for the next entry) is followed by
+//! the next at once: a recovery would close it at the same entry. A block that is *sealed*, closed
+//! before that, is followed by the next only when the summary on stable storage has it, for a
+//! recovery that did not know of it would put more entries into it.
+//!
+//! A block of the ring is overwritten only when neither counts need it (`head`), nor a recovery
+//! that starts from the newest block in the summary would read it (`published_head`). That newest
+//! block itself stays in any case.
+
+use crate::format::slab_journal::Change;
+use crate::format::slab_journal::Header;
+use crate::format::slab_journal::Shape;
+use crate::format::slab_journal::SlabEntry;
+use crate::format::JournalPoint;
+use crate::format::Sbn;
+use crate::format::Sequence;
+use crate::format::SlabConfig;
+use crate::format::SlabNumber;
+use runtime::disk::Buffer;
+
+/// The journal of one slab.
+pub(super) struct SlabJournal<B> {
+    /// The oldest block that is needed.
+    pub(super) head: Sequence,
+    /// The head in the newest block that the summary on stable storage counts.
+    published_head: Sequence,
+    /// The first block that the summary on stable storage does not count.
+    pub(super) summarised: Sequence,
+    /// The first block that the committer has not taken.
+    taken: Sequence,
+    /// The header of the block under construction.
+    header: Header,
+    /// Where the last entry comes from.
+    pub(super) recovery_point: JournalPoint,
+    /// What the block under construction holds of the recovery journal, if it has an entry.
+    hold: Sequence,
+    /// The block under construction is closed before it is full.
+    is_sealed: bool,
+    /// The memory of the block under construction.
+    page: Option<B>,
+}
+
+/// A block that is closed, on its way to disk.
+pub(super) struct Closed<B> {
+    pub(super) slab: SlabNumber,
+    pub(super) sequence: Sequence,
+    /// The head in it.
+    head: Sequence,
+    /// What it holds of the recovery journal.
+    pub(super) hold: Sequence,
+    /// Nothing may follow it before the summary counts it.
+    pub(super) is_sealed: bool,
+    pub(super) page: Option<B>,
+}
+
+/// Why an entry has to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blocked {
+    /// The block under construction is sealed.
+    Sealed,
+    /// The next block needs memory.
+    NoPage,
+    /// The journal is so long that counts are to be written first.
+    TooLong,
+    /// The next block of the ring is still needed.
+    RingFull,
+    /// The counts are just being read.
+    Scrubbing,
+    /// The journal of this slab has no memory yet.
+    NoMemory,
+}
+
+/// What it takes to seal the block under construction.
+pub(super) enum Sealing<B> {
+    /// Here it is.
+    Sealed(Closed<B>),
+    /// There is no entry in it, or it is sealed already.
+    Nothing,
+    /// A block before it has not been taken yet.
+    NotYet,
+}
+
+impl<B: Buffer> SlabJournal<B> {
+    /// A journal that goes on with block `tail`; `head` is the oldest one that counts lack.
+    pub(super) fn new(
+        head: Sequence,
+        tail: Sequence,
+        recovery_point: JournalPoint,
+        nonce: u64,
+    ) -> Self {
+        Self {
+            head,
+            // The newest block says how far the journal has got: it stays.
+            published_head: head.min(tail.saturating_sub(1)),
+            summarised: tail,
+            taken: tail,
+            header: Header::new(head, tail, nonce),
+            recovery_point,
+            hold: 0,
+            is_sealed: false,
+            page: None,
+        }
+    }
+
+    /// Returns the sequence of the block under construction.
+    pub(super) fn tail(&self) -> Sequence {
+        self.header.sequence
+    }
+
+    /// Returns the header of the block under construction.
+    pub(super) fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Returns the number of entries in the block under construction.
+    pub(super) fn entries(&self) -> u16 {
+        self.header.entry_count
+    }
+
+    /// Returns whether nothing was ever written to it.
+    pub(super) fn is_blank(&self) -> bool {
+        self.tail() == 1 && self.entries() == 0
+    }
+
+    /// Returns how many blocks the ring has in use.
+    pub(super) fn len(&self) -> u64 {
+        self.tail().saturating_sub(self.head)
+    }
+
+    pub(super) fn has_page(&self) -> bool {
+        self.page.is_some() || self.is_sealed
+    }
+
+    /// Lends memory for the block under construction.
+    pub(super) fn set_page(&mut self, page: B) -> Option<B> {
+        self.page.replace(page)
+    }
+
+    /// Returns the memory of the block under construction, unless that is out of our hands.
+    pub(super) fn page(&self) -> Option<&B> {
+        self.page.as_ref()
+    }
+
+    /// Returns whether all closed blocks are on disk and none is on its way.
+    pub(super) fn is_settled(&self) -> bool {
+        self.summarised == self.tail() && !self.is_sealed
+    }
+
+    /// Returns whether the block under construction has to be closed before such an entry.
+    pub(super) fn must_close(&self, shape: Shape, change: Change) -> bool {
+        !self.is_sealed && !self.header.has_room_for(shape, change)
+    }
+
+    pub(super) fn is_full(&self, shape: Shape) -> bool {
+        self.header.is_full(shape)
+    }
+
+    /// Returns why there can be no entry now, if it has room in the block under construction.
+    /// A slab that is being recovered does not wait for its counts.
+    pub(super) fn blocked(&self, slab: &SlabConfig, is_replay: bool) -> Option<Blocked> {
+        if self.is_sealed {
+            return Some(Blocked::Sealed);
+        }
+        if self.page.is_none() {
+            return Some(Blocked::NoMemory);
+        }
+        if self.entries() == 0 {
+            let used = self.tail().saturating_sub(self.published_head);
+            if used >= slab.journal_blocks.into() {
+                return Some(Blocked::RingFull);
+            }
+            if !is_replay && self.len() >= slab.blocking.into() {
+                return Some(Blocked::TooLong);
+            }
+        }
+        None
+    }
+
+    /// Adds an entry for which there is room; returns its place.
+    pub(super) fn push(
+        &mut self,
+        shape: Shape,
+        sbn: Sbn,
+        change: Change,
+        point: JournalPoint,
+    ) -> Option<JournalPoint> {
+        let page = self.page.as_mut()?.page_mut(0)?;
+        let entry = SlabEntry { sbn, change };
+        let is_first = self.header.entry_count == 0;
+        let index = self.header.push(page, shape, entry, point)?;
+        if is_first {
+            self.hold = point.sequence;
+        }
+        self.recovery_point = point;
+        Some(JournalPoint::new(self.header.sequence, index))
+    }
+
+    /// Closes the block under construction, which is full, and begins the next in `page`.
+    pub(super) fn close(&mut self, slab: SlabNumber, page: B) -> Closed<B> {
+        let old = self.page.replace(page);
+        let closed = self.closed(slab, old);
+        self.header = Header::new(self.head, closed.sequence + 1, self.header.nonce);
+        closed
+    }
+
+    /// Seals the block under construction, for the committer.
+    pub(super) fn seal(&mut self, slab: SlabNumber) -> Sealing<B> {
+        if self.entries() == 0 || self.is_sealed {
+            return Sealing::Nothing;
+        }
+        if self.taken != self.tail() {
+            return Sealing::NotYet;
+        }
+        self.is_sealed = true;
+        let page = self.page.take();
+        Sealing::Sealed(Closed {
+            is_sealed: true,
+            ..self.closed(slab, page)
+        })
+    }
+
+    fn closed(&mut self, slab: SlabNumber, mut page: Option<B>) -> Closed<B> {
+        self.header.head = self.head;
+        if let Some(page) = page.as_mut().and_then(|page| page.page_mut(0)) {
+            self.header.encode(page);
+        }
+        Closed {
+            slab,
+            sequence: self.tail(),
+            head: self.head,
+            hold: self.hold,
+            is_sealed: false,
+            page,
+        }
+    }
+
+    /// The committer has taken a closed block.
+    pub(super) fn take(&mut self, closed: &Closed<B>) {
+        self.taken = self.taken.max(closed.sequence + 1);
+    }
+
+    /// The summary on stable storage counts a block, and all before it.
+    pub(super) fn summarised(&mut self, closed: &mut Closed<B>) {
+        self.summarised = self.summarised.max(closed.sequence + 1);
+        self.published_head = self.published_head.max(closed.head);
+        if closed.is_sealed {
+            self.is_sealed = false;
+            self.page = closed.page.take();
+            self.header = Header::new(self.head, closed.sequence + 1, self.header.nonce);
+        }
+    }
+
+    /// The summary on stable storage says that the counts on disk have all its blocks.
+    pub(super) fn cleaned(&mut self) {
+        let newest = self.summarised.saturating_sub(1);
+        self.published_head = self.published_head.max(newest);
+    }
+
+    /// Advances the head: the counts on stable storage lack nothing before `needed`.
+    pub(super) fn reap(&mut self, needed: Sequence) {
+        let head = needed.min(self.summarised).min(self.tail());
+        self.head = self.head.max(head);
+    }
+
+    /// Fails if the order of the picture above does not hold.
+    #[cfg(test)]
+    pub(super) fn check(&self, slab: &SlabConfig) {
+        assert!(self.published_head <= self.head || self.head == self.summarised);
+        assert!(self.head <= self.tail() && self.summarised <= self.tail());
+        assert!(self.taken <= self.tail() + 1 && self.taken >= self.summarised);
+        let used = self.tail() + u64::from(self.entries() > 0) - self.published_head;
+        assert!(used <= slab.journal_blocks.into(), "the ring holds {used}");
+    }
+}
+
+#[cfg(test)]
+mod tests;
