@@ -226,5 +226,13 @@ impl fmt::Display for Error {
     }
 }
 
+/// The kernel's `fmt!` asks for a trait of its own.
+#[cfg(MODULE)]
+impl kernel::fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 #[cfg(test)]
 mod tests;
