@@ -7,14 +7,18 @@
 
 use crate::counts;
 use crate::counts::Tail;
+use crate::finding::Finding;
 use crate::finding::Findings;
 use crate::finding::Place;
+use crate::image::Image;
 use crate::journal;
 use crate::journal::Counters;
 use crate::journal::Journal;
 use crate::journal::Ring;
 use crate::journal::Usable;
+use crate::sizes;
 use crate::volume::Volume;
+use crate::Shape;
 use std::collections::BTreeSet;
 use std::io;
 use vdo::format::block_map;
@@ -56,6 +60,26 @@ pub struct Recovery {
     pub slab_entries: u64,
     /// The super block that is written in the end.
     pub super_block: SuperBlock,
+}
+
+/// Recovers a crashed volume in memory; what prevents it is an error.
+///
+/// The volume then reads as a recovery leaves it, up to the moment before slabs are scrubbed.
+pub fn recovered(
+    image: &dyn Image,
+    shape: Shape,
+    toy: bool,
+) -> Result<(Recovery, Volume<'_>), Vec<Finding>> {
+    let mut findings = Findings::default();
+    let Some(mut volume) = sizes::open(image, shape, toy, &mut findings) else {
+        return Err(findings.into_vec());
+    };
+    let journal = journal::check(&volume, &mut findings, &mut |_, _, _| {});
+    let recovery = journal.and_then(|journal| replay(&mut volume, &journal, &mut findings));
+    match recovery {
+        Some(recovery) => Ok((recovery, volume)),
+        None => Err(findings.into_vec()),
+    }
 }
 
 /// Replays the journal of a crashed volume; `None` if a recovery would fail.

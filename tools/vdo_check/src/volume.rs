@@ -2,6 +2,8 @@
 
 //! A volume whose sizes are known to make sense, with what a recovery changed in memory.
 
+use crate::counts;
+use crate::finding::Findings;
 use crate::image::Image;
 use crate::Shape;
 use std::collections::BTreeMap;
@@ -65,6 +67,19 @@ impl<'a> Volume<'a> {
         let mut page = Box::new([0; BLOCK_SIZE]);
         self.image.read_block(block, &mut page)?;
         Ok(page)
+    }
+
+    /// Returns the true reference counts of a slab.
+    pub fn counts(&self, slab: u32) -> io::Result<Vec<u8>> {
+        let entry = self.summary.get(slab as usize).copied();
+        let entry = entry.ok_or(io::ErrorKind::InvalidInput)?;
+        let found = counts::load(self, slab, entry, &mut Findings::default())?;
+        Ok(found.counts)
+    }
+
+    /// Returns the summary entry of a slab.
+    pub fn summary(&self, slab: u32) -> Option<SummaryEntry> {
+        self.summary.get(slab as usize).copied()
     }
 
     /// Returns the trees of the block map.
