@@ -174,12 +174,13 @@ impl<W: World> Batch<W> {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn new(engine: &Engine<W>, worker: usize, serves_discards: bool) -> Result<Self> {
+    pub fn new(engine: &Engine<W>, worker: usize) -> Result<Self> {
         let max_blocks = engine.tuning().batch_blocks;
         let max_bios = max_blocks.min(MAX_BIOS);
         Ok(Self {
             worker,
-            serves_discards,
+            // Discards can take long: they never have all workers.
+            serves_discards: worker >= engine.workers() / 4 || engine.workers() == 1,
             buffer: Some(engine.storage.buffer(max_blocks)?),
             scratch: Some(engine.storage.buffer(SCRATCH_PAGES)?),
             pages: 0,
@@ -348,9 +349,9 @@ impl<W: World> Batch<W> {
         }
     }
 
-    /// Tells every block in which run its page is, and the requests of those for which there is
-    /// no space.
-    pub(crate) fn place(&mut self) {
+    /// Tells every block in which run its page is. Requests with a block that is in none fail with
+    /// `error`.
+    pub(crate) fn place(&mut self, error: Error) {
         let mut runs = self.runs.iter();
         let mut run = runs.next();
         for block in self.blocks.iter_mut() {
@@ -362,7 +363,7 @@ impl<W: World> Batch<W> {
             }
             block.new = run.map(|run| Mapping::plain(run.start + (page - run.page) as u64));
         }
-        self.find_failed(Error::Status(crate::error::Status::NoSpace));
+        self.find_failed(error);
     }
 
     /// Blocks were moved to another run.
@@ -389,7 +390,7 @@ impl<W: World> Batch<W> {
     /// Marks every request with a block that has no place. Returns the first such block, rather
     /// one that was acknowledged, and whether it was.
     fn find_failed(&mut self, error: Error) -> Option<(Lbn, bool)> {
-        let mut worst = None;
+        let mut worst: Option<(Lbn, bool)> = None;
         for request in self.requests.iter_mut() {
             let blocks = self.blocks.get(request.blocks.clone()).unwrap_or_default();
             let Some(failed) = blocks.iter().find(|block| block.new.is_none()) else {

@@ -244,6 +244,23 @@ impl<W: World> BlockMap<W> {
         self.cache.pin(pbn, kind.residence()).await
     }
 
+    /// Makes a page empty, whatever is on the storage; what it is in memory it stays. For recovery.
+    ///
+    /// # Errors
+    ///
+    /// No memory, or the volume is read-only.
+    pub async fn create(&self, pbn: Pbn) -> Result {
+        let change = Change {
+            oldest: 0,
+            newest: 0,
+        };
+        if let Some(vacancy) = self.cache.create(pbn, Residence::Evictable).await? {
+            let store = self.cache.store();
+            drop(vacancy.fill(change, |page| store.format(pbn, page)));
+        }
+        Ok(())
+    }
+
     /// Returns the oldest journal block with a change that is not written.
     pub fn oldest_change(&self) -> Option<Sequence> {
         self.cache.oldest_change()

@@ -25,6 +25,7 @@ use crate::locks::CHUNK;
 use crate::storage::BLOCK_SECTORS;
 use crate::world::Bio;
 use crate::world::World;
+use crate::write::change_of;
 use crate::write::BioOf;
 use core::ops::Range;
 
@@ -135,7 +136,7 @@ impl<W: World> Engine<W> {
                 .reserve(wanted.min(batch.entries.capacity()))
                 .await?;
             batch.entries.clear();
-            page.update(places.change(), |page| {
+            page.update(change_of(&places), |page| {
                 for slot in slots.by_ref() {
                     let old = block_map::entry(page, slot);
                     if old == Mapping::UNMAPPED {

@@ -13,14 +13,26 @@
 //! pages for the journal's writer. All of them have their memory from the start.
 
 use crate::batch::Batch;
+use crate::block_map::Allocator;
 use crate::block_map::BlockMap;
+use crate::block_map::BlockMapConfig;
+use crate::block_map::Kind;
 use crate::block_map::Pinned;
+use crate::block_map::Writer;
 use crate::counters::Counters;
 use crate::depot::Depot;
+use crate::depot::DepotConfig;
+use crate::depot::Run;
 use crate::error::Error;
 use crate::error::Result;
+use crate::error::Status;
 use crate::flush::SharedFlush;
 use crate::format::block_map;
+use crate::format::geometry::Geometry;
+use crate::format::recovery_journal;
+use crate::format::slab_journal;
+use crate::format::super_block::State;
+use crate::format::super_block::SuperBlock;
 use crate::format::tree;
 use crate::format::DepotLayout;
 use crate::format::JournalPoint;
@@ -32,9 +44,12 @@ use crate::format::Sequence;
 use crate::health::Health;
 use crate::inbox::Inbox;
 use crate::inbox::Work;
+use crate::journal;
 use crate::journal::Apply;
 use crate::journal::Holds;
 use crate::journal::Journal;
+use crate::journal::JournalConfig;
+use crate::journal::JournalStart;
 use crate::locks::LbnLocks;
 use crate::read::Fragments;
 use crate::storage::Purpose;
@@ -43,6 +58,7 @@ use crate::super_block::SuperBlockStore;
 use crate::unsettled::Unsettled;
 use crate::world::World;
 use crate::write::BioOf;
+use core::num::NonZeroU64;
 use kernel::prelude::*;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
@@ -53,8 +69,7 @@ use runtime::sync::AtomicU32;
 /// Sizes of an engine that are not those of its volume.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
-    /// Workers; the first [`WORKERS_WITHOUT_DISCARDS`](crate::inbox::WORKERS_WITHOUT_DISCARDS)
-    /// serve no discards.
+    /// Workers; some of them serve no discards.
     pub workers: usize,
     /// Blocks in a batch; a bio with data must fit.
     pub batch_blocks: usize,
@@ -70,6 +85,14 @@ pub struct Tuning {
     pub cache_pages: usize,
     /// A leaf page is written when its oldest change is so many journal blocks old.
     pub maximum_age: u64,
+    /// Blocks of slab journals that may be on their way to the storage.
+    pub slab_journal_pages: usize,
+    /// Pages of the buffers for metadata.
+    pub io_pages: usize,
+    /// How many entries a journal block has.
+    pub journal_shape: recovery_journal::Shape,
+    /// How many entries a block of a slab journal has.
+    pub slab_journal_shape: slab_journal::Shape,
 }
 
 /// The data of a write, for readers.
@@ -95,7 +118,62 @@ pub struct Engine<W: World> {
     pub(crate) counters: Counters,
     /// Not 0 once a write that was acknowledged is lost.
     pub(crate) lost: AtomicU32,
+    /// Who has this is the one that starts, suspends, or resumes the volume.
+    pub(crate) admin: Pool<Admin>,
+    state: AtomicU32,
     tuning: Tuning,
+}
+
+/// The right to change the state of the volume as a whole.
+pub(crate) struct Admin;
+
+const NOT_STARTED: u32 = 0;
+const RUNNING: u32 = 1;
+const SUSPENDED: u32 = 2;
+
+fn journal_config(found: &SuperBlock, tuning: &Tuning) -> JournalConfig {
+    JournalConfig {
+        origin: found.partitions.journal.start,
+        size: found.recovery_journal_size,
+        nonce: found.nonce,
+        recovery_count: found.recovery_count(),
+        shape: tuning.journal_shape,
+        memory_blocks: tuning.journal_memory_blocks,
+        commit_delay_ms: tuning.commit_delay_ms,
+        io_pages: tuning.journal_io_blocks,
+    }
+}
+
+fn depot_config(found: &SuperBlock, tuning: &Tuning) -> DepotConfig {
+    DepotConfig {
+        layout: found.depot,
+        summary_origin: found.partitions.summary.start,
+        zone_count: found.zone_count.into(),
+        nonce: found.nonce,
+        shape: tuning.slab_journal_shape,
+        journal_pages: tuning.slab_journal_pages,
+        io_pages: tuning.io_pages,
+    }
+}
+
+fn map_config(found: &SuperBlock, tuning: &Tuning) -> BlockMapConfig {
+    BlockMapConfig {
+        root_origin: found.root_origin,
+        roots: found.root_count,
+        nonce: found.nonce,
+        logical_blocks: found.logical_blocks,
+        depot: found.depot,
+        cache_pages: tuning.cache_pages,
+        write_pages: tuning.io_pages,
+    }
+}
+
+/// Returns what the super block says of the journal's counters.
+pub(crate) fn counters_of(found: &SuperBlock) -> journal::Counters {
+    journal::Counters {
+        logical_blocks_used: found.logical_blocks_used,
+        block_map_data_blocks: found.block_map_data_blocks,
+    }
 }
 
 /// Where data blocks are; slabs are added while the volume is suspended.
@@ -140,10 +218,102 @@ impl Layout {
 }
 
 impl<W: World> Engine<W> {
+    /// Makes the engine of a volume, which was checked. Nothing is written, and nothing read,
+    /// before [`start`](Self::start).
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, or sizes that make no sense.
+    pub fn new(
+        world: W,
+        disk: Arc<W::Disk>,
+        geometry: &Geometry,
+        found: SuperBlock,
+        tuning: Tuning,
+    ) -> Result<Self> {
+        let world = Arc::new(world, GFP_KERNEL)?;
+        let storage = Arc::new(Storage::new(disk, geometry.bio_offset), GFP_KERNEL)?;
+        let health = Arc::new(Health::new(found.state == State::ReadOnly), GFP_KERNEL)?;
+        let journal = Journal::new(
+            journal_config(&found, &tuning),
+            JournalStart {
+                tail: found.journal_start,
+                counters: counters_of(&found),
+            },
+            world.clone(),
+            storage.clone(),
+            health.clone(),
+        )?;
+        let depot = Depot::new(
+            &depot_config(&found, &tuning),
+            storage.clone(),
+            health.clone(),
+        )?;
+        let map = BlockMap::new(
+            map_config(&found, &tuning),
+            world.clone(),
+            storage.clone(),
+            health.clone(),
+        )?;
+        let mut carriers = KVec::with_capacity(1, GFP_KERNEL)?;
+        carriers.push(storage.buffer(1)?, GFP_KERNEL)?;
+        let mut fragments = KVec::with_capacity(tuning.fragment_reads, GFP_KERNEL)?;
+        for _ in 0..tuning.fragment_reads {
+            let buffers = [storage.buffer(1)?, storage.buffer(1)?];
+            fragments.push(Fragments::new(buffers), GFP_KERNEL)?;
+        }
+        let mut admin = KVec::with_capacity(1, GFP_KERNEL)?;
+        admin.push(Admin, GFP_KERNEL)?;
+        let batch = NonZeroU64::new(tuning.batch_blocks as u64).ok_or(Status::BadConfiguration)?;
+        Ok(Self {
+            super_block: SuperBlockStore::new(storage.clone(), geometry.data_start, found)?,
+            journal: Arc::new(journal, GFP_KERNEL)?,
+            depot: Arc::new(depot, GFP_KERNEL)?,
+            map: Arc::new(map, GFP_KERNEL)?,
+            locks: LbnLocks::new()?,
+            inbox: Inbox::new(batch),
+            unsettled: Unsettled::new(tuning.workers)?,
+            flushing: SharedFlush::new(),
+            carrier: Pool::new(carriers),
+            fragments: Pool::new(fragments),
+            layout: Layout::new(found.depot),
+            counters: Counters::default(),
+            lost: AtomicU32::new(0),
+            admin: Pool::new(admin),
+            state: AtomicU32::new(NOT_STARTED),
+            world,
+            storage,
+            health,
+            tuning,
+        })
+    }
+
     /// Leaves a bio that changes something for the workers. Never waits.
     pub fn submit(&self, bio: BioOf<W>) {
         self.count_in(&bio);
         self.inbox.push(bio);
+    }
+
+    /// Returns true once the volume was started.
+    pub fn is_started(&self) -> bool {
+        self.state.load_acquire() != NOT_STARTED
+    }
+
+    /// Returns true while nothing may be written.
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.state.load_acquire() != RUNNING
+    }
+
+    pub(crate) fn set_suspended(&self, suspended: bool) {
+        let state = if suspended { SUSPENDED } else { RUNNING };
+        self.state.store_release(state);
+    }
+
+    /// Makes everybody look who waits for something that may not happen any more.
+    pub(crate) fn wake_all(&self) {
+        self.journal.wake_all();
+        self.depot.wake_all();
+        self.map.wake_all();
     }
 
     /// Returns the sizes that the volume does not say.
@@ -208,6 +378,82 @@ impl<W: World> Engine<W> {
             .await;
         *buffer = Some(own);
         result
+    }
+}
+
+impl<W: World> Engine<W> {
+    /// Pins a leaf page.
+    pub(crate) async fn pin_leaf(&self, pbn: Pbn) -> Result<Pinned<'_, W>> {
+        self.health.watch_io(self.map.pin(pbn, Kind::Leaf).await)
+    }
+}
+
+impl<W: World> Engine<W> {
+    /// Returns the number of workers, each of which needs a [`Batch`].
+    pub fn workers(&self) -> usize {
+        self.tuning.workers
+    }
+
+    /// Writes the journal until the engine stops.
+    pub async fn run_journal_writer(engine: Arc<Self>) {
+        Journal::run_writer(engine.journal.clone(), engine).await;
+    }
+
+    /// Applies what the journal has committed until the engine stops.
+    pub async fn run_applier(engine: Arc<Self>) {
+        Journal::run_applier(engine.journal.clone(), engine).await;
+    }
+
+    /// Returns what [`run_page_writer`](Self::run_page_writer) needs.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn page_writer(&self) -> Result<Writer<W>> {
+        self.map.writer()
+    }
+
+    /// Writes pages of the block map until the engine stops.
+    pub async fn run_page_writer(engine: Arc<Self>, writer: Writer<W>) {
+        engine.map.run_writer(writer, &*engine.journal).await;
+    }
+
+    /// Writes slab journals until the engine stops.
+    pub async fn run_slab_committer(engine: Arc<Self>) {
+        Depot::run_committer(engine.depot.clone()).await;
+    }
+
+    /// Writes reference counts until the engine stops.
+    pub async fn run_reference_writer(engine: Arc<Self>) {
+        Depot::run_reference_writer(engine.depot.clone()).await;
+    }
+
+    /// Scrubs slabs until the engine stops.
+    pub async fn run_scrubber(engine: Arc<Self>) {
+        Depot::run_scrubber(engine.depot.clone()).await;
+    }
+
+    /// Lets all tasks end. No bio comes any more, and the volume is suspended.
+    pub fn stop(&self) {
+        self.inbox.stop();
+        self.health.stop();
+        self.journal.stop();
+        self.map.stop();
+        self.depot.stop();
+    }
+}
+
+impl<W: World> Allocator for Engine<W> {
+    async fn allocate_one(&self) -> Result<Pbn> {
+        let run = self.depot.allocate(1).await?;
+        Ok(run.ok_or(Status::NoSpace)?.start)
+    }
+
+    fn release_one(&self, pbn: Pbn) {
+        self.depot.release(Run {
+            start: pbn,
+            blocks: 1,
+        });
     }
 }
 

@@ -15,9 +15,6 @@ use runtime::monitor::Monitor;
 use runtime::monitor::Rules;
 use runtime::monitor::Turn;
 
-/// Of all workers, so many never serve discards, which can take long.
-pub const WORKERS_WITHOUT_DISCARDS: usize = 4;
-
 /// Where bios wait.
 pub struct Inbox<L: BioList> {
     monitor: Monitor<Desk<L>>,

@@ -24,25 +24,38 @@ extern crate std;
 #[cfg(MODULE)]
 const __LOG_PREFIX: &[u8] = b"device-mapper: vdo\0";
 
+pub mod batch;
 pub mod block_map;
+mod counters;
 pub mod depot;
+mod discard;
 pub mod dump;
+pub mod engine;
 pub mod error;
+mod flush;
 pub mod format;
+mod growth;
 pub mod health;
 pub mod inbox;
 pub mod journal;
+mod lifecycle;
 pub mod load;
 pub mod locks;
 pub mod message;
 pub mod open;
+mod read;
 pub mod recovery;
+mod report;
+mod room;
+mod start;
 pub mod statistics;
 pub mod status;
 pub mod storage;
+pub mod super_block;
 pub mod table;
 pub mod unsettled;
 pub mod world;
+mod write;
 
 #[cfg(test)]
 mod fixture;

@@ -31,7 +31,7 @@ impl<W: World> Engine<W> {
         if drained {
             let _ = self.health.watch(flushed);
         }
-        self.depot.stop_scrubbing().await;
+        let _ = self.depot.stop_scrubbing().await;
         if save && !self.health.is_read_only() {
             let saved = self.save().await;
             let _ = self.health.watch(saved);
@@ -42,7 +42,7 @@ impl<W: World> Engine<W> {
 
     /// Writes everything that is only in memory, and says so.
     async fn save(&self) -> Result {
-        self.map.write_all(self).await?;
+        self.map.write_all(&*self.journal).await?;
         self.depot.save().await?;
         let journal_start = self.journal.close_block();
         let counters = self.journal.counters();
@@ -77,7 +77,7 @@ impl<W: World> Engine<W> {
             self.mark_dirty().await
         };
         if result.is_ok() {
-            self.depot.start_scrubbing();
+            self.depot.resume_scrubbing();
         }
         self.admin.give(admin);
         self.health.watch(result)

@@ -154,7 +154,7 @@ impl<W: World> Engine<W> {
             return Ok(nothing);
         };
         self.map.count_requests(limit, 0);
-        let page = match self.try_pin_leaf(pbn) {
+        let page = match self.map.try_pin(pbn) {
             Some(page) => page,
             None => {
                 bio.leave_map().await;

@@ -36,7 +36,7 @@ impl<W: World> Room<'_, W> {
             return true;
         }
         // Whoever waits for slabs may find that others have taken what there was.
-        let scrubbed = self.engine.depot.wait_for_scrubbed().await;
+        let scrubbed = self.engine.depot.wait_for_scrubbed().await == Ok(true);
         self.applied = !scrubbed;
         scrubbed
     }

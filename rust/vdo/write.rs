@@ -27,6 +27,7 @@ use crate::format::Operation;
 use crate::format::RecoveryEntry;
 use crate::format::BLOCK_SIZE;
 use crate::journal::Position;
+use crate::journal::Reservation;
 use crate::locks::Access;
 use crate::storage::Purpose;
 use crate::world::BioList;
@@ -34,6 +35,7 @@ use crate::world::Data;
 use crate::world::Level;
 use crate::world::World;
 use kernel::prelude::*;
+use persistent_data::shared_cache::Change;
 use runtime::disk::Buffer;
 use runtime::disk::Durability;
 use runtime::task::yield_now;
@@ -63,15 +65,16 @@ impl<W: World> Engine<W> {
         batch.acknowledge(self);
         self.store(batch).await;
         let recorded = self.record(batch).await;
-        batch.release_claims(&self.locks);
-        drop(unsettled);
-        match recorded {
-            Ok(end) => self.commit_for(batch, end).await,
-            Err(error) => {
-                if let Some(lbn) = batch.fail_all(error) {
-                    self.lose(lbn, error);
-                }
+        if let Err(error) = recorded {
+            if let Some(lbn) = batch.fail_all(error) {
+                self.lose(lbn, error);
             }
+        }
+        batch.release_claims(&self.locks);
+        // A flush that waited for this must see whether something was lost.
+        drop(unsettled);
+        if let Ok(end) = recorded {
+            self.commit_for(batch, end).await;
         }
     }
 
@@ -104,7 +107,8 @@ impl<W: World> Engine<W> {
     async fn leaf_page(&self, page_number: u64) -> Result<u64> {
         let mut room = self.room();
         loop {
-            let found = self.map.leaf_or_allocate(page_number, self, self).await;
+            let log = &*self.journal;
+            let found = self.map.leaf_or_allocate(page_number, log, self).await;
             match found {
                 Err(Error::Status(Status::NoSpace)) if room.make().await => {}
                 other => return self.health.watch_io(other),
@@ -183,9 +187,10 @@ impl<W: World> Engine<W> {
     async fn allocate(&self, batch: &mut Batch<W>) {
         let mut room = self.room();
         let mut page = 0;
+        let mut error = Status::NoSpace.into();
         while page < batch.pages {
-            match self.depot.allocate((batch.pages - page) as u32) {
-                Some(run) => {
+            match self.depot.allocate((batch.pages - page) as u32).await {
+                Ok(Some(run)) => {
                     let _ = batch.runs.push_within_capacity(Stored {
                         start: run.start,
                         blocks: run.blocks,
@@ -194,11 +199,15 @@ impl<W: World> Engine<W> {
                     });
                     page += run.blocks as usize;
                 }
-                None if room.make().await => {}
-                None => break,
+                Ok(None) if room.make().await => {}
+                Ok(None) => break,
+                Err(failed) => {
+                    error = failed;
+                    break;
+                }
             }
         }
-        batch.place();
+        batch.place(error);
     }
 
     /// Writes the runs; what the storage refuses is tried elsewhere.
@@ -220,17 +229,18 @@ impl<W: World> Engine<W> {
                 .await;
             batch.buffer = Some(buffer);
             if let Err(error) = result {
-                self.store_elsewhere(batch, &run, error);
+                self.store_elsewhere(batch, &run, error).await;
             }
         }
     }
 
     /// Looks for another place for a run that could not be written. The blocks that failed stay
     /// allocated, so that nobody tries them again before the next start.
-    fn store_elsewhere(&self, batch: &mut Batch<W>, failed: &Stored, error: Error) {
+    async fn store_elsewhere(&self, batch: &mut Batch<W>, failed: &Stored, error: Error) {
         let mut done = 0;
         while done < failed.blocks && failed.tries < TRIES {
-            let Some(run) = self.depot.allocate_away(failed.blocks - done, failed.start) else {
+            let wanted = failed.blocks - done;
+            let Ok(Some(run)) = self.depot.allocate_away(wanted, failed.start).await else {
                 break;
             };
             let stored = Stored {
@@ -273,7 +283,7 @@ impl<W: World> Engine<W> {
                     break;
                 }
                 let places = self.journal.reserve(wanted).await?;
-                let change = places.change();
+                let change = change_of(&places);
                 batch.entries.clear();
                 page.update(change, |page| {
                     for block in batch.blocks.get(blocks.clone()).unwrap_or_default() {
@@ -321,6 +331,14 @@ impl<W: World> Engine<W> {
             );
         }
         self.health.enter_read_only(error);
+    }
+}
+
+/// Returns what entries in these places mean for the page that they change.
+pub(crate) fn change_of(places: &Reservation) -> Change {
+    Change {
+        oldest: places.first(),
+        newest: places.end().get(),
     }
 }
 

@@ -8,6 +8,7 @@ use super::reader::Reader;
 use super::reader::Unreadable;
 use super::Survey;
 use super::Volume;
+pub use crate::block_map::Kind;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
@@ -23,7 +24,6 @@ use crate::world::World;
 use core::future::Future;
 use kernel::prelude::*;
 use runtime::disk::Disk;
-pub use window::Kind;
 use window::Window;
 
 /// Entries that are sorted at once: 4 MiB of memory.

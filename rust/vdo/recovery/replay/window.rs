@@ -2,6 +2,7 @@
 
 //! Some entries of the journal at once, sorted by the page that they change.
 
+use super::Kind;
 use super::Pages;
 use crate::error::Error;
 use crate::error::Result;
@@ -20,15 +21,6 @@ const STATE_BITS: u32 = 4;
 
 /// The most entries of a window: so many have an order of their own.
 pub(super) const MAX_ENTRIES: usize = 1 << ORDER_BITS;
-
-/// Which pages of the block map a page is one of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A page that maps logical blocks.
-    Leaf,
-    /// A page that names other pages.
-    Interior,
-}
 
 /// An entry in 16 bytes.
 #[derive(Clone, Copy)]

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The start of a volume, by the state in which it was found.
+//!
+//! Nothing is written before it is clear that the volume can be understood. The super block that
+//! ends a recovery or a rebuild makes the old journal void; until then all of it can be repeated.
+
+use crate::block_map::Change;
+use crate::block_map::Kind;
+use crate::depot::Load;
+use crate::engine::counters_of;
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::error::Result;
+use crate::error::Status;
+use crate::format::recovery_journal::Shape;
+use crate::format::super_block::State;
+use crate::format::super_block::SuperBlock;
+use crate::format::Page;
+use crate::format::Pbn;
+use crate::format::Sequence;
+use crate::journal::Counters;
+use crate::journal::JournalStart;
+use crate::recovery;
+use crate::recovery::replay;
+use crate::recovery::Survey;
+use crate::storage::Purpose;
+use crate::world::Level;
+use crate::world::World;
+use kernel::prelude::*;
+use runtime::stack::boxed;
+
+/// What a start found out.
+struct Outcome {
+    /// Where the journal goes on.
+    tail: Sequence,
+    counters: Counters,
+    /// A recovery or a rebuild came to its end.
+    recovered: bool,
+    /// A rebuild was begun.
+    rebuilt: bool,
+}
+
+impl<W: World> Engine<W> {
+    /// Starts the volume, with a logical size that is not smaller than what it has. The tasks run.
+    ///
+    /// A volume that cannot be recovered starts as one that is read-only.
+    ///
+    /// # Errors
+    ///
+    /// The volume can be recovered only by an older version; nothing was changed then.
+    pub async fn start(&self, logical_blocks: u64) -> Result {
+        let admin = self.admin.take().await;
+        let found = self.super_block.get();
+        let result = match found.state {
+            State::ReadOnly => {
+                self.start_read_only(&found).await;
+                Ok(())
+            }
+            _ => self.start_writable(&found, logical_blocks).await,
+        };
+        if result.is_ok() {
+            self.set_suspended(false);
+        }
+        self.admin.give(admin);
+        result
+    }
+
+    async fn start_writable(&self, found: &SuperBlock, logical_blocks: u64) -> Result {
+        let prepared = self.prepare(found).await;
+        let started = match prepared {
+            Ok(outcome) => self.go(outcome, logical_blocks).await,
+            // An old journal: nothing was written, and nothing is.
+            Err(Error::Errno(error)) if error == EINVAL => return Err(error.into()),
+            Err(error) => {
+                if found.state.needs_recovery() {
+                    self.world.log(Level::Error, fmt!("Recovery aborted"));
+                }
+                Err(error)
+            }
+        };
+        if let Err(error) = started {
+            self.world.log(
+                Level::Error,
+                fmt!("Entering read-only mode due to load error: {error}"),
+            );
+            if !found.state.needs_rebuild() {
+                self.health.enter_read_only(error);
+            } else {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings block map, slabs and journal into a state from which the volume can go on.
+    async fn prepare(&self, found: &SuperBlock) -> Result<Outcome> {
+        let load = match found.state {
+            State::New => Load::New,
+            State::Recovering => Load::Recovering,
+            state if state.needs_recovery() => return self.recover(found).await,
+            state if state.needs_rebuild() => return self.rebuild(found).await,
+            _ => Load::Clean,
+        };
+        self.depot.load(load).await?;
+        Ok(Outcome {
+            tail: found.journal_start,
+            counters: counters_of(found),
+            recovered: false,
+            rebuilt: false,
+        })
+    }
+
+    async fn recover(&self, found: &SuperBlock) -> Result<Outcome> {
+        self.world.log(
+            Level::Warning,
+            fmt!("Device was dirty, rebuilding reference counts"),
+        );
+        let volume = volume_of(found, self.tuning().journal_shape);
+        let survey = boxed(|| Survey::new(&*self.world, &self.storage, &volume)).await??;
+        self.depot.load(Load::Crashed).await?;
+        boxed(|| {
+            replay::recover(
+                &*self.world,
+                &self.storage,
+                &volume,
+                &survey,
+                self,
+                &*self.depot,
+            )
+        })
+        .await??;
+        Ok(Outcome {
+            tail: survey.next,
+            counters: survey.counters,
+            recovered: true,
+            rebuilt: false,
+        })
+    }
+
+    async fn rebuild(&self, _: &SuperBlock) -> Result<Outcome> {
+        self.world.log(
+            Level::Warning,
+            fmt!("Rebuilding reference counts to clear read-only mode"),
+        );
+        Err(Status::NotImplemented.into())
+    }
+
+    /// Says on disk that the volume is in use, and lets it be used.
+    async fn go(&self, outcome: Outcome, logical_blocks: u64) -> Result {
+        let old = self.super_block.get();
+        self.super_block
+            .write(|block| {
+                block.state = State::Dirty;
+                block.complete_recoveries += u64::from(outcome.recovered);
+                block.read_only_recoveries += u64::from(outcome.rebuilt);
+                block.journal_start = outcome.tail;
+                block.logical_blocks_used = outcome.counters.logical_blocks_used;
+                block.block_map_data_blocks = outcome.counters.block_map_data_blocks;
+                block.zone_count = 1;
+                block.logical_blocks = logical_blocks.max(block.logical_blocks);
+            })
+            .await?;
+        if logical_blocks > old.logical_blocks {
+            self.map.grow(logical_blocks);
+        }
+        let start = JournalStart {
+            tail: outcome.tail,
+            counters: outcome.counters,
+        };
+        self.journal
+            .open(start, self.super_block.get().recovery_count());
+        if outcome.recovered {
+            let done = if outcome.rebuilt {
+                "Read-only rebuild complete"
+            } else {
+                "Rebuild complete"
+            };
+            self.world.log(Level::Info, fmt!("{done}"));
+        }
+        self.depot.start().await
+    }
+
+    /// Serves reads, as far as that is possible. What was flushed before the volume became
+    /// read-only is in its journal, and is shown; nothing is written.
+    async fn start_read_only(&self, found: &SuperBlock) {
+        let volume = volume_of(found, self.tuning().journal_shape);
+        let shown = boxed(|| self.show_journal(&volume)).await;
+        if let Err(error) = shown.map_err(Error::from).and_then(|result| result) {
+            self.world.log(
+                Level::Warning,
+                fmt!("Recovery journal cannot be shown on the read-only volume: {error}"),
+            );
+        }
+    }
+
+    async fn show_journal(&self, volume: &recovery::Volume) -> Result {
+        let survey = Survey::new(&*self.world, &self.storage, volume).await?;
+        if survey.entries == 0 {
+            return Ok(());
+        }
+        replay::replay_block_map(&*self.world, &self.storage, volume, &survey, self).await
+    }
+}
+
+/// Returns what recovery has to know.
+fn volume_of(found: &SuperBlock, shape: Shape) -> recovery::Volume {
+    recovery::Volume {
+        origin: found.partitions.journal.start,
+        size: found.recovery_journal_size,
+        shape,
+        nonce: found.nonce,
+        recovery_count: found.recovery_count(),
+        journal_start: found.journal_start,
+        counters: counters_of(found),
+        physical_blocks: found.physical_blocks,
+        depot: found.depot,
+    }
+}
+
+impl<W: World> replay::Pages for Engine<W> {
+    async fn create(&self, pbn: Pbn) -> Result {
+        self.map.create(pbn).await
+    }
+
+    async fn update(
+        &self,
+        pbn: Pbn,
+        kind: Kind,
+        mut change: impl FnMut(&mut Page) + Send,
+    ) -> Result {
+        let page = self.map.pin(pbn, kind).await?;
+        page.update(
+            Change {
+                oldest: 0,
+                newest: 0,
+            },
+            |page| change(page),
+        );
+        Ok(())
+    }
+
+    async fn write_all(&self) -> Result {
+        self.map.write_all(&*self.journal).await?;
+        let carrier = self.carrier.take().await;
+        let (carrier, result) = self.storage.flush(Purpose::Metadata, carrier).await;
+        self.carrier.give(carrier);
+        result
+    }
+}
