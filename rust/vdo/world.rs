@@ -3,6 +3,7 @@
 //! What the core sees of the world, beside the storage.
 
 use core::fmt;
+use core::future::Future;
 use kernel::prelude::*;
 use runtime::clock::Clock;
 use runtime::disk::Disk;
@@ -107,4 +108,47 @@ pub trait BioList: Default + Send {
 
     /// Takes the first.
     fn pop(&mut self) -> Option<Self::Bio>;
+}
+
+/// A bio from above that reads, in the hands of the task that serves it.
+///
+/// Bytes are counted from its start.
+pub trait ReadBio: Send {
+    /// Returns the first sector.
+    fn sector(&self) -> u64;
+
+    /// Returns the number of sectors.
+    fn sectors(&self) -> u32;
+
+    /// Sends the whole bio to `sector` of the storage and waits until it is back.
+    fn forward(&mut self, sector: u64) -> impl Future<Output = Result> + Send;
+
+    /// Starts reading `sectors` sectors from `sector` of the storage on into the bytes from
+    /// `offset` on. Waits for room for one more, if need be.
+    ///
+    /// # Errors
+    ///
+    /// That of a part that was started before.
+    fn start_part(
+        &mut self,
+        offset: usize,
+        sector: u64,
+        sectors: u32,
+    ) -> impl Future<Output = Result> + Send;
+
+    /// Waits for all parts that were started.
+    ///
+    /// # Errors
+    ///
+    /// That of the first part that failed.
+    fn finish_parts(&mut self) -> impl Future<Output = Result> + Send;
+
+    /// Puts zeroes into `bytes` bytes from `offset` on.
+    fn zero(&mut self, offset: usize, bytes: usize);
+
+    /// Copies `data` to `offset`.
+    fn copy_in(&mut self, offset: usize, data: &[u8]);
+
+    /// Goes on where one may sleep, and start I/O of one's own.
+    fn leave_map(&mut self) -> impl Future<Output = ()> + Send;
 }
