@@ -157,16 +157,6 @@ class Layer(dm.Device):
             lines.append(self.linear(start + count))
         self.swap("\n".join(lines))
 
-    def hold_part(self, start, count, reads=False, writes=False):
-        """Only requests for some sectors wait."""
-        parts = " ".join(f"{self.below} {self.offset + start} {_ENDLESS_MS if held else 0}"
-                         for held in (reads, writes, False))
-        lines = [self.linear(0, start)] if start else []
-        lines.append(f"{start} {count} delay {parts}")
-        if start + count < self.sectors:
-            lines.append(self.linear(start + count))
-        self.swap("\n".join(lines))
-
 
 def remove_all():
     """After a test, whatever it left: let everything go from the bottom up, remove from the top."""

@@ -13,6 +13,7 @@ from vdo import formatting
 from vdo import messages
 from vdo import order
 from vdo import partial
+from vdo import recovery
 from vdo import reload
 from vdo import rig
 from vdo import space

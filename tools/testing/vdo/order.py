@@ -233,7 +233,7 @@ def _(v):
 @case("X11", "a file system: files twice, some removed, fstrim", small)
 def _(v):
     os.makedirs("/tmp/mnt", exist_ok=True)
-    tool("mkfs.ext4", "-q", "-E", "nodiscard", v.path)
+    tool("mkfs.ext4", "-q", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", v.path)
     tool("mount", "-t", "ext4", v.path, "/tmp/mnt")
     try:
         for copy in ("one", "two"):

@@ -456,17 +456,24 @@ class Below:
             self.v.write_each(0, [uniques(key, 1) for key in range(fill)])
             self.v.flush()
 
-    def fail_blocks(self, *ranges):
-        """Only these blocks fail: pairs of first and behind the last, in order."""
+    def pieces(self, kind, *ranges):
+        """Only these blocks fail (`error`), or only reads of them wait (`delay`): pairs of first
+        and behind the last, in order."""
         lines, at = [], 0
         for first, end in ranges:
             if first * 8 > at:
                 lines.append(self.layer.linear(at, first * 8 - at))
-            lines.append(f"{first * 8} {(end - first) * 8} error")
+            line = f"{first * 8} {(end - first) * 8} {kind}"
+            if kind == "delay":
+                line += f" {self.layer.below} {first * 8} 3600000 {self.layer.below} {first * 8} 0"
+            lines.append(line)
             at = end * 8
         if at < self.layer.sectors:
             lines.append(self.layer.linear(at))
         self.layer.swap("\n".join(lines))
+
+    def fail_blocks(self, *ranges):
+        self.pieces("error", *ranges)
 
     def flaky(self):
         self.layer.fail_writes()
