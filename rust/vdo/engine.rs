@@ -56,12 +56,14 @@ use crate::storage::Purpose;
 use crate::storage::Storage;
 use crate::super_block::SuperBlockStore;
 use crate::unsettled::Unsettled;
+use crate::watch::Fullness;
 use crate::world::World;
 use crate::write::BioOf;
 use core::num::NonZeroU64;
 use kernel::prelude::*;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
+use runtime::oneshot::Oneshot;
 use runtime::pool::Pool;
 use runtime::sync::Arc;
 use runtime::sync::AtomicU32;
@@ -118,6 +120,9 @@ pub struct Engine<W: World> {
     pub(crate) counters: Counters,
     /// Not 0 once a write that was acknowledged is lost.
     pub(crate) lost: AtomicU32,
+    /// Whether the volume had to be recovered; told when it is started.
+    pub(crate) started: Oneshot<bool>,
+    pub(crate) fullness: Fullness,
     /// Who has this is the one that starts, suspends, or resumes the volume.
     pub(crate) admin: Pool<Admin>,
     state: AtomicU32,
@@ -279,6 +284,8 @@ impl<W: World> Engine<W> {
             layout: Layout::new(found.depot),
             counters: Counters::default(),
             lost: AtomicU32::new(0),
+            started: Oneshot::new(),
+            fullness: Fullness::new(),
             admin: Pool::new(admin),
             state: AtomicU32::new(NOT_STARTED),
             world,
@@ -437,6 +444,7 @@ impl<W: World> Engine<W> {
     pub fn stop(&self) {
         self.inbox.stop();
         self.health.stop();
+        self.started.send(false);
         self.journal.stop();
         self.map.stop();
         self.depot.stop();

@@ -54,6 +54,7 @@ pub mod storage;
 pub mod super_block;
 pub mod table;
 pub mod unsettled;
+mod watch;
 pub mod world;
 mod write;
 

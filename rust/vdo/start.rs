@@ -178,7 +178,13 @@ impl<W: World> Engine<W> {
             };
             self.world.log(Level::Info, fmt!("{done}"));
         }
-        self.depot.start().await
+        self.depot.start().await?;
+        let recovers = self.depot.is_recovering();
+        if recovers {
+            self.world.log(Level::Info, fmt!("Entering recovery mode"));
+        }
+        self.started.send(recovers);
+        Ok(())
     }
 
     /// Serves reads, as far as that is possible. What was flushed before the volume became
