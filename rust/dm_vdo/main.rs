@@ -2,9 +2,15 @@
 
 //! `dm-vdo.ko`: the device-mapper target `vdo`.
 
+mod bios;
+mod engine;
+mod limits;
 mod log;
 mod parameters;
+mod registry;
 mod target;
+mod volume;
+mod world;
 
 use dm::Registration;
 use kernel::prelude::*;
@@ -25,6 +31,8 @@ struct DmVdo {
 
 impl kernel::Module for DmVdo {
     fn init(module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: Once, and before there can be a table.
+        unsafe { registry::init() };
         Ok(Self {
             _registration: Registration::new::<VdoTarget>(module)?,
         })

@@ -1,32 +1,74 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The `vdo` target: from device-mapper's calls to the engine's.
+//! The `vdo` target: from device-mapper's calls to the volume's.
 
+use crate::bios::UserBio;
+use crate::bios::UserRead;
+use crate::limits;
 use crate::log::Log;
+use crate::registry;
+use crate::registry::Claim;
+use crate::volume::Path;
+use crate::volume::Volume;
 use core::fmt::Arguments;
+use core::ops::ControlFlow;
+use dm::map::Kind;
 use dm::Args;
 use dm::Device;
+use dm::DeviceVisitor;
 use dm::Features;
 use dm::LoadError;
 use dm::MapBio;
 use dm::Mapped;
-use dm::Mode;
 use dm::OrFail;
 use dm::Setup;
 use dm::StatusKind;
 use dm::StatusWriter;
 use dm::Target;
+use dm::TargetHandle;
 use kernel::prelude::*;
+use kernel::sync::Arc;
+use kext::bio::BioSet;
+use kext::block::QueueLimits;
 use kext::errno::eopnotsupp;
+use kext::random;
+use kext::timer;
+use platform::bio_task;
+use platform::bio_task::BioIo;
+use platform::bio_task::Served;
+use platform::block_on::block_on;
+use platform::disk::Class;
+use platform::disk::KernelDisk;
+use platform::held_bio;
+use runtime::stack::boxed;
+use runtime::sync::AtomicU32;
 use vdo::error::Error as VdoError;
 use vdo::error::Status;
+use vdo::message;
+use vdo::open;
+use vdo::open::Identity;
 use vdo::storage::BLOCK_SECTORS;
 use vdo::table;
 use vdo::table::Refusal;
 use vdo::table::Settings;
 
+/// Bios for parts of reads that are always there.
+const PARTS_RESERVE: u32 = 32;
+
 /// A vdo device: the one line of its table.
-pub(crate) struct VdoTarget;
+pub(crate) struct VdoTarget {
+    volume: Arc<Volume>,
+    settings: Settings,
+    /// The arguments, as they were given.
+    arguments: KVec<u8>,
+    parts: BioSet,
+    device: Device,
+    disk: Arc<KernelDisk>,
+    line: TargetHandle,
+    claim: Claim,
+    /// Not 0 while a suspend is under way after which the volume need not be saved.
+    hasty: AtomicU32,
+}
 
 impl Target for VdoTarget {
     const NAME: &'static CStr = c"vdo";
@@ -35,41 +77,220 @@ impl Target for VdoTarget {
     const FEATURES: Features = Features::SINGLETON;
 
     fn new(setup: &mut Setup<'_>, args: Args<'_>) -> Result<Self, LoadError> {
-        let log = Log { instance: 0 };
-        let line = join(args.clone()).or_fail(c"Could not populate string")?;
-        log.info(format_args!("table line: {}", text(&line)));
-        let device = setup.handle().mapped_device();
-        log.info(format_args!("loading device '{device}'"));
-        let opened = parse(setup, args, log).map_err(|refusal| {
-            log.error(format_args!(
-                "parsing failed: {}: {}",
-                refusal.text.to_str().unwrap_or(""),
-                VdoError::from(Status::BadConfiguration),
-            ));
-            LoadError::new(refusal.error, refusal.text)
+        let volume = registry::find(setup.handle().mapped_device());
+        let number = volume.as_ref().map(|volume| volume.log());
+        let log = number.unwrap_or_else(|| Log {
+            instance: registry::number(),
+        });
+        let loaded = Self::load(setup, args, volume, log);
+        if let Ok(target) = &loaded {
+            target.reserve(setup)?;
+        }
+        loaded
+    }
+
+    fn map<'a>(&'a self, mut bio: MapBio<'a>) -> Mapped<'a> {
+        match bio.kind() {
+            Kind::Read => bio_task::serve(self.volume.executor(), bio, |io| self.read(io)),
+            Kind::Write | Kind::Discard => self.submit(bio),
+            Kind::WriteZeroes => {
+                // Device-mapper cuts only what has data.
+                let before = (bio.sector() % u64::from(limits::MAX_IO_SECTORS)) as u32;
+                bio.accept_partial(limits::MAX_IO_SECTORS.saturating_sub(before));
+                self.submit(bio)
+            }
+            Kind::Flush => bio_task::serve(self.volume.executor(), bio, |io| self.flush(io)),
+            _ => bio.end(Err(eopnotsupp())),
+        }
+    }
+
+    fn presuspend(&self) {
+        self.hasty
+            .store_relaxed(self.line.is_noflush_suspending().into());
+    }
+
+    fn presuspend_undo(&self) {
+        self.hasty.store_relaxed(0);
+    }
+
+    fn postsuspend(&self) {
+        self.volume.suspend(self.hasty.swap(0) == 0);
+    }
+
+    fn preresume(&self) -> Result {
+        self.volume.resume(&self.path(), &self.settings)
+    }
+
+    fn status(&self, kind: StatusKind, _noflush: bool, out: &mut StatusWriter<'_>) {
+        match kind {
+            StatusKind::Info => self.volume.write_status(out),
+            StatusKind::Table => out.write_bytes(&self.arguments),
+            StatusKind::Ima => (),
+        }
+    }
+
+    fn message(&self, args: Args<'_>, reply: &mut StatusWriter<'_>) -> Result {
+        let log = self.volume.log();
+        let message = message::parse(args.map(word), &mut |level, text: Arguments<'_>| {
+            log.line(level, text);
         })?;
-        let _ = opened;
-        let error = VdoError::from(Status::NotImplemented);
-        Err(LoadError::new(
-            log.errno(error),
-            c"Cannot load metadata from device",
-        ))
+        self.volume.message(message, reply)
     }
 
-    fn map<'a>(&'a self, bio: MapBio<'a>) -> Mapped<'a> {
-        bio.end(Err(eopnotsupp()))
+    fn iterate_devices(&self, visitor: &mut DeviceVisitor<'_>) -> ControlFlow<()> {
+        let sectors = self.settings.physical_blocks.saturating_mul(BLOCK_SECTORS);
+        visitor.visit(&self.device, 0, sectors)
     }
 
-    fn status(&self, _: StatusKind, _: bool, _: &mut StatusWriter<'_>) {}
+    fn io_hints(&self, queue_limits: &mut QueueLimits) {
+        limits::set(queue_limits, &self.settings);
+    }
 }
 
-/// Parses the words of a table and opens the device that they name.
-fn parse(setup: &mut Setup<'_>, args: Args<'_>, log: Log) -> Result<(Settings, Device), Refusal> {
+impl VdoTarget {
+    fn load(
+        setup: &mut Setup<'_>,
+        args: Args<'_>,
+        running: Option<Arc<Volume>>,
+        log: Log,
+    ) -> Result<Self, LoadError> {
+        let line = setup.handle();
+        let arguments = join(args.clone()).or_fail(c"Could not populate string")?;
+        if running.is_none() {
+            log.info(format_args!("table line: {}", text(&arguments)));
+            let device = line.mapped_device();
+            log.info(format_args!("loading device '{device}'"));
+        }
+        let (settings, device, name) = parse(setup, args, log).map_err(|refusal| {
+            if running.is_none() {
+                log.error(format_args!(
+                    "parsing failed: {}: {}",
+                    refusal.text.to_str().unwrap_or(""),
+                    VdoError::from(Status::BadConfiguration),
+                ));
+            }
+            refused(refusal)
+        })?;
+        let disk = Arc::new(KernelDisk::new(device.clone(), Class::Data), GFP_KERNEL)
+            .or_fail(c"Could not allocate config structure")?;
+        let claim = Claim::new(device.dev(), line.clone(), disk.clone()).map_err(|error| {
+            if error == EBUSY {
+                log.error(format_args!("Existing vdo already uses device {name}"));
+            }
+            LoadError::new(
+                EINVAL,
+                c"Cannot share storage device with already-running VDO",
+            )
+        })?;
+        let parts = BioSet::new(PARTS_RESERVE).or_fail(c"Cannot allocate data_vio pool")?;
+        let path = Path {
+            line: &line,
+            device: &device,
+            disk: &disk,
+        };
+        let volume = match running {
+            Some(volume) => {
+                volume.prepare(&path, &settings).map_err(refused)?;
+                volume
+            }
+            None => start_volume(&path, &settings, log)?,
+        };
+        claim.set_volume(&volume);
+        Ok(Self {
+            volume,
+            settings,
+            arguments,
+            parts,
+            device,
+            disk,
+            line,
+            claim,
+            hasty: AtomicU32::new(0),
+        })
+    }
+
+    /// Asks device-mapper for what bios need.
+    fn reserve(&self, setup: &mut Setup<'_>) -> Result<(), LoadError> {
+        let size = held_bio::SIZE
+            .max(bio_task::size_of_task(Self::read))
+            .max(bio_task::size_of_task(Self::flush));
+        setup.accept_flushes();
+        setup.accept_discards();
+        setup.accept_write_zeroes();
+        setup
+            .set_per_bio_size(size)
+            .and_then(|()| setup.set_max_io_len(limits::MAX_IO_SECTORS.into()))
+            .or_fail(c"Cannot allocate data_vio pool")
+    }
+
+    fn path(&self) -> Path<'_> {
+        Path {
+            line: &self.line,
+            device: &self.device,
+            disk: &self.disk,
+        }
+    }
+
+    fn submit<'a>(&'a self, bio: MapBio<'a>) -> Mapped<'a> {
+        held_bio::hold(bio, |bio| self.volume.engine().submit(UserBio::new(bio)))
+    }
+
+    async fn read<'a>(&'a self, io: BioIo<'a>) -> Served<'a> {
+        let mut bio = UserRead {
+            io,
+            device: &self.device,
+            parts: &self.parts,
+        };
+        let result = self.volume.engine().read(&mut bio).await;
+        bio.io.end(result)
+    }
+
+    async fn flush<'a>(&'a self, io: BioIo<'a>) -> Served<'a> {
+        let result = self.volume.engine().flush().await;
+        io.end(result)
+    }
+}
+
+impl Drop for VdoTarget {
+    fn drop(&mut self) {
+        let successor = self.claim.successor(&self.volume);
+        self.volume.leave(&self.path(), successor);
+    }
+}
+
+/// Finds or makes the volume of a table line, and what it needs in memory.
+fn start_volume(path: &Path<'_>, settings: &Settings, log: Log) -> Result<Arc<Volume>, LoadError> {
+    let identity = Identity {
+        nonce: timer::real_us(),
+        uuid: random::uuid(),
+    };
+    let line = |level, text: Arguments<'_>| log.line(level, text);
+    let opened = block_on(boxed(|| open::open(path.disk, settings, identity, line)))
+        .or_fail(c"Cannot allocate VDO")?
+        .map_err(|failure| LoadError::new(log.errno(failure.error), failure.text))?;
+    let threads = &settings.threads;
+    log.info(format_args!(
+        "zones: {} logical, {} physical, {} hash; total threads: {}",
+        threads.logical,
+        threads.physical,
+        threads.hash,
+        threads.total(),
+    ));
+    Volume::new(path, &opened, settings, log)
+}
+
+/// Parses the words of a table and opens the device that they name; returns the name, too.
+fn parse<'a>(
+    setup: &mut Setup<'_>,
+    args: Args<'a>,
+    log: Log,
+) -> Result<(Settings, Device, &'a str), Refusal> {
     let mut line = |level, text: Arguments<'_>| log.line(level, text);
-    let table = table::parse(0, setup.len(), args.clone().map(word), &mut line)?;
+    let start = setup.handle().begin();
+    let table = table::parse(start, setup.len(), args.clone().map(word), &mut line)?;
     let path = args.clone().find(|path| word(path) == table.device);
-    let path = path.unwrap_or(c"");
-    let device = setup.device(path, Mode::ReadWrite).map_err(|error| {
+    let mode = setup.table_mode();
+    let device = setup.device(path.unwrap_or(c""), mode).map_err(|error| {
         log.error(format_args!(
             "couldn't open device \"{}\": error {}",
             table.device,
@@ -84,7 +305,11 @@ fn parse(setup: &mut Setup<'_>, args: Args<'_>, log: Log) -> Result<(Settings, D
     if table.version == 0 {
         settings.physical_blocks = device.sectors() / BLOCK_SECTORS;
     }
-    Ok((settings, device))
+    Ok((settings, device, table.device))
+}
+
+fn refused(refusal: Refusal) -> LoadError {
+    LoadError::new(refusal.error, refusal.text)
 }
 
 /// Joins words with blanks.

@@ -17,6 +17,7 @@ pub mod pages;
 pub mod param;
 pub mod print;
 pub mod process;
+pub mod random;
 pub mod rcu;
 pub mod timer;
 pub mod workqueue;

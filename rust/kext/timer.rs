@@ -105,3 +105,15 @@ pub fn monotonic_ns() -> u64 {
     // SAFETY: May be called in any context.
     unsafe { bindings::ktime_get() }.unsigned_abs()
 }
+
+/// Returns the time of day in microseconds, since 1970.
+pub fn real_us() -> u64 {
+    let mut time = bindings::timespec64::default();
+    // SAFETY: The function fills the structure; it may be called in any context.
+    unsafe { bindings::ktime_get_real_ts64(&mut time) };
+    let us = time.tv_nsec.unsigned_abs() as u64 / 1000;
+    time.tv_sec
+        .unsigned_abs()
+        .saturating_mul(1_000_000)
+        .saturating_add(us)
+}

@@ -27,6 +27,11 @@ impl KernelDisk {
         Self { device, class }
     }
 
+    /// Returns the device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
     fn transfer(
         &self,
         operation: Operation,

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Queue limits of a vdo device.
+
+use kext::block::QueueLimits;
+use vdo::table::Settings;
+
+const BLOCK_SIZE: u32 = 4096;
+const BLOCK_SECTORS: u32 = 8;
+
+/// Reads and writes are cut at multiples of this many sectors: so much is served at once.
+pub(crate) const MAX_IO_SECTORS: u32 = 2048;
+
+/// Sets the limits of a vdo device; `limits` are those stacked from the storage.
+pub(crate) fn set(limits: &mut QueueLimits, settings: &Settings) {
+    // Smaller than the storage's it cannot be: parts of blocks are read where they are.
+    let logical = settings.logical_block_size.max(limits.logical_block_size());
+    limits.set_logical_block_size(logical);
+    limits.set_physical_block_size(BLOCK_SIZE);
+    limits.set_io_min(BLOCK_SIZE);
+    limits.set_io_opt(BLOCK_SIZE);
+    // Discards end here, whatever the storage thinks of them.
+    let discard = settings.max_discard_blocks.saturating_mul(BLOCK_SECTORS);
+    limits.set_max_discard_sectors(discard);
+    limits.set_max_hw_discard_sectors(discard);
+    limits.set_discard_granularity(BLOCK_SIZE);
+    limits.set_discard_alignment(0);
+    // Device-mapper takes it back if the storage has no such thing.
+    let zeroes = limits.max_write_zeroes_sectors().min(MAX_IO_SECTORS);
+    limits.set_max_write_zeroes_sectors(zeroes);
+}

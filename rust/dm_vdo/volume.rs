@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A volume: its engine, the tasks of that, and what the tables say that were loaded for it.
+//!
+//! It lives as long as a table knows it, the one in use or one that was loaded to replace it.
+
+use crate::engine::Engine;
+use crate::log::Log;
+use crate::world::KernelWorld;
+use core::fmt::Arguments;
+use dm::Device;
+use dm::LoadError;
+use dm::OrFail;
+use dm::StatusWriter;
+use dm::TargetHandle;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use kext::block::DevT;
+use platform::block_on::block_on;
+use platform::disk::KernelDisk;
+use platform::executor::Executor;
+use runtime::stack::boxed;
+use runtime::sync::AtomicU32;
+use runtime::sync::Lock;
+use vdo::dump::Frame;
+use vdo::dump::Gauge;
+use vdo::error::Error as VdoError;
+use vdo::format::geometry::Geometry;
+use vdo::load;
+use vdo::load::Found;
+use vdo::message::IndexOrder;
+use vdo::message::Message;
+use vdo::open::Opened;
+use vdo::statistics::Statistics;
+use vdo::status::Config;
+use vdo::status::IndexState;
+use vdo::status::Mode;
+use vdo::status::Status;
+use vdo::storage::BLOCK_SECTORS;
+use vdo::table::growth_refused;
+use vdo::table::Refusal;
+use vdo::table::Settings;
+use vdo::world::Level;
+
+/// A volume.
+pub(crate) struct Volume {
+    engine: Arc<Engine>,
+    // Dropped after the engine was told to stop: waits for its tasks.
+    _executor: Executor,
+    log: Log,
+    mapped: DevT,
+    geometry: Geometry,
+    slab_blocks: u64,
+    state: Lock<State>,
+    dump_on_shutdown: AtomicU32,
+}
+
+/// What administrators have set.
+struct State {
+    /// The settings in force: of the table that was resumed last.
+    settings: Settings,
+    /// Whether blocks are compressed, now.
+    compression: bool,
+    started: bool,
+    suspended: bool,
+}
+
+/// A way to the storage of a volume.
+pub(crate) struct Path<'a> {
+    /// The line of the table.
+    pub(crate) line: &'a TargetHandle,
+    /// The device it has opened.
+    pub(crate) device: &'a Device,
+    /// The same for the engine.
+    pub(crate) disk: &'a Arc<KernelDisk>,
+}
+
+impl Volume {
+    /// Makes a volume of what was found on its storage.
+    pub(crate) fn new(
+        path: &Path<'_>,
+        opened: &Opened,
+        settings: &Settings,
+        log: Log,
+    ) -> Result<Arc<Self>, LoadError> {
+        let world = KernelWorld::new(log, path.line.clone());
+        let failed =
+            |error: VdoError| LoadError::new(log.errno(error), c"Cannot load metadata from device");
+        let engine = Engine::new(world, path.disk.clone(), opened, settings).map_err(failed)?;
+        let engine = Arc::new(engine, GFP_KERNEL).or_fail(c"Cannot allocate VDO")?;
+        let executor = Executor::new(c"dm-vdo").or_fail(c"Cannot allocate thread structures")?;
+        let volume = Self {
+            engine,
+            _executor: executor,
+            log,
+            mapped: path.line.mapped_device(),
+            geometry: opened.geometry,
+            slab_blocks: opened.super_block.slab_size,
+            state: Lock::new(State {
+                settings: *settings,
+                compression: settings.compression,
+                started: false,
+                suspended: true,
+            }),
+            dump_on_shutdown: AtomicU32::new(0),
+        };
+        // From here on the drop of the volume ends the tasks, also of a load that fails.
+        volume
+            .engine
+            .spawn(&volume._executor)
+            .or_fail(c"Cannot make admin thread")?;
+        Arc::new(volume, GFP_KERNEL).or_fail(c"Cannot allocate VDO")
+    }
+
+    /// Returns the log.
+    pub(crate) fn log(&self) -> Log {
+        self.log
+    }
+
+    /// Returns the engine.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Returns where the work of its users is done.
+    pub(crate) fn executor(&self) -> &Executor {
+        &self._executor
+    }
+
+    /// Checks a table that was loaded for the volume, and says what it would change.
+    pub(crate) fn prepare(&self, path: &Path<'_>, new: &Settings) -> Result<(), Refusal> {
+        let log = self.log;
+        let device = self.mapped;
+        log.info(format_args!("preparing to modify device '{device}'"));
+        let (old, started) = self.state.with(|state| (state.settings, state.started));
+        let changes = old.changes_to(new)?;
+        if let Some(blocks) = changes.physical_blocks {
+            if !started {
+                return Err(Refusal {
+                    error: EINVAL,
+                    text: c"VDO physical size may not grow in current state",
+                });
+            }
+            log.info(format_args!("Preparing to resize physical to {blocks}"));
+            self.engine.check_physical_growth(blocks).map_err(|error| {
+                log.errno(error);
+                growth_refused(error)
+            })?;
+            log.info(format_args!("Done preparing to resize physical"));
+        }
+        if let Some(blocks) = changes.logical_blocks {
+            log.info(format_args!("Preparing to resize logical to {blocks}"));
+            log.info(format_args!("Done preparing to resize logical"));
+        }
+        self.check_storage(path)
+    }
+
+    /// Another device is taken only if it holds this volume.
+    fn check_storage(&self, path: &Path<'_>) -> Result<(), Refusal> {
+        let old = self.engine.disk();
+        if old.device().dev() == path.device.dev() {
+            return Ok(());
+        }
+        let found = block_on(boxed(|| load::find(&**path.disk)));
+        match found {
+            Ok(Ok(Found::Volume(geometry))) if geometry == self.geometry => {
+                self.log.info(format_args!(
+                    "Updating backing device of {} from {} to {}",
+                    self.mapped,
+                    old.device().name(),
+                    path.device.name()
+                ));
+                Ok(())
+            }
+            _ => Err(Refusal {
+                error: EINVAL,
+                text: c"Storage device does not hold this VDO",
+            }),
+        }
+    }
+
+    /// Starts the volume, or goes on with it, by the table of `path`.
+    pub(crate) fn resume(&self, path: &Path<'_>, settings: &Settings) -> Result {
+        // The device of the table before may be closed soon, whatever comes of this.
+        self.set_path(path.line.clone(), path.disk.clone());
+        let (log, device) = (self.log, self.mapped);
+        let blocks = path.device.sectors() / BLOCK_SECTORS;
+        if blocks < settings.physical_blocks {
+            log.error(format_args!(
+                "resume of device '{device}' failed: backing device has {blocks} blocks but VDO \
+                 physical size is {} blocks",
+                settings.physical_blocks
+            ));
+            return Err(EINVAL);
+        }
+        let (old, started) = self.state.with(|state| (state.settings, state.started));
+        if started {
+            log.info(format_args!("resuming device '{device}'"));
+            self.grow(&old, settings)?;
+        } else {
+            log.info(format_args!("starting device '{device}'"));
+            block_on(boxed(|| self.engine.start(settings.logical_blocks)))?
+                .map_err(|error| log.errno(error))?;
+            self.state.with(|state| state.started = true);
+            log.info(format_args!("device '{device}' started"));
+            log.info(format_args!("resuming device '{device}'"));
+        }
+        block_on(boxed(|| self.engine.resume()))?.map_err(|error| log.errno(error))?;
+        self.state.with(|state| {
+            state.settings = *settings;
+            state.compression = settings.compression;
+            state.suspended = false;
+        });
+        if started {
+            self.tell_compression(settings.compression);
+        }
+        log.info(format_args!("device '{device}' resumed"));
+        Ok(())
+    }
+
+    fn grow(&self, old: &Settings, new: &Settings) -> Result {
+        let result = self.try_grow(old, new);
+        result.map_err(|error| {
+            self.log.error(format_args!(
+                "Commit of modifications to device '{}' failed: {error}",
+                self.mapped
+            ));
+            self.log.errno(error)
+        })
+    }
+
+    fn try_grow(&self, old: &Settings, new: &Settings) -> Result<(), VdoError> {
+        // What may not change was refused when the table was loaded.
+        if new.logical_blocks > old.logical_blocks {
+            let grown = block_on(boxed(|| self.engine.grow_logical(new.logical_blocks)))?;
+            grown.inspect_err(|error| {
+                self.log.error(format_args!(
+                    "grow logical operation failed, result = {}",
+                    error.number()
+                ));
+            })?;
+        }
+        if new.physical_blocks > old.physical_blocks {
+            let grown = block_on(boxed(|| self.engine.grow_physical(new.physical_blocks)))?;
+            grown.inspect_err(|error| {
+                self.log.error(format_args!(
+                    "grow physical operation failed, result = {}",
+                    error.number()
+                ));
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Suspends the volume; with `save` it is left as one that was stopped in order.
+    pub(crate) fn suspend(&self, save: bool) {
+        let (log, device) = (self.log, self.mapped);
+        log.info(format_args!("suspending device '{device}'"));
+        if block_on(boxed(|| self.engine.suspend(save))).is_err() {
+            // No memory to do it in: it is done on this stack, where there is room.
+            block_on(self.engine.suspend(save));
+        }
+        self.state.with(|state| state.suspended = true);
+        log.info(format_args!("device '{device}' suspended"));
+    }
+
+    /// Goes on by the table of `line`, and its way to the storage.
+    pub(crate) fn set_path(&self, line: TargetHandle, disk: Arc<KernelDisk>) {
+        self.engine.world().set_line(line);
+        self.engine.set_disk(disk);
+    }
+
+    /// The table of `path` goes away. If others use the volume, `successor` is one.
+    pub(crate) fn leave(
+        &self,
+        path: &Path<'_>,
+        successor: Option<(TargetHandle, Arc<KernelDisk>)>,
+    ) {
+        match successor {
+            Some((line, disk)) => {
+                if Arc::ptr_eq(&self.engine.disk(), path.disk) {
+                    self.set_path(line, disk);
+                }
+            }
+            None => self.stop(),
+        }
+        self.engine.world().forget_line(path.line);
+    }
+
+    /// Ends the tasks.
+    fn stop(&self) {
+        let (log, device) = (self.log, self.mapped);
+        log.info(format_args!("stopping device '{device}'"));
+        if self.dump_on_shutdown.load_relaxed() != 0 {
+            self.dump("device shutdown");
+        }
+        self.engine.stop();
+        log.info(format_args!("device '{device}' stopped"));
+    }
+
+    /// Obeys a message.
+    pub(crate) fn message(&self, message: Message, reply: &mut StatusWriter<'_>) -> Result {
+        match message {
+            // The writer cuts off what does not fit, and never fails.
+            Message::Stats => {
+                let _ = self.statistics()?.write(reply);
+            }
+            Message::Config => {
+                let _ = self.config().write(reply);
+            }
+            Message::Compression(enabled) => {
+                self.state.with(|state| state.compression = enabled);
+                self.tell_compression(enabled);
+            }
+            // There is no index that could be opened, used, or closed.
+            Message::Index(
+                IndexOrder::Close | IndexOrder::Create | IndexOrder::Disable | IndexOrder::Enable,
+            ) => (),
+            Message::Dump(_) => self.dump("dmsetup message"),
+            Message::DumpOnShutdown => self.dump_on_shutdown.store_relaxed(1),
+        }
+        Ok(())
+    }
+
+    fn tell_compression(&self, enabled: bool) {
+        let state = if enabled { "enabled" } else { "disabled" };
+        self.log.info(format_args!("compression is {state}"));
+    }
+
+    fn mode(&self) -> Mode {
+        if self.engine.is_read_only() {
+            Mode::ReadOnly
+        } else if self.engine.is_recovering() {
+            Mode::Recovering
+        } else {
+            Mode::Normal
+        }
+    }
+
+    fn index(&self) -> IndexState {
+        if self.state.with(|state| state.suspended) {
+            IndexState::Suspended
+        } else {
+            IndexState::Closed
+        }
+    }
+
+    /// Writes the status line.
+    pub(crate) fn write_status(&self, out: &mut StatusWriter<'_>) {
+        let disk = self.engine.disk();
+        let status = Status {
+            device: disk.device().name(),
+            mode: self.mode(),
+            index: self.index(),
+            compression: self.state.with(|state| state.compression),
+            used: self.engine.used_blocks(),
+            total: self.engine.physical_blocks(),
+        };
+        // The writer cuts off what does not fit, and never fails.
+        let _ = status.write(out);
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            physical_blocks: self.engine.physical_blocks(),
+            logical_blocks: self.engine.logical_blocks(),
+            slab_blocks: self.slab_blocks,
+            index_memory: self.geometry.index_memory,
+            index_sparse: self.geometry.sparse != 0,
+        }
+    }
+
+    #[inline(never)]
+    fn statistics(&self) -> Result<KBox<Statistics>> {
+        let mut all = KBox::new(Statistics::default(), GFP_KERNEL)?;
+        self.engine.statistics(&mut all);
+        let settings = self.state.with(|state| state.settings);
+        all.physical_blocks = self.engine.physical_blocks();
+        all.logical_blocks = self.engine.logical_blocks();
+        all.block_map_cache_size = u64::from(settings.cache_blocks) * 4096;
+        all.block_size = 4096;
+        all.mode = self.mode();
+        all.in_recovery_mode = all.mode == Mode::Recovering;
+        all.instance = self.log.instance;
+        all.logical_block_size = settings.logical_block_size.into();
+        Ok(all)
+    }
+
+    fn dump(&self, reason: &str) {
+        let Ok(statistics) = self.statistics() else {
+            return;
+        };
+        let bios = &statistics.bios_in_progress;
+        let frame = Frame {
+            reason,
+            device: &self.mapped,
+            requests: Gauge {
+                now: bios.read + bios.write + bios.discard + bios.flush,
+                most: statistics.max_vios.into(),
+            },
+            bios: 0,
+            blocks: Gauge {
+                now: statistics.current_vios_in_progress.into(),
+                most: statistics.max_vios.into(),
+            },
+            discards: Gauge {
+                now: bios.discard,
+                most: bios.discard,
+            },
+            waiting: false,
+            index: self.index(),
+            hash_zones: self.state.with(|state| state.settings.threads.hash),
+            memory: Gauge {
+                now: statistics.memory_usage.bytes_used,
+                most: statistics.memory_usage.peak_bytes_used,
+            },
+        };
+        let log = self.log;
+        frame.write(
+            &mut |level: Level, text: Arguments<'_>| log.line(level, text),
+            |_| (),
+        );
+    }
+}

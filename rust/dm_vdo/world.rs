@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the core sees of the kernel, beside the storage.
+
+use crate::bios::UserBios;
+use crate::log::Log;
+use core::fmt::Arguments;
+use dm::TargetHandle;
+use kernel::prelude::*;
+use kext::lz4;
+use platform::clock::KernelClock;
+use platform::disk::KernelDisk;
+use runtime::disk::Page;
+use runtime::sync::Lock;
+use vdo::world::Level;
+use vdo::world::World;
+
+/// The kernel, as the engine of one volume sees it.
+pub(crate) struct KernelWorld {
+    log: Log,
+    /// The line of the table in use. A table may be replaced, and the volume go on.
+    line: Lock<Option<TargetHandle>>,
+}
+
+impl KernelWorld {
+    pub(crate) fn new(log: Log, line: TargetHandle) -> Self {
+        Self {
+            log,
+            line: Lock::new(Some(line)),
+        }
+    }
+
+    /// Another line of a table takes over.
+    pub(crate) fn set_line(&self, line: TargetHandle) {
+        drop(self.line.with(|own| own.replace(line)));
+    }
+
+    /// `line` goes away.
+    pub(crate) fn forget_line(&self, line: &TargetHandle) {
+        let own = self
+            .line
+            .with(|own| own.take_if(|own| own.is_same_line(line)));
+        drop(own);
+    }
+}
+
+impl World for KernelWorld {
+    type Disk = KernelDisk;
+    type Clock = KernelClock;
+    type Bios = UserBios;
+
+    fn clock(&self) -> &KernelClock {
+        &KernelClock
+    }
+
+    fn log(&self, level: Level, text: Arguments<'_>) {
+        self.log.line(level, text);
+    }
+
+    fn event(&self) {
+        if let Some(line) = self.line.with(|own| own.clone()) {
+            line.event();
+        }
+    }
+
+    fn decompress(&self, fragment: &[u8], block: &mut Page) -> Result {
+        lz4::decompress(fragment, block)
+    }
+}
