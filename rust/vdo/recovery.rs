@@ -8,12 +8,17 @@
 //! know how far they are. A crash on the way leaves nothing that a repetition would not do again;
 //! only the super block that is written at the end makes the old journal void.
 //!
+//! The [`rebuild`] believes as little as it can: it takes what it finds in the journal, walks all
+//! trees of the block map, and counts anew.
+//!
 //! Memory is bounded, whatever the size of the ring: entries are taken in windows, and sorted by
 //! page there.
 
+pub mod rebuild;
 pub mod replay;
 pub mod survey;
 
+mod lanes;
 mod reader;
 mod sort;
 

@@ -12,7 +12,6 @@ use crate::engine::counters_of;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Result;
-use crate::error::Status;
 use crate::format::recovery_journal::Shape;
 use crate::format::super_block::State;
 use crate::format::super_block::SuperBlock;
@@ -22,6 +21,7 @@ use crate::format::Sequence;
 use crate::journal::Counters;
 use crate::journal::JournalStart;
 use crate::recovery;
+use crate::recovery::rebuild;
 use crate::recovery::replay;
 use crate::recovery::Survey;
 use crate::storage::Purpose;
@@ -138,12 +138,23 @@ impl<W: World> Engine<W> {
         })
     }
 
-    async fn rebuild(&self, _: &SuperBlock) -> Result<Outcome> {
+    async fn rebuild(&self, found: &SuperBlock) -> Result<Outcome> {
         self.world.log(
             Level::Warning,
             fmt!("Rebuilding reference counts to clear read-only mode"),
         );
-        Err(Status::NotImplemented.into())
+        self.depot.load(Load::Rebuild).await?;
+        let volume = volume_of(found, self.tuning().journal_shape);
+        let (world, storage, depot) = (&*self.world, &*self.storage, &*self.depot);
+        let rebuilt = boxed(|| rebuild::rebuild(world, storage, &volume, found, depot));
+        let (tail, counters) = rebuilt.await??;
+        let counts = found.state == State::ForceRebuild;
+        Ok(Outcome {
+            tail,
+            counters,
+            recovered: counts,
+            rebuilt: counts,
+        })
     }
 
     /// Says on disk that the volume is in use, and lets it be used.

@@ -177,7 +177,9 @@ impl Memory {
         for (index, entry) in (0..count).zip(entries) {
             recovery_journal::put_encoded(page, config.shape, index, *entry);
         }
-        let before = self.block(sequence).map_or(Counters::default(), |b| b.before);
+        let before = self
+            .block(sequence)
+            .map_or(Counters::default(), |b| b.before);
         let header = Header {
             block_map_head: heads.block_map,
             slab_journal_head: heads.slab_journal,

@@ -352,12 +352,7 @@ impl Ring {
     }
 
     /// Somebody cannot reserve: does what may help.
-    pub(super) fn ask_for_room(
-        &mut self,
-        lack: Lack,
-        is_new: bool,
-        tasks: &mut Entries<'_, Seat>,
-    ) {
+    pub(super) fn ask_for_room(&mut self, lack: Lack, is_new: bool, tasks: &mut Entries<'_, Seat>) {
         self.wanted = self.wanted.max(self.filled);
         if lack == Lack::Ring {
             self.statistics.disk_full += u64::from(is_new);
@@ -512,7 +507,11 @@ impl Ring {
         let point = JournalPoint::new(sequence, index as u16);
         let count = self.committed.saturating_sub(self.applied);
         let room = batch.capacity() as u64;
-        let entries = self.memory.entries(point).iter().take(count.min(room) as usize);
+        let entries = self
+            .memory
+            .entries(point)
+            .iter()
+            .take(count.min(room) as usize);
         for (index, entry) in (point.entry..).zip(entries) {
             let point = JournalPoint::new(sequence, index);
             // What was encoded here can be decoded, and there is room.

@@ -137,7 +137,10 @@ impl Rig {
         let journal = || self.journal.clone();
         spawner.spawn_daemon("writer", Journal::run_writer(journal(), self.held.clone()));
         spawner.spawn_daemon("timer", Journal::run_timer(journal()));
-        spawner.spawn_daemon("applier", Journal::run_applier(journal(), self.held.clone()));
+        spawner.spawn_daemon(
+            "applier",
+            Journal::run_applier(journal(), self.held.clone()),
+        );
         executor
     }
 
@@ -172,11 +175,17 @@ fn reservations_are_contiguous_and_bounded_by_memory() {
     let rig = Rig::new();
     let journal = &rig.journal;
     let first = now(journal.reserve(10)).unwrap();
-    assert_eq!((first.len(), first.first(), first.last()), (10, START, START));
+    assert_eq!(
+        (first.len(), first.first(), first.last()),
+        (10, START, START)
+    );
     assert_eq!(first.end().get(), START * PER_BLOCK + 10);
     let second = now(journal.reserve(1000)).unwrap();
     // Three blocks: one stays for the last block before the start.
-    assert_eq!((second.len(), second.first(), second.last()), (32, START, START + 2));
+    assert_eq!(
+        (second.len(), second.first(), second.last()),
+        (32, START, START + 2)
+    );
     let _blocked = Hand::waiting(journal.reserve(1));
     assert_eq!(journal.tail(), START + 3);
     assert_eq!(journal.end(), second.end());
@@ -221,7 +230,10 @@ fn blocks_say_what_the_format_wants() {
     assert_eq!(first.entry_count, 14);
     assert_eq!(first.logical_blocks_used, 100);
     assert_eq!(first.block_map_data_blocks, 10);
-    assert_eq!((first.block_map_head, first.slab_journal_head), (START, START));
+    assert_eq!(
+        (first.block_map_head, first.slab_journal_head),
+        (START, START)
+    );
     let second = rig.header(START + 1);
     assert_eq!(second.entry_count, 3);
     // 12 new ones, and one less.
@@ -241,7 +253,10 @@ fn blocks_say_what_the_format_wants() {
     );
     // Both in one I/O, with one flush before.
     let log = rig.world.log();
-    let kinds: Vec<_> = log.iter().map(|record| (record.kind, record.sectors)).collect();
+    let kinds: Vec<_> = log
+        .iter()
+        .map(|record| (record.kind, record.sectors))
+        .collect();
     assert_eq!(kinds, [(Kind::Flush, 0), (Kind::Write, 16)]);
     assert!(log[1].fua);
     assert_eq!(*rig.held.opened.lock().unwrap(), [START, START + 1]);
@@ -289,7 +304,12 @@ fn nothing_wraps_within_one_io() {
     let mut executor = rig.executor();
     rig.fill(20);
     executor.run_for(50_000);
-    let writes: Vec<_> = rig.world.log().into_iter().filter(|r| r.kind == Kind::Write).collect();
+    let writes: Vec<_> = rig
+        .world
+        .log()
+        .into_iter()
+        .filter(|r| r.kind == Kind::Write)
+        .collect();
     assert_eq!(writes.len(), 2);
     assert_eq!(writes[0].sector, (ORIGIN + 7) * 8);
     assert_eq!(writes[1].sector, ORIGIN * 8);
@@ -308,9 +328,19 @@ fn entries_are_applied_in_order_once_they_are_committed() {
     assert!(rig.held.applied.lock().unwrap().is_empty());
     rig.disk.release();
     let journal = rig.journal.clone();
-    executor.spawn("applied", async move { journal.applied(end).await.unwrap() });
+    executor.spawn(
+        "applied",
+        async move { journal.applied(end).await.unwrap() },
+    );
     assert_eq!(executor.run(), Outcome::Done);
-    let points: Vec<_> = rig.held.applied.lock().unwrap().iter().map(|(p, _)| *p).collect();
+    let points: Vec<_> = rig
+        .held
+        .applied
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(p, _)| *p)
+        .collect();
     let expected = (0..30).map(|n| JournalPoint::new(START + n / 14, (n % 14) as u16));
     assert_eq!(points, expected.collect::<Vec<_>>());
 }
@@ -331,7 +361,9 @@ fn reservers_are_served_in_order() {
             journal.fill(places, &entries);
         });
         // So that it stands in line before the next one comes.
-        while executor.run_for(100) == Outcome::Done && rig.journal.monitor.with(|r, _| r.queue as u64) <= number {}
+        while executor.run_for(100) == Outcome::Done
+            && rig.journal.monitor.with(|r, _| r.queue as u64) <= number
+        {}
     }
     rig.disk.release();
     assert_eq!(executor.run(), Outcome::Done);
@@ -360,7 +392,13 @@ fn the_ring_waits_for_heads_that_are_on_storage() {
     assert_eq!(rig.journal.head(), START);
     assert_eq!(rig.journal.statistics().disk_full, 1);
     // Whoever holds it was told.
-    assert!(rig.held.hurried.lock().unwrap().iter().any(|&before| before > START));
+    assert!(rig
+        .held
+        .hurried
+        .lock()
+        .unwrap()
+        .iter()
+        .any(|&before| before > START));
     assert!(rig.journal.statistics().slab_journal_commits_requested > 0);
     let writes = rig.journal.statistics().blocks.written;
 
@@ -391,7 +429,10 @@ fn a_saved_journal_goes_on_with_a_new_block() {
     assert_eq!(rig.header(START).entry_count, 3);
     let header = rig.header(START + 1);
     assert_eq!((header.entry_count, header.logical_blocks_used), (1, 103));
-    assert_eq!((header.block_map_head, header.slab_journal_head), (START + 1, START + 1));
+    assert_eq!(
+        (header.block_map_head, header.slab_journal_head),
+        (START + 1, START + 1)
+    );
 }
 
 #[test]
@@ -415,7 +456,9 @@ fn a_failed_write_makes_the_volume_read_only_and_wakes_everybody() {
     assert!(rig.health.is_read_only());
     assert_eq!(
         rig.log.lines(),
-        [format!("cannot write recovery journal block {START}: Input/output error (-5)")]
+        [format!(
+            "cannot write recovery journal block {START}: Input/output error (-5)"
+        )]
     );
     rig.journal.stop();
     assert_eq!(executor.run_until_idle(), Outcome::Done);
@@ -443,7 +486,10 @@ fn entries_that_cannot_be_applied_make_the_volume_read_only() {
     let applied = executor.spawn("applied", async move { journal.applied(end).await });
     assert_eq!(executor.run(), Outcome::Done);
     assert_eq!(applied.take(), Some(Err(Error::READ_ONLY)));
-    assert_eq!(now(rig.health.failed()), Some(Status::RefCountInvalid.into()));
+    assert_eq!(
+        now(rig.health.failed()),
+        Some(Status::RefCountInvalid.into())
+    );
 }
 
 #[test]
@@ -456,7 +502,10 @@ fn sequence_numbers_end() {
     rig.journal.fill(places, &entries);
     executor.run_for(20_000);
     assert_eq!(rig.header(MAX_SEQUENCE - 1).entry_count, 14);
-    assert_eq!(now(rig.journal.reserve(1)).map(drop), Err(Status::JournalOverflow.into()));
+    assert_eq!(
+        now(rig.journal.reserve(1)).map(drop),
+        Err(Status::JournalOverflow.into())
+    );
     assert!(rig.health.is_read_only());
     assert!(Journal::new(
         config(),

@@ -77,7 +77,8 @@ impl<W: World> Journal<W> {
                 let heads = heads(&batch, holds);
                 #[cfg(test)]
                 if self.flaw == super::Flaw::EarlyReuse {
-                    self.monitor.with(|ring, tasks| ring.forget_head(heads, tasks));
+                    self.monitor
+                        .with(|ring, tasks| ring.forget_head(heads, tasks));
                 }
                 if heads.oldest() > self.head() {
                     done = self.write(&batch, heads, done.0).await;

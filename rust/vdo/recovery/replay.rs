@@ -2,13 +2,13 @@
 
 //! Brings the changes that the journal has into the block map, and into the slab journals.
 
-mod window;
+pub(super) mod window;
 
 use super::reader::Reader;
 use super::reader::Unreadable;
 use super::Survey;
 use super::Volume;
-pub use crate::block_map::Kind;
+use crate::block_map::Kind;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
@@ -25,9 +25,6 @@ use core::future::Future;
 use kernel::prelude::*;
 use runtime::disk::Disk;
 use window::Window;
-
-/// Entries that are sorted at once: 4 MiB of memory.
-pub const WINDOW_ENTRIES: usize = window::MAX_ENTRIES;
 
 /// Entries that the depot gets at once.
 const SLAB_BATCH: usize = 128;
@@ -121,13 +118,13 @@ pub async fn replay_block_map<W: World>(
     let Some(extent) = survey.extent else {
         return Ok(());
     };
-    let capacity = survey.entries.min(WINDOW_ENTRIES as u64) as usize;
-    let mut window = Window::new(capacity)?;
+    let mut window = Window::new(survey.entries)?;
     let mut reader = Reader::new(storage, volume, Unreadable::Fails)?;
     let mut next = extent.block_map_head;
     while survey.has(next) {
         let (page, count) = block(&mut reader, survey, volume, next).await?;
         if window.room() < usize::from(count) {
+            window.create(pages).await?;
             window.apply(pages).await?;
             continue;
         }
@@ -137,6 +134,7 @@ pub async fn replay_block_map<W: World>(
         }
         next += 1;
     }
+    window.create(pages).await?;
     window.apply(pages).await
 }
 
@@ -160,7 +158,8 @@ async fn replay_slab_journals<D: Disk>(
                 while index < count && batch.len() < SLAB_BATCH {
                     let entry = recovery_journal::entry(page, volume.shape, index);
                     let entry = entry.ok_or(Status::CorruptJournal)?;
-                    let pushed = batch.push_within_capacity((JournalPoint::new(next, index), entry));
+                    let pushed =
+                        batch.push_within_capacity((JournalPoint::new(next, index), entry));
                     pushed.map_err(|_| Error::Errno(ENOMEM))?;
                     index += 1;
                 }

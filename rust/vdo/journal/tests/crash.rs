@@ -131,7 +131,11 @@ impl Apply for Parts {
             for (point, entry) in entries {
                 let place = point.sequence * PER_BLOCK + u64::from(point.entry);
                 let number = entry.new.pbn - FIRST_DATA;
-                assert_eq!(books.filled.get(&place), Some(&number), "applied at {place}");
+                assert_eq!(
+                    books.filled.get(&place),
+                    Some(&number),
+                    "applied at {place}"
+                );
                 books.slabs.push((point.sequence, place + 1));
             }
         });
@@ -180,7 +184,10 @@ impl Life {
         let journal = || self.journal.clone();
         executor.spawn_daemon("writer", Journal::run_writer(journal(), self.parts.clone()));
         executor.spawn_daemon("timer", Journal::run_timer(journal()));
-        executor.spawn_daemon("applier", Journal::run_applier(journal(), self.parts.clone()));
+        executor.spawn_daemon(
+            "applier",
+            Journal::run_applier(journal(), self.parts.clone()),
+        );
         executor.spawn_daemon("map", self.run_map());
         executor.spawn_daemon("slabs", self.run_slabs());
         for worker in 0..WORKERS {
@@ -234,9 +241,9 @@ impl Life {
         let mut timer = self.log.clock().timer().unwrap();
         loop {
             timer.sleep(3).await;
-            let urgent = self.parts.with(|books| {
-                books.map.iter().any(|hold| hold.0 < books.hurry)
-            });
+            let urgent = self
+                .parts
+                .with(|books| books.map.iter().any(|hold| hold.0 < books.hurry));
             if !urgent {
                 continue;
             }
@@ -254,9 +261,9 @@ impl Life {
         let mut timer = self.log.clock().timer().unwrap();
         loop {
             timer.sleep(2).await;
-            let urgent = self.parts.with(|books| {
-                books.slabs.iter().any(|hold| hold.0 < books.hurry)
-            });
+            let urgent = self
+                .parts
+                .with(|books| books.slabs.iter().any(|hold| hold.0 < books.hurry));
             if !urgent {
                 continue;
             }
@@ -300,7 +307,9 @@ impl Life {
             (extent.slab_journal_head, slabs),
         ] {
             if head * PER_BLOCK > done {
-                return Err(format!("a head is at block {head}, but place {done} is not done"));
+                return Err(format!(
+                    "a head is at block {head}, but place {done} is not done"
+                ));
             }
         }
         let first = extent.block_map_head.min(extent.slab_journal_head) * PER_BLOCK;
@@ -386,9 +395,15 @@ fn reuse(flaw: Flaw, crash: Option<CrashPoint>) -> Result<u64, String> {
     let life = Life::new(1, flaw);
     let (journal, parts) = (&life.journal, &life.parts);
     let mut executor = Executor::new(&life.world);
-    executor.spawn_daemon("writer", Journal::run_writer(journal.clone(), parts.clone()));
+    executor.spawn_daemon(
+        "writer",
+        Journal::run_writer(journal.clone(), parts.clone()),
+    );
     executor.spawn_daemon("timer", Journal::run_timer(journal.clone()));
-    executor.spawn_daemon("applier", Journal::run_applier(journal.clone(), parts.clone()));
+    executor.spawn_daemon(
+        "applier",
+        Journal::run_applier(journal.clone(), parts.clone()),
+    );
     parts.with(|books| books.map.push((START, 0)));
     let filler = executor.spawn("filler", async {
         let mut number = 0;
@@ -396,7 +411,11 @@ fn reuse(flaw: Flaw, crash: Option<CrashPoint>) -> Result<u64, String> {
             let places = journal.reserve(5 * PER_BLOCK as usize).await.unwrap();
             let count = places.len() as u64;
             let entries: Vec<_> = (number..number + count).map(entry).collect();
-            parts.with(|books| books.filled.extend((places.place..).zip(number..number + count)));
+            parts.with(|books| {
+                books
+                    .filled
+                    .extend((places.place..).zip(number..number + count))
+            });
             journal.fill(places, &entries);
             number += count;
         }

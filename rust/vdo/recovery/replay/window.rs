@@ -2,9 +2,8 @@
 
 //! Some entries of the journal at once, sorted by the page that they change.
 
-use super::Kind;
 use super::Pages;
-use crate::error::Error;
+use crate::block_map::Kind;
 use crate::error::Result;
 use crate::format::block_map;
 use crate::format::Mapping;
@@ -12,15 +11,18 @@ use crate::format::MappingState;
 use crate::format::Operation;
 use crate::format::Pbn;
 use crate::format::RecoveryEntry;
+use crate::recovery::lanes;
+use crate::recovery::lanes::LANES;
 use crate::recovery::sort::sort_by_key;
 use kernel::prelude::*;
+use runtime::sync::Lock;
 
 const ORDER_BITS: u32 = 18;
 const SLOT_BITS: u32 = 10;
 const STATE_BITS: u32 = 4;
 
 /// The most entries of a window: so many have an order of their own.
-pub(super) const MAX_ENTRIES: usize = 1 << ORDER_BITS;
+const MAX_ENTRIES: usize = 1 << ORDER_BITS;
 
 /// An entry in 16 bytes.
 #[derive(Clone, Copy)]
@@ -68,54 +70,73 @@ impl Item {
 }
 
 /// Some entries of the journal.
-pub(super) struct Window {
+pub(in crate::recovery) struct Window {
     items: KVVec<Item>,
 }
 
 impl Window {
     /// Allocates room for `capacity` entries, at least a block's and at most [`MAX_ENTRIES`].
-    pub(super) fn new(capacity: usize) -> Result<Self> {
-        let capacity = capacity.clamp(1 << SLOT_BITS, MAX_ENTRIES);
+    pub(in crate::recovery) fn new(capacity: u64) -> Result<Self> {
+        let capacity = capacity.clamp(1 << SLOT_BITS, MAX_ENTRIES as u64);
         Ok(Self {
-            items: KVVec::with_capacity(capacity, GFP_KERNEL).map_err(|_| Error::Errno(ENOMEM))?,
+            items: KVVec::with_capacity(capacity as usize, GFP_KERNEL)?,
         })
     }
 
     /// Returns for how many more entries there is room.
-    pub(super) fn room(&self) -> usize {
+    pub(in crate::recovery) fn room(&self) -> usize {
         MAX_ENTRIES.min(self.items.capacity()) - self.items.len()
     }
 
     /// Adds an entry, for which there is room.
-    pub(super) fn push(&mut self, entry: &RecoveryEntry) {
+    pub(in crate::recovery) fn push(&mut self, entry: &RecoveryEntry) {
         let item = Item::new(entry, self.items.len() as u64);
         drop(self.items.push_within_capacity(item));
     }
 
-    /// Brings all entries into their pages, and forgets them.
-    pub(super) async fn apply(&mut self, pages: &impl Pages) -> Result {
-        // A page that came to be in this part of the journal has all its entries here or later.
-        // What stands on the storage there is those, or older than the page.
+    /// Creates all pages that the entries say are new; before [`apply`](Self::apply).
+    ///
+    /// A page that came to be in this part of the journal has all its entries here or later. What
+    /// stands on the storage there is those, or older than the page.
+    pub(in crate::recovery) async fn create(&self, pages: &impl Pages) -> Result {
         for item in self.items.iter() {
             if item.kind() == Kind::Interior {
                 pages.create(item.new_mapping().pbn).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Brings all entries into their pages, and forgets them.
+    pub(in crate::recovery) async fn apply(&mut self, pages: &impl Pages) -> Result {
         sort_by_key(&mut self.items, |item| item.key);
-        let mut rest: &[Item] = &self.items;
-        while let Some(first) = rest.first() {
-            let end = rest.partition_point(|item| item.page() == first.page());
-            let (group, later) = rest.split_at(end);
-            pages
-                .update(first.page(), first.kind(), |page| {
-                    for item in group {
-                        block_map::set_entry(page, item.slot(), item.new_mapping());
-                    }
-                })
-                .await?;
-            rest = later;
-        }
+        let next = Lock::new(0);
+        let items: &[Item] = &self.items;
+        lanes::run(LANES, || apply_groups(items, &next, pages)).await?;
         self.items.clear();
         Ok(())
     }
+}
+
+/// Brings groups of entries into their pages until there is no group left.
+async fn apply_groups(items: &[Item], next: &Lock<usize>, pages: &impl Pages) -> Result {
+    while let Some((first, group)) = next.with(|next| take_group(items, next)) {
+        pages
+            .update(first.page(), first.kind(), |page| {
+                for item in group {
+                    block_map::set_entry(page, item.slot(), item.new_mapping());
+                }
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+/// Takes the next entries that are all for one page.
+fn take_group<'i>(items: &'i [Item], next: &mut usize) -> Option<(&'i Item, &'i [Item])> {
+    let rest = items.get(*next..)?;
+    let first = rest.first()?;
+    let len = rest.partition_point(|item| item.page() == first.page());
+    *next += len;
+    Some((first, rest.get(..len)?))
 }
