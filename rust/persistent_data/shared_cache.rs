@@ -158,6 +158,9 @@ pub struct Size {
 /// A part has at least so many frames, unless it is the only one.
 const FRAMES_OF_PART: usize = 64;
 
+/// The binary logarithm of how many neighbours are in the same part.
+const NEIGHBOURS_SHIFT: u32 = 4;
+
 /// Blocks in memory that many tasks read and change at once.
 pub struct SharedCache<S: Store> {
     store: S,
@@ -304,8 +307,11 @@ impl<S: Store> SharedCache<S> {
         sum
     }
 
+    /// Returns the part of a block. Neighbours share one, so that they are written together.
+    #[inline]
     fn part(&self, block: u64) -> Option<&Part> {
-        self.parts.get((mix(block) >> 32 >> self.shift) as usize)
+        let hash = mix(block >> NEIGHBOURS_SHIFT) >> 32;
+        self.parts.get((hash >> self.shift) as usize)
     }
 
     fn pinned<'c>(&'c self, part: &'c Part, frame: u32, block: u64) -> Pinned<'c, S> {
@@ -337,6 +343,7 @@ impl<S: Store> SharedCache<S> {
                 Admission::Needs(needs) => {
                     supplies.exhausted = allocate(needs, &mut supplies).is_err();
                 }
+                Admission::Pressed => self.kick(),
                 Admission::NoMemory => return Err(AllocError.into()),
             }
         }

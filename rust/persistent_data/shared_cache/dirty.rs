@@ -114,9 +114,9 @@ impl Shard {
     }
 
     /// Chooses frames to write: those with a change older than `before`, and the oldest if there
-    /// are too many. `list` grows up to its capacity.
-    pub(super) fn choose(&mut self, part: u32, before: u64, list: &mut KVec<Chosen>) {
-        let half = self.limit / 2;
+    /// are too many. `list` grows up to `room`.
+    pub(super) fn choose(&mut self, part: u32, before: u64, list: &mut KVec<Chosen>, room: usize) {
+        let half = self.capacity() / 2;
         let waiting = self
             .evictable
             .changed
@@ -130,7 +130,7 @@ impl Shard {
             let (at, after) = (next, frame.after);
             next = after;
             let due = frame.change.is_some_and(|change| change.oldest < before);
-            if !due && surplus == 0 {
+            if (!due && surplus == 0) || list.len() >= room {
                 break;
             }
             let evictable = frame.residence == Residence::Evictable;
@@ -196,7 +196,7 @@ impl Shard {
             Some(change) => self.link(at, change.oldest),
             None => self.changed_of(residence == Residence::Evictable, -1),
         }
-        if 2 * self.evictable.changed <= self.limit {
+        if 2 * self.evictable.changed <= self.capacity() {
             self.pressed = false;
         }
         self.evictable.counters.reclaimed += u64::from(self.serve(waiting));

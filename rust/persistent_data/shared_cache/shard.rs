@@ -195,6 +195,8 @@ pub(super) enum Admission {
     Pinned(u32),
     /// A frame to load the block into.
     Empty(u32, KBox<Page>),
+    /// Nothing yet: it has to wake the writers, and wait.
+    Pressed,
     /// Nothing yet: it has to allocate.
     Needs(Needs),
     /// Nothing, and there is no hope.
@@ -213,7 +215,7 @@ pub(super) fn admit(
         .before()
         .any(|other| other.waits == Waits::Frame);
     let admission = turn.state.admit(wish, !served, supplies, writable);
-    if admission.is_some() {
+    if admission.is_some() && !matches!(admission, Some(Admission::Pressed)) {
         wish.waits = Waits::Nothing;
         // There may be a frame for the next one, too.
         turn.state.serve(&mut turn.others);
@@ -421,7 +423,11 @@ impl Shard {
         }
         let starving = core::mem::replace(&mut wish.waits, Waits::Frame) == Waits::Frame;
         self.evictable.counters.cache_pressure += u64::from(!starving);
-        None
+        if self.pressed || self.evictable.changed == 0 {
+            return None;
+        }
+        self.pressed = true;
+        Some(Admission::Pressed)
     }
 
     /// Returns true if there may be one more evictable frame. What can no longer be written has to
@@ -433,6 +439,11 @@ impl Shard {
             false => usage.changed,
         };
         usage.frames.saturating_sub(stays) < self.limit
+    }
+
+    /// Returns how many evictable frames there can be now: without memory, those there are.
+    pub(super) fn capacity(&self) -> u32 {
+        self.limit.min(self.evictable.frames)
     }
 
     /// Returns true if no frame will ever become idle.

@@ -62,6 +62,8 @@ impl Desk {
 pub struct Writer<S: Store> {
     buffer: Option<S::Buffer>,
     batch: KVec<Chosen>,
+    /// How many blocks fit into the buffer.
+    pages: usize,
     /// The part to look at first.
     part: usize,
     reasons: u64,
@@ -74,6 +76,7 @@ impl<S: Store> SharedCache<S> {
         Ok(Writer {
             buffer: Some(self.store.buffer(pages)?),
             batch: KVec::with_capacity(pages, GFP_KERNEL)?,
+            pages,
             part: 0,
             reasons: 0,
         })
@@ -182,9 +185,10 @@ impl<S: Store> SharedCache<S> {
             let Some(part) = self.parts.get(number) else {
                 break;
             };
-            part.shard
-                .with(|shard, _| shard.choose(number as u32, before, &mut writer.batch));
-            if writer.batch.len() == writer.batch.capacity() {
+            part.shard.with(|shard, _| {
+                shard.choose(number as u32, before, &mut writer.batch, writer.pages)
+            });
+            if writer.batch.len() >= writer.pages {
                 // The next batch goes on here, so that no part is forgotten.
                 writer.part = number;
                 break;
