@@ -8,8 +8,11 @@ DMOX_IMPL, c or rust, says what is under test; DMOX_VDO_HAS what of it (index, p
 import sys
 
 from vdo import blocks
+from vdo import compression
+from vdo import dedupe
 from vdo import failures
 from vdo import formatting
+from vdo import lvm
 from vdo import messages
 from vdo import order
 from vdo import partial

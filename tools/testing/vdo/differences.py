@@ -28,6 +28,7 @@ TEXT = {
     "I26": "a failed data write is tried elsewhere, up to four places",
     "I31": "may also be an error",
     "K6b": "with deduplication off nothing is grouped: 16 blocks are written",
+    "L17b": "a suspended volume may show a documented index state",
     "Q3": "space numbers while recovering are within the rounding of the stored hints",
     "R1": "a suspend and resume while recovering loses nothing at the next crash",
     "S13": "a device that does not hold this volume is refused, at load or at resume",

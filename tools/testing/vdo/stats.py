@@ -85,8 +85,8 @@ def short(fields):
 
 
 def settled(fields):
-    """Nothing in flight."""
-    return not fields["currentVIOsInProgress"]
+    """Nothing in flight but what the packer keeps."""
+    return fields["currentVIOsInProgress"] == fields["packer.compressedFragmentsInPacker"]
 
 
 def steady(fields):
