@@ -3,6 +3,7 @@
 use super::*;
 use crate::format::block_map::set_entry;
 use core::future::ready;
+use core::future::Future;
 use kernel::prelude::Result;
 
 /// A bio of which only the place matters.
@@ -62,7 +63,12 @@ fn neighbours_on_the_storage_are_one_run() {
 
 #[test]
 fn all_that_reads_as_zeroes_is_one_run() {
-    let page = page(&[Mapping::ZERO, Mapping::UNMAPPED, Mapping::ZERO, Mapping::plain(4)]);
+    let page = page(&[
+        Mapping::ZERO,
+        Mapping::UNMAPPED,
+        Mapping::ZERO,
+        Mapping::plain(4),
+    ]);
     assert_eq!(run_in(&page, 0, 4), run(Mapping::ZERO, 3));
     assert_eq!(run_in(&page, 1, 811), run(Mapping::UNMAPPED, 2));
 }
@@ -70,7 +76,10 @@ fn all_that_reads_as_zeroes_is_one_run() {
 #[test]
 fn fragments_and_nonsense_stand_alone() {
     let fragment = |slot| Mapping::fragment(5, slot).unwrap();
-    let nonsense = Mapping { pbn: 0, ..fragment(1) };
+    let nonsense = Mapping {
+        pbn: 0,
+        ..fragment(1)
+    };
     let page = page(&[fragment(0), fragment(0), nonsense, nonsense, Mapping::ZERO]);
     assert_eq!(run_in(&page, 0, 5), run(fragment(0), 1));
     assert_eq!(run_in(&page, 2, 3), run(nonsense, 1));
@@ -80,12 +89,19 @@ fn fragments_and_nonsense_stand_alone() {
 #[test]
 fn a_run_ends_with_its_page() {
     let mappings: std::vec::Vec<_> = (0..812).map(|n| Mapping::plain(100 + n)).collect();
-    assert_eq!(run_in(&page(&mappings), 811, 1), run(Mapping::plain(911), 1));
+    assert_eq!(
+        run_in(&page(&mappings), 811, 1),
+        run(Mapping::plain(911), 1)
+    );
 }
 
 #[test]
 fn a_bio_may_begin_and_end_inside_a_block() {
-    let wanted = |offset, skip, bytes| Wanted { offset, skip, bytes };
+    let wanted = |offset, skip, bytes| Wanted {
+        offset,
+        skip,
+        bytes,
+    };
     // Sectors 13 to 30: from the middle of block 1 into block 3.
     let bio = Place(13, 17);
     assert_eq!(bytes_of(&bio, 1, 1), wanted(0, 5 * 512, 3 * 512));
