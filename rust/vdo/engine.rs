@@ -105,11 +105,11 @@ pub struct Engine<W: World> {
     pub(crate) world: Arc<W>,
     pub(crate) storage: Arc<Storage<W::Disk>>,
     pub(crate) health: Arc<Health>,
-    pub(crate) super_block: SuperBlockStore<W::Disk>,
+    pub(crate) super_block: Arc<SuperBlockStore<W::Disk>>,
     pub(crate) journal: Arc<Journal<W>>,
     pub(crate) depot: Arc<Depot<W>>,
     pub(crate) map: Arc<BlockMap<W>>,
-    pub(crate) locks: LbnLocks<ViewOf<W>>,
+    pub(crate) locks: Arc<LbnLocks<ViewOf<W>>>,
     pub(crate) inbox: Inbox<W::Bios>,
     pub(crate) unsettled: Unsettled,
     pub(crate) flushing: SharedFlush,
@@ -117,7 +117,7 @@ pub struct Engine<W: World> {
     pub(crate) carrier: Pool<<W::Disk as Disk>::Buffer>,
     pub(crate) fragments: Pool<Fragments<<W::Disk as Disk>::Buffer>>,
     pub(crate) layout: Layout,
-    pub(crate) counters: Counters,
+    pub(crate) counters: Arc<Counters>,
     /// Not 0 once a write that was acknowledged is lost.
     pub(crate) lost: AtomicU32,
     /// Whether the volume had to be recovered; told when it is started.
@@ -222,6 +222,12 @@ impl Layout {
     }
 }
 
+/// Makes a part of an engine in a stack frame of its own, and puts it on the heap.
+#[inline(never)]
+fn place<T>(make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
+    Ok(Arc::new(make()?, GFP_KERNEL)?)
+}
+
 impl<W: World> Engine<W> {
     /// Makes the engine of a volume, which was checked. Nothing is written, and nothing read,
     /// before [`start`](Self::start).
@@ -237,29 +243,28 @@ impl<W: World> Engine<W> {
         tuning: Tuning,
     ) -> Result<Self> {
         let world = Arc::new(world, GFP_KERNEL)?;
-        let storage = Arc::new(Storage::new(disk, geometry.bio_offset), GFP_KERNEL)?;
-        let health = Arc::new(Health::new(found.state == State::ReadOnly), GFP_KERNEL)?;
-        let journal = Journal::new(
-            journal_config(&found, &tuning),
-            JournalStart {
+        let storage = place(|| Ok(Storage::new(disk, geometry.bio_offset)))?;
+        let health = place(|| Ok(Health::new(found.state == State::ReadOnly)))?;
+        let (same_world, same_storage, same_health) =
+            (|| world.clone(), || storage.clone(), || health.clone());
+        let journal = place(|| {
+            let start = JournalStart {
                 tail: found.journal_start,
                 counters: counters_of(&found),
-            },
-            world.clone(),
-            storage.clone(),
-            health.clone(),
-        )?;
-        let depot = Depot::new(
-            &depot_config(&found, &tuning),
-            storage.clone(),
-            health.clone(),
-        )?;
-        let map = BlockMap::new(
-            map_config(&found, &tuning),
-            world.clone(),
-            storage.clone(),
-            health.clone(),
-        )?;
+            };
+            let config = journal_config(&found, &tuning);
+            Journal::new(config, start, same_world(), same_storage(), same_health())
+        })?;
+        let depot = place(|| {
+            let config = depot_config(&found, &tuning);
+            Depot::new(&config, same_storage(), same_health())
+        })?;
+        let map = place(|| {
+            let config = map_config(&found, &tuning);
+            BlockMap::new(config, same_world(), same_storage(), same_health())
+        })?;
+        let super_block =
+            place(|| SuperBlockStore::new(same_storage(), geometry.data_start, found))?;
         let mut carriers = KVec::with_capacity(1, GFP_KERNEL)?;
         carriers.push(storage.buffer(1)?, GFP_KERNEL)?;
         let mut fragments = KVec::with_capacity(tuning.fragment_reads, GFP_KERNEL)?;
@@ -271,18 +276,18 @@ impl<W: World> Engine<W> {
         admin.push(Admin, GFP_KERNEL)?;
         let batch = NonZeroU64::new(tuning.batch_blocks as u64).ok_or(Status::BadConfiguration)?;
         Ok(Self {
-            super_block: SuperBlockStore::new(storage.clone(), geometry.data_start, found)?,
-            journal: Arc::new(journal, GFP_KERNEL)?,
-            depot: Arc::new(depot, GFP_KERNEL)?,
-            map: Arc::new(map, GFP_KERNEL)?,
-            locks: LbnLocks::new()?,
+            super_block,
+            journal,
+            depot,
+            map,
+            locks: place(LbnLocks::new)?,
             inbox: Inbox::new(batch),
             unsettled: Unsettled::new(tuning.workers)?,
             flushing: SharedFlush::new(),
             carrier: Pool::new(carriers),
             fragments: Pool::new(fragments),
             layout: Layout::new(found.depot),
-            counters: Counters::default(),
+            counters: place(|| Ok(Counters::default()))?,
             lost: AtomicU32::new(0),
             started: Oneshot::new(),
             fullness: Fullness::new(),
@@ -331,6 +336,16 @@ impl<W: World> Engine<W> {
     /// Returns what the engine sees of the world.
     pub fn world(&self) -> &W {
         &self.world
+    }
+
+    /// Returns the storage, through the handle that is in use.
+    pub fn disk(&self) -> Arc<W::Disk> {
+        self.storage.disk()
+    }
+
+    /// Goes on with another handle of the same storage.
+    pub fn set_disk(&self, disk: Arc<W::Disk>) {
+        self.storage.set_disk(disk);
     }
 
     /// A worker: serves bios until the engine stops.
@@ -404,6 +419,11 @@ impl<W: World> Engine<W> {
     /// Writes the journal until the engine stops.
     pub async fn run_journal_writer(engine: Arc<Self>) {
         Journal::run_writer(engine.journal.clone(), engine).await;
+    }
+
+    /// Has the journal written that waits for nobody, until the engine stops.
+    pub async fn run_journal_timer(engine: Arc<Self>) {
+        Journal::run_timer(engine.journal.clone()).await;
     }
 
     /// Applies what the journal has committed until the engine stops.

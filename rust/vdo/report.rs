@@ -27,6 +27,11 @@ impl<W: World> Engine<W> {
         }
     }
 
+    /// Returns true in read-only mode.
+    pub fn is_read_only(&self) -> bool {
+        self.health.is_read_only()
+    }
+
     /// Returns what the super block says.
     pub fn super_block(&self) -> SuperBlock {
         self.super_block.get()
