@@ -22,6 +22,9 @@ mod lanes;
 mod reader;
 mod sort;
 
+#[cfg(test)]
+mod fixture;
+
 pub use survey::Survey;
 
 use crate::format::recovery_journal::Shape;

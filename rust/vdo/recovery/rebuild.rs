@@ -169,7 +169,7 @@ async fn replay_leniently<W: World>(
         Level::Info,
         format_args!("Replaying {count} recovery entries into block map"),
     );
-    let mut window = Window::new(count)?;
+    let mut window = Window::new(count, volume.shape)?;
     for sequence in head..=extent.highest {
         let (page, header) = reader.block(sequence).await?;
         let Some(header) = header.filter(|header| header.format() == format) else {

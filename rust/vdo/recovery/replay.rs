@@ -115,10 +115,21 @@ pub async fn replay_block_map<W: World>(
             survey.entries
         ),
     );
+    replay_in_windows(storage, volume, survey, pages, survey.entries).await
+}
+
+/// Brings the changes into the pages, so many at once, or somewhat fewer.
+async fn replay_in_windows<D: Disk>(
+    storage: &Storage<D>,
+    volume: &Volume,
+    survey: &Survey,
+    pages: &impl Pages,
+    window_entries: u64,
+) -> Result {
     let Some(extent) = survey.extent else {
         return Ok(());
     };
-    let mut window = Window::new(survey.entries)?;
+    let mut window = Window::new(window_entries, volume.shape)?;
     let mut reader = Reader::new(storage, volume, Unreadable::Fails)?;
     let mut next = extent.block_map_head;
     while survey.has(next) {

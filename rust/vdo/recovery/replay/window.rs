@@ -6,6 +6,8 @@ use super::Pages;
 use crate::block_map::Kind;
 use crate::error::Result;
 use crate::format::block_map;
+use crate::format::recovery_journal::Format;
+use crate::format::recovery_journal::Shape;
 use crate::format::Mapping;
 use crate::format::MappingState;
 use crate::format::Operation;
@@ -76,8 +78,10 @@ pub(in crate::recovery) struct Window {
 
 impl Window {
     /// Allocates room for `capacity` entries, at least a block's and at most [`MAX_ENTRIES`].
-    pub(in crate::recovery) fn new(capacity: u64) -> Result<Self> {
-        let capacity = capacity.clamp(1 << SLOT_BITS, MAX_ENTRIES as u64);
+    pub(in crate::recovery) fn new(capacity: u64, shape: Shape) -> Result<Self> {
+        let block = Format::Old.entries_per_block(shape);
+        let block = block.max(shape.entries_per_block());
+        let capacity = capacity.clamp(block.into(), MAX_ENTRIES as u64);
         Ok(Self {
             items: KVVec::with_capacity(capacity as usize, GFP_KERNEL)?,
         })
