@@ -134,6 +134,8 @@ pub struct Depot<W: World> {
     counters: Counters,
     storage: Arc<Storage<W::Disk>>,
     health: Arc<Health>,
+    #[cfg(test)]
+    flaw: Option<Flaw>,
 }
 
 /// What happened so far.
@@ -145,6 +147,21 @@ struct Counters {
     journal_tail_busy: AtomicU64,
     summary_written: AtomicU64,
     references_written: AtomicU64,
+}
+
+/// A rule that a test breaks, to see that this would be found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flaw {
+    /// The summary may be on stable storage before the blocks that it counts.
+    SummaryFirst,
+    /// Counts may be on stable storage before what was written earlier.
+    CountsFirst,
+    /// Slab journals are overwritten though the counts may not be on stable storage.
+    NoFlushAfterCounts,
+    /// A sealed block is followed by the next before the summary counts it.
+    SealedIsFollowed,
+    /// The recovery journal is let go of before the summary is written.
+    HoldIsReleased,
 }
 
 /// Numbers for status and statistics.
@@ -224,6 +241,8 @@ impl<W: World> Depot<W> {
             counters: Counters::new(),
             storage,
             health,
+            #[cfg(test)]
+            flaw: None,
         };
         depot.add_unused(slabs)?;
         Ok(depot)
@@ -384,6 +403,17 @@ impl<W: World> Depot<W> {
                 .with(|allocator| allocator.set_free(slab, self.slab_config.data_blocks));
         }
         Ok(())
+    }
+
+    /// Returns whether a test breaks this rule.
+    fn breaks(&self, flaw: Flaw) -> bool {
+        #[cfg(test)]
+        return self.flaw == Some(flaw);
+        #[cfg(not(test))]
+        {
+            let _ = flaw;
+            false
+        }
     }
 
     /// Fails if what every slab has to be does not hold.

@@ -81,6 +81,9 @@ impl<W: World> Depot<W> {
             self.slab(number, |slab| {
                 slab.counts().map(|counts| counts.skip(start, end));
             })?;
+            if end >= self.slab_config.data_blocks {
+                self.allocator.with(|allocator| allocator.set_aside(number));
+            }
         }
         let Some(run) = self.allocate(wanted).await? else {
             return Ok(None);

@@ -178,6 +178,14 @@ impl Allocator {
         }
     }
 
+    /// Closes a slab if it is the open one, and opens all others before it.
+    pub(super) fn set_aside(&mut self, slab: SlabNumber) {
+        if self.open == Some(slab) {
+            self.open = None;
+            self.append(slab, 1);
+        }
+    }
+
     /// Returns whether a usable slab has a free block.
     pub(super) fn has_free(&self) -> bool {
         let open = self.open.and_then(|slab| self.place(slab));

@@ -6,13 +6,13 @@
 //! on disk only if the blocks it counts are, and the counts of the slabs that it calls clean. Only
 //! after it do the blocks let go of the recovery journal.
 
-use super::holds::Hold;
 use super::ring::Ring;
 use super::slab_journal::Closed;
 use super::slab_journal::Sealing;
 use super::summary::BLOCKS;
 use super::BufferOf;
 use super::Depot;
+use super::Flaw;
 use super::IMPOSSIBLE;
 use crate::error::Result;
 use crate::format::summary::place;
@@ -132,6 +132,13 @@ impl<W: World> Depot<W> {
                 .await;
             closed.page = Some(page);
             result?;
+            if self.breaks(Flaw::SealedIsFollowed) && closed.is_sealed {
+                self.slab(closed.slab, |slab| slab.journal.unseal(closed))?;
+                self.desk.tell(|_| ());
+            }
+            if self.breaks(Flaw::HoldIsReleased) {
+                self.desk.with(|work| work.holds.release(&closed.held()));
+            }
             self.counters.journal_written.fetch_add(1);
         }
         Ok(())
@@ -178,7 +185,10 @@ impl<W: World> Depot<W> {
 
     /// Writes the blocks of the summary that have changed.
     async fn write_summary(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
-        let mut durability = Durability::Ordered;
+        let mut durability = match self.breaks(Flaw::SummaryFirst) {
+            false => Durability::Ordered,
+            true => Durability::Stable,
+        };
         for block in 0..BLOCKS {
             let is_in = |(number, _): &(SlabNumber, _)| place(*number).0 == block;
             if !tools.entries.iter().any(is_in) {
@@ -206,11 +216,7 @@ impl<W: World> Depot<W> {
     fn finish(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
         while let Some(mut closed) = tools.blocks.pop() {
             let number = closed.slab;
-            let hold = Hold {
-                sequence: closed.hold,
-                slab: number,
-                block: closed.sequence,
-            };
+            let hold = closed.held();
             self.slab(number, |slab| slab.journal.summarised(&mut closed))?;
             self.give_page(closed.page);
             self.desk.with(|work| work.holds.release(&hold));

@@ -179,9 +179,9 @@ impl Counts {
 
     /// Returns the oldest block of the slab journal with a change that is not on disk.
     pub(super) fn oldest_hold(&self) -> Option<Sequence> {
-        let first = self.dirty.first()?;
-        let oldest = self.blocks.get(*first as usize).map(|block| block.hold);
-        self.in_flight.or(oldest)
+        let first = self.dirty.first();
+        let oldest = first.and_then(|index| self.blocks.get(*index as usize));
+        self.in_flight.or(oldest.map(|block| block.hold))
     }
 
     /// Takes the dirty block with the oldest hold, and copies its counts, to be written now.

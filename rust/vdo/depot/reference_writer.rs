@@ -9,6 +9,7 @@
 
 use super::BufferOf;
 use super::Depot;
+use super::Flaw;
 use super::IMPOSSIBLE;
 use crate::error::Result;
 use crate::format::reference;
@@ -123,7 +124,10 @@ impl<W: World> Depot<W> {
     /// Writes what is in the buffer, neighbours in one I/O, and flushes.
     async fn write_picked(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
         let layout = self.layout();
-        let mut durability = Durability::Ordered;
+        let mut durability = match self.breaks(Flaw::CountsFirst) {
+            false => Durability::Ordered,
+            true => Durability::Volatile,
+        };
         let mut start = 0;
         while let Some(first) = tools.items.get(start).copied() {
             let mut count = 1;
@@ -141,6 +145,9 @@ impl<W: World> Depot<W> {
             self.counters.references_written.fetch_add(count.into());
             durability = Durability::Volatile;
             start += count as usize;
+        }
+        if self.breaks(Flaw::NoFlushAfterCounts) {
+            return Ok(());
         }
         let buffer = tools.buffer.take().ok_or(IMPOSSIBLE)?;
         let (buffer, result) = self.storage.flush(Purpose::Metadata, buffer).await;

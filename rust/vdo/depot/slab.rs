@@ -6,7 +6,6 @@ use super::counts::Counts;
 use super::counts::Found;
 use super::slab_journal::Blocked;
 use super::slab_journal::Closed;
-use super::slab_journal::Sealing;
 use super::slab_journal::SlabJournal;
 use super::IMPOSSIBLE;
 use crate::error::Error;
@@ -325,11 +324,6 @@ impl<B: Buffer> Slab<B> {
         }
     }
 
-    /// Returns whether there is something for [`Self::pick`].
-    pub(super) fn has_to_write(&mut self) -> bool {
-        self.to_write > 0 && self.counts().is_some_and(|counts| counts.dirty() > 0)
-    }
-
     /// What was picked is on stable storage. Returns whether the summary may say that the slab is
     /// clean.
     pub(super) fn references_written(&mut self) -> bool {
@@ -390,11 +384,6 @@ impl<B: Buffer> Slab<B> {
             self.journal.cleaned();
         }
         self.reap();
-    }
-
-    /// Hands a block under construction to the committer, though it is not full.
-    pub(super) fn seal(&mut self, number: SlabNumber) -> Sealing<B> {
-        self.journal.seal(number)
     }
 
     /// The counts are in memory now; `first` is the block of the slab journal behind which the

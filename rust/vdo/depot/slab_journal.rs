@@ -17,6 +17,7 @@
 //! that starts from the newest block in the summary would read it (`published_head`). That newest
 //! block itself stays in any case.
 
+use super::holds::Hold;
 use crate::format::slab_journal::Change;
 use crate::format::slab_journal::Header;
 use crate::format::slab_journal::Shape;
@@ -61,6 +62,17 @@ pub(super) struct Closed<B> {
     /// Nothing may follow it before the summary counts it.
     pub(super) is_sealed: bool,
     pub(super) page: Option<B>,
+}
+
+impl<B> Closed<B> {
+    /// Returns what it holds.
+    pub(super) fn held(&self) -> Hold {
+        Hold {
+            sequence: self.hold,
+            slab: self.slab,
+            block: self.sequence,
+        }
+    }
 }
 
 /// Why an entry has to wait.
@@ -135,10 +147,6 @@ impl<B: Buffer> SlabJournal<B> {
     /// Returns how many blocks the ring has in use.
     pub(super) fn len(&self) -> u64 {
         self.tail().saturating_sub(self.head)
-    }
-
-    pub(super) fn has_page(&self) -> bool {
-        self.page.is_some() || self.is_sealed
     }
 
     /// Lends memory for the block under construction.
@@ -222,6 +230,7 @@ impl<B: Buffer> SlabJournal<B> {
             return Sealing::NotYet;
         }
         self.is_sealed = true;
+        self.taken = self.tail() + 1;
         let page = self.page.take();
         Sealing::Sealed(Closed {
             is_sealed: true,
@@ -253,7 +262,13 @@ impl<B: Buffer> SlabJournal<B> {
     pub(super) fn summarised(&mut self, closed: &mut Closed<B>) {
         self.summarised = self.summarised.max(closed.sequence + 1);
         self.published_head = self.published_head.max(closed.head);
+        self.unseal(closed);
+    }
+
+    /// Begins the next block behind a sealed one, in the same memory.
+    pub(super) fn unseal(&mut self, closed: &mut Closed<B>) {
         if closed.is_sealed {
+            closed.is_sealed = false;
             self.is_sealed = false;
             self.page = closed.page.take();
             self.header = Header::new(self.head, closed.sequence + 1, self.header.nonce);
