@@ -55,3 +55,6 @@ pub struct Volume {
     /// The slabs.
     pub depot: DepotLayout,
 }
+
+#[cfg(test)]
+mod tests;

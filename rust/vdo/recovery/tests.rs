@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A real crash: what mainline left, and what it made of that.
+
+use super::*;
+use crate::engine::Engine;
+use crate::engine::Tuning;
+use crate::fixture::sparse::SparseDisk;
+use crate::fixture::world::arc;
+use crate::fixture::world::TestWorld;
+use crate::format::block_map;
+use crate::format::geometry::Geometry;
+use crate::format::recovery_journal;
+use crate::format::slab_journal;
+use crate::format::summary;
+use crate::format::super_block::State;
+use crate::format::super_block::SuperBlock;
+use crate::format::Page;
+use runtime::sync::Arc;
+use sim::executor::Executor;
+use sim::executor::Outcome;
+
+const BLOCKS: u64 = 720_313;
+const SUPER_BLOCK: Pbn = 679_128;
+
+macro_rules! block {
+    ($name:literal) => {
+        include_bytes!(concat!(
+            "../../../tools/testing/vectors/vdo/recovery-case/",
+            $name,
+            ".bin"
+        ))
+    };
+}
+
+const JOURNAL: [(Sequence, &Page); 13] = [
+    (2110, block!("before/rj-seq2110")),
+    (2111, block!("before/rj-seq2111")),
+    (2112, block!("before/rj-seq2112")),
+    (2113, block!("before/rj-seq2113")),
+    (2114, block!("before/rj-seq2114")),
+    (2115, block!("before/rj-seq2115")),
+    (2116, block!("before/rj-seq2116")),
+    (2117, block!("before/rj-seq2117")),
+    (2119, block!("before/rj-seq2119")),
+    (2120, block!("before/rj-seq2120")),
+    (2121, block!("before/rj-seq2121")),
+    (2122, block!("before/rj-seq2122")),
+    (2123, block!("before/rj-seq2123")),
+];
+
+const SLAB_JOURNAL: [(Sequence, &Page); 4] = [
+    (673, block!("before/sj-seq673")),
+    (674, block!("before/sj-seq674")),
+    (675, block!("before/sj-seq675")),
+    (676, block!("before/sj-seq676")),
+];
+
+/// Pages of the block map, before and after.
+const PAGES: [(Pbn, &Page, &Page); 5] = [
+    (
+        679_204,
+        block!("before/bm-679204"),
+        block!("after/bm-679204"),
+    ),
+    (
+        679_205,
+        block!("before/bm-679205"),
+        block!("after/bm-679205"),
+    ),
+    (
+        679_206,
+        block!("before/bm-679206"),
+        block!("after/bm-679206"),
+    ),
+    (
+        679_207,
+        block!("before/bm-679207"),
+        block!("after/bm-679207"),
+    ),
+    (
+        679_208,
+        block!("before/bm-679208"),
+        block!("after/bm-679208"),
+    ),
+];
+
+fn tuning() -> Tuning {
+    Tuning {
+        workers: 0,
+        batch_blocks: 8,
+        fragment_reads: 1,
+        journal_memory_blocks: 32,
+        journal_io_blocks: 8,
+        commit_delay_ms: 5,
+        cache_pages: 4,
+        maximum_age: 1000,
+        slab_journal_pages: 8,
+        io_pages: 8,
+        journal_shape: recovery_journal::Shape::STANDARD,
+        slab_journal_shape: slab_journal::Shape::STANDARD,
+    }
+}
+
+fn crashed(world: &sim::world::World) -> (Arc<SparseDisk>, SuperBlock) {
+    let disk = SparseDisk::new(world, BLOCKS);
+    let found = SuperBlock::decode(block!("before/super")).unwrap();
+    disk.put(0, block!("before/geometry"));
+    disk.put(SUPER_BLOCK, block!("before/super"));
+    let partitions = &found.partitions;
+    for (sequence, page) in JOURNAL {
+        disk.put(
+            partitions.journal.start + sequence % found.recovery_journal_size,
+            page,
+        );
+    }
+    let layout = found.depot;
+    for (sequence, page) in SLAB_JOURNAL {
+        let size = u64::from(layout.slab.journal_blocks);
+        disk.put(layout.journal_block(0, (sequence % size) as u32), page);
+    }
+    disk.put(layout.reference_block(0, 0), block!("before/ref-blk0"));
+    disk.put(layout.reference_block(0, 1), block!("before/ref-blk1"));
+    disk.put(
+        partitions.summary.start,
+        block!("before/summary-zone0-blk0"),
+    );
+    for (pbn, before, _) in PAGES {
+        disk.put(pbn, before);
+    }
+    (arc(disk), found)
+}
+
+fn engine(
+    world: &sim::world::World,
+    disk: &Arc<SparseDisk>,
+    found: SuperBlock,
+) -> Arc<Engine<TestWorld<SparseDisk>>> {
+    let geometry = Geometry::decode(block!("before/geometry")).unwrap();
+    let log = TestWorld::of(world);
+    arc(Engine::new(log, disk.clone(), &geometry, found, tuning()).unwrap())
+}
+
+/// Runs all tasks of an engine but those that serve bios.
+fn run(
+    world: &sim::world::World,
+    engine: &Arc<Engine<TestWorld<SparseDisk>>>,
+) -> Executor<'static> {
+    let executor = Executor::new(world);
+    let spawner = executor.spawner();
+    let own = || engine.clone();
+    spawner.spawn_daemon("journal", Engine::run_journal_writer(own()));
+    spawner.spawn_daemon("timer", Engine::run_journal_timer(own()));
+    spawner.spawn_daemon("applier", Engine::run_applier(own()));
+    spawner.spawn_daemon("committer", Engine::run_slab_committer(own()));
+    spawner.spawn_daemon("references", Engine::run_reference_writer(own()));
+    spawner.spawn_daemon("scrubber", Engine::run_scrubber(own()));
+    spawner.spawn_daemon("guard", Engine::run_guard(own()));
+    let writer = engine.page_writer().unwrap();
+    spawner.spawn_daemon("pages", Engine::run_page_writer(own(), writer));
+    executor
+}
+
+#[test]
+fn what_mainline_made_of_a_crash() {
+    let world = sim::world::World::new(1);
+    let (disk, found) = crashed(&world);
+    let engine = engine(&world, &disk, found);
+    let mut executor = run(&world, &engine);
+    let (own, logical_blocks) = (engine.clone(), found.logical_blocks);
+    executor.spawn("life", async move {
+        own.start(logical_blocks).await.unwrap();
+        own.depot.scrubbed().await.unwrap();
+        own.suspend(true).await;
+    });
+    assert_eq!(executor.run(), Outcome::Done);
+
+    let after = SuperBlock::decode(&disk.get(SUPER_BLOCK)).unwrap();
+    let expected = SuperBlock::decode(block!("after/super")).unwrap();
+    assert_eq!(after.state, State::Clean);
+    assert_eq!(after.journal_start, 2124);
+    assert_eq!(after.logical_blocks_used, 3584);
+    assert_eq!(after.block_map_data_blocks, 20);
+    assert_eq!(after, expected);
+
+    for (pbn, _, expected) in PAGES {
+        let page = disk.get(pbn);
+        assert!(
+            block_map::entries(&page).eq(block_map::entries(expected)),
+            "page {pbn}"
+        );
+    }
+    let layout = found.depot;
+    let size = u64::from(layout.slab.journal_blocks);
+    let page = disk.get(layout.journal_block(0, (677 % size) as u32));
+    let header = slab_journal::Header::decode(&page);
+    let expected = slab_journal::Header::decode(block!("after/sj-seq677"));
+    assert_eq!((header.sequence, header.entry_count), (677, 600));
+    assert_eq!(header.recovery_point, expected.recovery_point);
+    assert_eq!(
+        page[36..36 + 3 * 600],
+        block!("after/sj-seq677")[36..36 + 3 * 600]
+    );
+    assert_eq!(
+        disk.get(layout.reference_block(0, 0)),
+        *block!("after/ref-blk0")
+    );
+    assert_eq!(
+        disk.get(layout.reference_block(0, 1)),
+        *block!("after/ref-blk1")
+    );
+    let page = disk.get(found.partitions.summary.start);
+    assert_eq!(
+        summary::entry(&page, 0),
+        summary::entry(block!("after/summary-zone0-blk0"), 0)
+    );
+    let lines = engine.world().lines();
+    let lines: std::vec::Vec<_> = lines.iter().map(std::string::String::as_str).collect();
+    assert_eq!(
+        lines[..8],
+        [
+            "Device was dirty, rebuilding reference counts",
+            "Finished reading recovery journal",
+            "Highest-numbered recovery journal block has sequence number 2123, and the \
+             highest-numbered usable block is 2117",
+            "Replaying 1736 recovery entries into block map",
+            "Flushing block map changes",
+            "Replaying entries into slab journals for zone 0",
+            "Replayed 600 journal entries into slab journals",
+            "Rebuild complete",
+        ]
+    );
+}
+
+#[test]
+fn a_read_only_volume_shows_what_its_journal_has() {
+    let world = sim::world::World::new(2);
+    let (disk, mut found) = crashed(&world);
+    found.state = State::ReadOnly;
+    let engine = engine(&world, &disk, found);
+    let mut executor = run(&world, &engine);
+    let (own, logical_blocks) = (engine.clone(), found.logical_blocks);
+    executor.spawn("life", async move {
+        own.start(logical_blocks).await.unwrap();
+        for (pbn, before, after) in PAGES {
+            let page = own
+                .map
+                .pin(pbn, crate::block_map::Kind::Leaf)
+                .await
+                .unwrap();
+            assert_ne!(before[..], after[..]);
+            page.read(|page| {
+                assert!(
+                    block_map::entries(page).eq(block_map::entries(after)),
+                    "page {pbn}"
+                );
+            });
+        }
+        own.suspend(true).await;
+    });
+    assert_eq!(executor.run(), Outcome::Done);
+    // Nothing was written.
+    for (pbn, before, _) in PAGES {
+        assert_eq!(disk.get(pbn), *before);
+    }
+    assert_eq!(disk.get(SUPER_BLOCK), *block!("before/super"));
+}
