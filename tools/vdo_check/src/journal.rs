@@ -364,7 +364,7 @@ impl Blocks<'_, '_> {
         let super_block = &self.volume.super_block;
         let mut counters = Counters::of(header);
         if let Some((before, expected)) = self.before {
-            if before + 1 == header.sequence && counters != expected {
+            if before.wrapping_add(1) == header.sequence && counters != expected {
                 let text = format!(
                     "{} logical blocks and {} pages in use, but the block before ends with {} and {}",
                     counters.logical_blocks_used,

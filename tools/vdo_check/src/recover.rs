@@ -132,7 +132,7 @@ fn try_replay(
     }
     let super_block = &mut volume.super_block;
     super_block.complete_recoveries = super_block.complete_recoveries.wrapping_add(1);
-    super_block.journal_start = ring.highest + 1;
+    super_block.journal_start = ring.highest.wrapping_add(1);
     if let Some(counters) = counters {
         super_block.logical_blocks_used = counters.logical_blocks_used;
         super_block.block_map_data_blocks = counters.block_map_data_blocks;
@@ -297,7 +297,7 @@ impl SlabJournal {
         let entry = volume.summary[slab as usize];
         let (head, next, last) = match counts::read_tail(volume, slab, entry)? {
             Tail::Found(tail) => {
-                let next = tail.sequence + 1;
+                let next = tail.sequence.wrapping_add(1);
                 let head = if entry.is_dirty { tail.head } else { next };
                 (head, next, tail.recovery_point)
             }
@@ -332,7 +332,7 @@ impl SlabJournal {
         let depot = volume.super_block.depot;
         let size = u64::from(depot.slab.journal_blocks);
         let sequence = self.header.sequence;
-        let next = sequence + 1;
+        let next = sequence.wrapping_add(1);
         self.header.encode(&mut self.page);
         let pbn = depot.journal_block(self.slab, (sequence % size) as u32);
         volume.changed.insert(pbn, self.page.clone());
@@ -343,7 +343,7 @@ impl SlabJournal {
 
         // A full ring gives up its oldest block: what it holds is in the counts, or no recovery
         // journal would be this long.
-        self.head = self.head.max((next + 1).saturating_sub(size));
+        self.head = self.head.max(next.saturating_add(1).saturating_sub(size));
         self.header = slab_journal::Header::new(self.head, next, volume.super_block.nonce);
     }
 }

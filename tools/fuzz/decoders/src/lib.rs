@@ -8,3 +8,4 @@
 //! long.
 
 pub mod metadata;
+pub mod vdo;

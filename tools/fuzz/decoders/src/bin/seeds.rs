@@ -3,6 +3,7 @@
 //! Writes sound input for every fuzz target into `corpus/TARGET/sound` of the folder given.
 
 use fuzz_decoders::metadata::sound;
+use fuzz_decoders::vdo;
 use std::env;
 use std::fs;
 use std::io;
@@ -22,7 +23,29 @@ fn main() -> io::Result<()> {
         ("array", block(5)),
         ("image", image[..8 * 4096].to_vec()),
     ];
-    for (target, seed) in seeds {
+    let volume = |start: u64, count: u64| {
+        let blocks = (start..start + count).map(|number| vdo::block(vdo::stopped(), number));
+        blocks.collect::<Vec<_>>().concat()
+    };
+    let super_block = &vdo::stopped().super_block;
+    let slab = super_block.depot.reference_block(0, 0);
+    let summary = super_block.partitions.summary.start;
+    let vdo_seeds = [
+        ("vdo_geometry", volume(0, 1)),
+        ("vdo_super_block", volume(2, 1)),
+        (
+            "vdo_pages",
+            [3, 6, 7, 8, 9].map(|number| volume(number, 1)).concat(),
+        ),
+        (
+            "vdo_journal",
+            volume(super_block.partitions.journal.start, 3),
+        ),
+        ("vdo_slab", [volume(slab, 9), volume(summary, 1)].concat()),
+        ("vdo_compressed", volume(vdo::PACKED, 1)),
+        ("vdo_image", volume(0, 60)),
+    ];
+    for (target, seed) in seeds.into_iter().chain(vdo_seeds) {
         let corpus = Path::new(&folder).join("corpus").join(target);
         fs::create_dir_all(&corpus)?;
         fs::write(corpus.join("sound"), seed)?;
