@@ -70,6 +70,25 @@ def _(_):
     assert "vdo" in found and "vdo-pool" in found
 
 
+@session.row("L0", "no module to be had")
+def _(_):
+    program, kept, asked = "/usr/sbin/modprobe", "/usr/sbin/modprobe.kept", "/tmp/asked"
+    _run("rmmod", "dm_vdo")
+    os.rename(program, kept)
+    try:
+        with open(program, "w") as file:
+            file.write(f"#!/bin/sh\necho $* >>{asked}\nexit 1\n")
+        os.chmod(program, 0o755)
+        output = lvm("lvcreate", "--type", "vdo", "-n", "vdo0", "-L", "8G", "-V", "20G",
+                     "vg/vpool", "--yes", code=3)
+        assert "vdo: Required device-mapper target(s) not detected in your kernel." in output
+        with open(asked) as file:
+            equal(file.read().splitlines().count("dm-vdo"), 1)
+    finally:
+        os.rename(kept, program)
+    # The next row's lvcreate loads it by itself.
+
+
 @session.row("L3b", "a pool that is too small, and one that is not")
 def _(_):
     output = lvm("lvcreate", "--type", "vdo", "-n", "vdo0", "-L", "4G", "-V", "20G", "vg/vpool",

@@ -56,8 +56,8 @@ def _sizes(v):
 class Recovering:
     """A volume with two slabs of data, crashed, that is started with some counts out of reach."""
 
-    def __init__(self):
-        self.b = Below(LARGE.but(length=16777216), fill=0)
+    def __init__(self, line=LARGE.but(length=16777216)):
+        self.b = Below(line, fill=0)
         for lbn in range(0, _USED, 256):
             self.b.v.write(lbn, uniques(lbn, 256))
         # Counts that were never saved are not read.
@@ -260,6 +260,33 @@ def _(s):
             s.v.holds(650000 + at, unique(650000 + at))
     equal(_sizes(s.v)[0], s.sizes[0] + 3)
     s.sample()
+
+
+@case("H14", "no space but in slabs that wait for their recovery",
+      lambda: Recovering(SMALL.but(physical=720213 + 2 * _SLAB, length=16777216)))
+def _(s):
+    s.v.discard(0, 256)
+    s.crash(0, 1)
+    at = [300000]
+
+    def fill():
+        """More than the third slab has room for."""
+        while at[0] < 300000 + 7900:
+            s.v.write(at[0], uniques(at[0], 16))
+            at[0] += 16
+
+    one = Background(fill)
+    seen = -1
+    while seen != at[0] and not one.ended():
+        seen = at[0]
+        one.ended(1.0)
+    assert not one.ended(), "there was more room than expected"
+    equal(s.v.status_now().mode, "recovering")
+    s.b.layer.restore()
+    one.result()
+    s.v.becomes("mode", "normal")
+    for lbn in range(300000, at[0], 100):
+        s.v.holds(lbn, unique(lbn))
 
 
 def _scatter(v, chance, count, wrote):
