@@ -1,126 +1,78 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Stand-in for the engine until it is there: no bio succeeds.
+//! The engine of a volume, made for the kernel: its sizes, and its tasks.
 
-use crate::bios::UserBio;
-use crate::bios::UserRead;
 use crate::world::KernelWorld;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use platform::disk::KernelDisk;
 use platform::executor::Executor;
-use runtime::sync::Lock;
+use vdo::batch::Batch;
+use vdo::engine::Tuning;
 use vdo::error::Result as VdoResult;
-use vdo::format::super_block::SuperBlock;
+use vdo::format::recovery_journal;
+use vdo::format::slab_journal;
 use vdo::open::Opened;
-use vdo::statistics::Statistics;
-use vdo::storage::Storage;
 use vdo::table::Settings;
 
-pub(crate) struct Engine {
-    world: KernelWorld,
-    storage: Storage<KernelDisk>,
-    found: Lock<SuperBlock>,
+/// The engine of a volume in the kernel.
+pub(crate) type Engine = vdo::engine::Engine<KernelWorld>;
+
+/// Workers that serve what changes something. Each has memory for one batch.
+const WORKERS: usize = 16;
+
+/// Blocks in a batch: a bio of the largest size that device-mapper hands us.
+const BATCH_BLOCKS: usize = 256;
+
+fn tuning(opened: &Opened, settings: &Settings) -> Tuning {
+    Tuning {
+        workers: WORKERS,
+        batch_blocks: BATCH_BLOCKS,
+        fragment_reads: 16,
+        journal_memory_blocks: 64,
+        journal_io_blocks: 16,
+        commit_delay_ms: 5,
+        cache_pages: settings.cache_blocks as usize,
+        maximum_age: opened.maximum_age,
+        slab_journal_pages: 16,
+        io_pages: 64,
+        journal_shape: recovery_journal::Shape::STANDARD,
+        slab_journal_shape: slab_journal::Shape::STANDARD,
+    }
 }
 
-impl Engine {
-    pub(crate) fn new(
-        world: KernelWorld,
-        disk: Arc<KernelDisk>,
-        opened: &Opened,
-        _: &Settings,
-    ) -> VdoResult<Self> {
-        Ok(Self {
-            world,
-            storage: Storage::new(disk, opened.geometry.bio_offset),
-            found: Lock::new(opened.super_block),
-        })
+/// Makes the engine of a volume.
+#[inline(never)]
+pub(crate) fn new(
+    world: KernelWorld,
+    disk: Arc<KernelDisk>,
+    opened: &Opened,
+    settings: &Settings,
+) -> VdoResult<Arc<Engine>> {
+    let tuning = tuning(opened, settings);
+    let engine = Engine::new(world, disk, &opened.geometry, opened.super_block, tuning)?;
+    Ok(Arc::new(engine, GFP_KERNEL)?)
+}
+
+/// Starts the tasks; they run until the engine is stopped.
+pub(crate) fn spawn_tasks(engine: &Arc<Engine>, executor: &Executor) -> VdoResult {
+    for worker in 0..engine.workers() {
+        spawn_worker(engine, executor, worker)?;
     }
+    let own = || engine.clone();
+    executor.spawn(Engine::run_journal_writer(own()))?;
+    executor.spawn(Engine::run_applier(own()))?;
+    executor.spawn(Engine::run_page_writer(own(), engine.page_writer()?))?;
+    executor.spawn(Engine::run_slab_committer(own()))?;
+    executor.spawn(Engine::run_reference_writer(own()))?;
+    executor.spawn(Engine::run_scrubber(own()))?;
+    executor.spawn(Engine::run_guard(own()))?;
+    executor.spawn(Engine::run_watch(own()))?;
+    Ok(())
+}
 
-    pub(crate) fn spawn(&self, _: &Executor) -> Result {
-        Ok(())
-    }
-
-    pub(crate) fn world(&self) -> &KernelWorld {
-        &self.world
-    }
-
-    pub(crate) fn disk(&self) -> Arc<KernelDisk> {
-        self.storage.disk()
-    }
-
-    pub(crate) fn set_disk(&self, disk: Arc<KernelDisk>) {
-        self.storage.set_disk(disk);
-    }
-
-    pub(crate) fn submit(&self, bio: UserBio) {
-        drop(bio);
-    }
-
-    pub(crate) async fn read(&self, _: &mut UserRead<'_>) -> Result {
-        Err(EIO)
-    }
-
-    pub(crate) async fn flush(&self) -> Result {
-        Ok(())
-    }
-
-    pub(crate) async fn start(&self, logical_blocks: u64) -> VdoResult {
-        self.grow_logical(logical_blocks).await
-    }
-
-    pub(crate) async fn resume(&self) -> VdoResult {
-        Ok(())
-    }
-
-    pub(crate) async fn suspend(&self, _: bool) {}
-
-    pub(crate) fn check_physical_growth(&self, blocks: u64) -> VdoResult {
-        let found = self.found.with(|found| *found);
-        vdo::format::layout::grown(&found, blocks).map(|_| ())
-    }
-
-    pub(crate) async fn grow_logical(&self, blocks: u64) -> VdoResult {
-        self.found.with(|found| found.logical_blocks = blocks);
-        Ok(())
-    }
-
-    pub(crate) async fn grow_physical(&self, blocks: u64) -> VdoResult {
-        let found = self.found.with(|found| *found);
-        let grown = vdo::format::layout::grown(&found, blocks)?;
-        self.found.with(|found| *found = grown);
-        Ok(())
-    }
-
-    pub(crate) fn stop(&self) {}
-
-    pub(crate) fn is_read_only(&self) -> bool {
-        false
-    }
-
-    pub(crate) fn is_recovering(&self) -> bool {
-        false
-    }
-
-    pub(crate) fn physical_blocks(&self) -> u64 {
-        self.found.with(|found| found.physical_blocks)
-    }
-
-    pub(crate) fn logical_blocks(&self) -> u64 {
-        self.found.with(|found| found.logical_blocks)
-    }
-
-    pub(crate) fn used_blocks(&self) -> u64 {
-        self.found.with(|found| {
-            let depot = &found.depot;
-            let data = u64::from(depot.slab.data_blocks) * u64::from(depot.slab_count);
-            found.physical_blocks.saturating_sub(data)
-        })
-    }
-
-    pub(crate) fn statistics(&self, all: &mut Statistics) {
-        all.overhead_blocks_used = self.used_blocks();
-        all.allocator.slab_count = self.found.with(|found| found.depot.slab_count).into();
-        all.recovery_percentage = 100;
-    }
+#[inline(never)]
+fn spawn_worker(engine: &Arc<Engine>, executor: &Executor, worker: usize) -> VdoResult {
+    let batch = Batch::new(engine, worker)?;
+    Ok(executor.spawn(Engine::run_worker(engine.clone(), batch))?)
 }

@@ -4,6 +4,7 @@
 //!
 //! It lives as long as a table knows it, the one in use or one that was loaded to replace it.
 
+use crate::engine;
 use crate::engine::Engine;
 use crate::log::Log;
 use crate::world::KernelWorld;
@@ -46,13 +47,20 @@ use vdo::world::Level;
 pub(crate) struct Volume {
     engine: Arc<Engine>,
     // Dropped after the engine was told to stop: waits for its tasks.
-    _executor: Executor,
+    executor: Executor,
     log: Log,
     mapped: DevT,
     geometry: Geometry,
     slab_blocks: u64,
     state: Lock<State>,
     dump_on_shutdown: AtomicU32,
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        // The executor, dropped next, waits for the tasks.
+        self.engine.stop();
+    }
 }
 
 /// What administrators have set.
@@ -86,12 +94,11 @@ impl Volume {
         let world = KernelWorld::new(log, path.line.clone());
         let failed =
             |error: VdoError| LoadError::new(log.errno(error), c"Cannot load metadata from device");
-        let engine = Engine::new(world, path.disk.clone(), opened, settings).map_err(failed)?;
-        let engine = Arc::new(engine, GFP_KERNEL).or_fail(c"Cannot allocate VDO")?;
+        let engine = engine::new(world, path.disk.clone(), opened, settings).map_err(failed)?;
         let executor = Executor::new(c"dm-vdo").or_fail(c"Cannot allocate thread structures")?;
         let volume = Self {
             engine,
-            _executor: executor,
+            executor,
             log,
             mapped: path.line.mapped_device(),
             geometry: opened.geometry,
@@ -105,11 +112,9 @@ impl Volume {
             dump_on_shutdown: AtomicU32::new(0),
         };
         // From here on the drop of the volume ends the tasks, also of a load that fails.
-        volume
-            .engine
-            .spawn(&volume._executor)
-            .or_fail(c"Cannot make admin thread")?;
-        Arc::new(volume, GFP_KERNEL).or_fail(c"Cannot allocate VDO")
+        let volume = Arc::new(volume, GFP_KERNEL).or_fail(c"Cannot allocate VDO")?;
+        engine::spawn_tasks(&volume.engine, &volume.executor).map_err(failed)?;
+        Ok(volume)
     }
 
     /// Returns the log.
@@ -124,7 +129,7 @@ impl Volume {
 
     /// Returns where the work of its users is done.
     pub(crate) fn executor(&self) -> &Executor {
-        &self._executor
+        &self.executor
     }
 
     /// Checks a table that was loaded for the volume, and says what it would change.
@@ -287,14 +292,13 @@ impl Volume {
         self.engine.world().forget_line(path.line);
     }
 
-    /// Ends the tasks.
+    /// Tells of the end, which comes when the last table lets go of the volume.
     fn stop(&self) {
         let (log, device) = (self.log, self.mapped);
         log.info(format_args!("stopping device '{device}'"));
         if self.dump_on_shutdown.load_relaxed() != 0 {
             self.dump("device shutdown");
         }
-        self.engine.stop();
         log.info(format_args!("device '{device}' stopped"));
     }
 
@@ -327,16 +331,6 @@ impl Volume {
         self.log.info(format_args!("compression is {state}"));
     }
 
-    fn mode(&self) -> Mode {
-        if self.engine.is_read_only() {
-            Mode::ReadOnly
-        } else if self.engine.is_recovering() {
-            Mode::Recovering
-        } else {
-            Mode::Normal
-        }
-    }
-
     fn index(&self) -> IndexState {
         if self.state.with(|state| state.suspended) {
             IndexState::Suspended
@@ -350,11 +344,11 @@ impl Volume {
         let disk = self.engine.disk();
         let status = Status {
             device: disk.device().name(),
-            mode: self.mode(),
+            mode: self.engine.mode(),
             index: self.index(),
             compression: self.state.with(|state| state.compression),
             used: self.engine.used_blocks(),
-            total: self.engine.physical_blocks(),
+            total: self.engine.super_block().physical_blocks,
         };
         // The writer cuts off what does not fit, and never fails.
         let _ = status.write(out);
@@ -362,8 +356,8 @@ impl Volume {
 
     fn config(&self) -> Config {
         Config {
-            physical_blocks: self.engine.physical_blocks(),
-            logical_blocks: self.engine.logical_blocks(),
+            physical_blocks: self.engine.super_block().physical_blocks,
+            logical_blocks: self.engine.super_block().logical_blocks,
             slab_blocks: self.slab_blocks,
             index_memory: self.geometry.index_memory,
             index_sparse: self.geometry.sparse != 0,
@@ -373,14 +367,8 @@ impl Volume {
     #[inline(never)]
     fn statistics(&self) -> Result<KBox<Statistics>> {
         let mut all = KBox::new(Statistics::default(), GFP_KERNEL)?;
-        self.engine.statistics(&mut all);
+        self.engine.put_statistics(&mut all);
         let settings = self.state.with(|state| state.settings);
-        all.physical_blocks = self.engine.physical_blocks();
-        all.logical_blocks = self.engine.logical_blocks();
-        all.block_map_cache_size = u64::from(settings.cache_blocks) * 4096;
-        all.block_size = 4096;
-        all.mode = self.mode();
-        all.in_recovery_mode = all.mode == Mode::Recovering;
         all.instance = self.log.instance;
         all.logical_block_size = settings.logical_block_size.into();
         Ok(all)

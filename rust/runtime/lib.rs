@@ -27,6 +27,7 @@ pub mod monitor;
 pub mod oneshot;
 pub mod pool;
 pub mod range_lock;
+pub mod sort;
 pub mod stack;
 pub mod sync;
 pub mod task;

@@ -29,6 +29,7 @@ use core::ops::Range;
 use kernel::prelude::*;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
+use runtime::sort::sort_by_key;
 
 /// The most bios in a batch.
 const MAX_BIOS: usize = 128;
@@ -287,9 +288,8 @@ impl<W: World> Batch<W> {
 
     /// Puts everything in ascending order.
     fn sort(&mut self) {
-        self.requests
-            .sort_unstable_by_key(|request| request.lbns.start);
-        self.blocks.sort_unstable_by_key(|block| block.lbn);
+        sort_by_key(&mut self.requests, |request| request.lbns.start);
+        sort_by_key(&mut self.blocks, |block| block.lbn);
         let mut next = 0;
         for request in self.requests.iter_mut() {
             let count = request.blocks.len();

@@ -280,7 +280,7 @@ impl<W: World> Engine<W> {
             journal,
             depot,
             map,
-            locks: place(LbnLocks::new)?,
+            locks: place(|| Ok(LbnLocks::new()?))?,
             inbox: Inbox::new(batch),
             unsettled: Unsettled::new(tuning.workers)?,
             flushing: SharedFlush::new(),
