@@ -96,6 +96,14 @@ impl Ring {
         self.headers.insert(header.sequence, header);
     }
 
+    /// Returns the sequences before `end`, in descending order.
+    pub(crate) fn sequences_before(&self, end: Sequence) -> impl Iterator<Item = Sequence> + '_ {
+        self.headers
+            .range(..end)
+            .rev()
+            .map(|(sequence, _)| *sequence)
+    }
+
     pub(crate) fn head(&self) -> Sequence {
         self.block_map_head.min(self.slab_journal_head)
     }

@@ -31,6 +31,7 @@ mod counts;
 mod data;
 mod journal;
 mod references;
+mod regenerate;
 mod sizes;
 mod slabs;
 mod walk;
@@ -192,6 +193,9 @@ fn contents(
     data::check(volume, &references, findings, progress);
     if let Some(journal) = &journal {
         journal::check_pages(volume, journal, |pbn| references.height(pbn), findings);
+        if volume.deep && volume.is_counted() {
+            regenerate::check(volume, journal, findings);
+        }
     }
     if findings.wants_owners() {
         walk::name_owners(volume, findings, progress);

@@ -269,7 +269,7 @@ impl<'a, 'v> Replay<'a, 'v> {
 }
 
 /// Returns the changes of counts that an entry stands for, in order.
-fn changes(entry: &RecoveryEntry) -> impl Iterator<Item = (Pbn, Change)> {
+pub(crate) fn changes(entry: &RecoveryEntry) -> impl Iterator<Item = (Pbn, Change)> {
     let increment = match entry.operation {
         Operation::Data => Change::Increment,
         Operation::BlockMap => Change::BlockMapIncrement,

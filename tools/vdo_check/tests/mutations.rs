@@ -395,17 +395,24 @@ fn slab_journals() {
         let last = last_slab_block(sample);
         slab_journal_block(sample, last, |header, _| header.head = 9);
     });
-    breaks(24, &[], |sample| {
+    // Other changes than those that were journaled; the counts were written in time.
+    breaks(36, &[], |sample| {
+        slab_journal_block(sample, 1, |_, page| page[36 + 3 * 7] ^= 1);
+    });
+    breaks(36, &[], |sample| {
+        slab_journal_block(sample, 2, |header, _| header.entry_count -= 1);
+    });
+    breaks(24, &[36], |sample| {
         slab_journal_block(sample, 1, |header, _| header.entry_count = 14);
     });
-    breaks(24, &[], |sample| {
+    breaks(24, &[36], |sample| {
         slab_journal_block(sample, 1, |_, page| page[36] = 31);
     });
-    breaks(25, &[], |sample| {
+    breaks(25, &[36], |sample| {
         slab_journal_block(sample, 1, |header, _| header.recovery_point.sequence = 99);
     });
     // The first entry allocates a page of the block map; a second one like it cannot.
-    breaks(26, &[17, 35], |sample| {
+    breaks(26, &[17, 35, 36], |sample| {
         let depot = sample.super_block.depot;
         sample.change_summary(0, |entry| entry.is_dirty = true);
         let page = sample.image.page_mut(depot.reference_block(0, 0));
