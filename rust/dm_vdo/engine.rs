@@ -61,6 +61,7 @@ pub(crate) fn spawn_tasks(engine: &Arc<Engine>, executor: &Executor) -> VdoResul
     }
     let own = || engine.clone();
     executor.spawn(Engine::run_journal_writer(own()))?;
+    executor.spawn(Engine::run_journal_timer(own()))?;
     executor.spawn(Engine::run_applier(own()))?;
     executor.spawn(Engine::run_page_writer(own(), engine.page_writer()?))?;
     executor.spawn(Engine::run_slab_committer(own()))?;
