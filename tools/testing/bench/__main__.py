@@ -16,6 +16,7 @@ import sys
 from contextlib import nullcontext
 
 from bench import clone
+from bench import vdo
 from bench.profile import profiled
 from bench.row import C
 from bench.row import COUNTED
@@ -25,7 +26,7 @@ from bench.row import RUST
 from bench.row import TIMED
 
 # A module each: MODULE, ROWS, prepare(bench).
-TARGETS = [clone]
+TARGETS = [clone, vdo]
 
 
 class Bench:

@@ -28,7 +28,7 @@ from lib.dm import Device
 MIB = 1 << 20
 META, DEST, SOURCE, WIDE_META = map(devices.ramdisk, range(4))
 SLOW = "/dev/disk/slow"
-MODULE = Module("dm-clone", needs=["dm-mod", "dm-persistent-data"])
+MODULE = Module("dm-clone")
 
 _FOUR_KIB = "instructions per 4 KiB"
 _REQUEST = "instructions per request"

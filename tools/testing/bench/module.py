@@ -14,9 +14,8 @@ from lib.devices import modprobe
 class Module:
     """A target's module; `use` makes C's or ours the one that is loaded."""
 
-    def __init__(self, name, needs=()):
+    def __init__(self, name):
         self.name = name
-        self._needs = needs
         self._loaded = None
 
     def use(self, implementation):
@@ -25,9 +24,12 @@ class Module:
             return
         self.unload()
         if implementation == C:
-            modprobe("-a", *self._needs)
-            folder = f"/lib/modules/{platform.release()}/kernel/drivers/md"
-            subprocess.run(["insmod", f"{folder}/{self.name}.ko"], check=True)
+            path = self._in_tree()
+            needs = subprocess.run(["modinfo", "-F", "depends", path], check=True,
+                                   capture_output=True, text=True).stdout.strip()
+            if needs:
+                modprobe("-a", *needs.split(","))
+            subprocess.run(["insmod", path], check=True)
         elif implementation == RUST:
             modprobe(self.name)
         self._loaded = implementation
@@ -39,6 +41,13 @@ class Module:
         if os.path.exists(self._folder()):
             subprocess.run(["rmmod", self.name], check=True)
         self._loaded = None
+
+    def _in_tree(self):
+        top = f"/lib/modules/{platform.release()}/kernel/drivers/md"
+        for folder, _, files in os.walk(top):
+            if f"{self.name}.ko" in files:
+                return f"{folder}/{self.name}.ko"
+        raise FileNotFoundError(f"{self.name}.ko below {top}")
 
     def _folder(self):
         return f"/sys/module/{self.name.replace('-', '_')}"

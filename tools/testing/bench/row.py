@@ -15,23 +15,28 @@ RAW, LINEAR, C, RUST = "raw", "linear", "c", "rust"
 
 @dataclass
 class Goal:
-    """`over` divided by `under` is to be at least, or at most, so much."""
+    """`over` divided by `under` is to be at least, or at most, so much; with `above` what they cost
+    above the raw device."""
 
     over: str
     under: str
     at_least: float | None = None
     at_most: float | None = None
+    above: bool = False
 
     def text(self):
         sign, value = (">=", self.at_least) if self.at_most is None else ("<=", self.at_most)
-        return f"{self.over}/{self.under} {sign} {value:g}"
+        return f"{self.over}/{self.under} {sign} {value:g}{' above raw' * self.above}"
 
     def met(self, values):
         """None if there are no figures."""
         over, under = values.get(self.over), values.get(self.under)
-        if over is None or not under:
+        if over is None or under is None or (self.above and values.get(RAW) is None):
             return None
-        ratio = over / under
+        base = values[RAW] if self.above else 0
+        if under <= base:
+            return None
+        ratio = (over - base) / (under - base)
         return ratio >= self.at_least if self.at_most is None else ratio <= self.at_most
 
 

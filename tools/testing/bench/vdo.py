@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: GPL-2.0
+
+"""The rows of the vdo target, without deduplication and compression on either side.
+
+The storage is a ramdisk of 8 GiB of which only what is written takes memory. The part that data
+goes to is written before anything is measured, so that every page is there, on the raw device, too.
+"""
+
+import os
+import re
+import subprocess
+import time
+
+from contextlib import contextmanager
+
+from bench import load
+from bench.module import Module
+from bench.row import C
+from bench.row import Goal
+from bench.row import RAW
+from bench.row import RUST
+from bench.row import Row
+from bench.row import TIMED
+from lib import devices
+from lib.blockio import BlockFile
+from lib.dm import Device
+
+MIB = 1 << 20
+STORAGE, RANDOM = devices.ramdisk(0), devices.ramdisk(1)
+MODULE = Module("dm-vdo")
+
+BLOCKS = (8 << 30) // 4096
+LOGICAL = (4 << 30) // 512
+# With the smallest index: geometry block, index, super block, roots.
+FIRST_DATA = 679189
+
+_FOUR_KIB = "instructions per 4 KiB"
+_REQUEST = "instructions per request"
+
+
+def _line(storage=STORAGE, sector_size=4096, cache=32768, more=""):
+    return (f"0 {LOGICAL} vdo V4 {storage} {BLOCKS} {sector_size} {cache} 16380 "
+            f"deduplication off compression off {more}")
+
+
+def _blank():
+    with BlockFile(STORAGE) as disk:
+        disk.write(0, bytes(4096))
+
+
+class Volume(Device):
+    """A volume on the ramdisk, new unless it is one that was there."""
+
+    def __init__(self, new=True, **options):
+        if new:
+            _blank()
+        super().__init__("vdo", _line(**options))
+
+    def stats(self):
+        """The statistics, by name: groups by `group.name`."""
+        return dict(_fields(self.message("stats")))
+
+    def settle(self):
+        """Wait until nothing is under way."""
+        before = None
+        while before != (before := self.message("stats").split("memoryUsage")[0]):
+            time.sleep(0.05)
+
+
+def _fields(text):
+    groups = []
+    for name, value in re.findall(r"(\w+) : (\{|[^,{}]+)|\}", text):
+        if value == "{":
+            groups.append(name)
+        elif name:
+            yield ".".join((*groups, name)), value.strip()
+        elif groups:
+            groups.pop()
+
+
+def _span(bench):
+    """Bytes that are written: what all rows share, in memory."""
+    return min(bench.span, 256 * MIB)
+
+
+@contextmanager
+def _volume(**options):
+    volume = Volume(**options)
+    try:
+        yield volume
+    finally:
+        volume.remove()
+
+
+@contextmanager
+def _filled(bench, **options):
+    """A volume with data."""
+    with _volume(**options) as volume:
+        load.dd_copy(RANDOM, volume.path, _span(bench))
+        volume.settle()
+        yield volume
+
+
+def _area(bench):
+    """The part of the ramdisk that data goes to."""
+    return Device("raw", f"0 {_span(bench) // 512} linear {STORAGE} {FIRST_DATA * 8}")
+
+
+def _on(volume, work, **options):
+    def measure(bench, subject):
+        if subject == RAW:
+            with _area(bench) as area:
+                return work(bench, area.path)
+        with volume(bench, **options) as target:
+            return work(bench, target.path)
+    return measure
+
+
+def _new(bench, **options):
+    return _volume(**options)
+
+
+def _copy_in(bench, path):
+    return load.dd_copy(RANDOM, path, _span(bench)) / (_span(bench) // 4096)
+
+
+def _zero(bench, path):
+    return load.dd_write(path, _span(bench)) / 256
+
+
+def _read(bench, path):
+    return load.dd_read(path, _span(bench)) / 256
+
+
+def _random_read(bench, path):
+    return load.fio(path, _span(bench), bench.requests, "randread", more=["--norandommap"])
+
+
+def _random_write(bench, path):
+    return load.fio(path, _span(bench), bench.requests, "randwrite", more=["--norandommap"])
+
+
+def _partial_write(bench, path):
+    return load.fio(path, _span(bench), bench.requests // 8, "randwrite", block=512, depth=16,
+                    more=["--norandommap"])
+
+
+def _discard(bench, subject):
+    """What was written, in the discards that suit each best."""
+    with _filled(bench, more="maxDiscard 32768" if subject == RUST else "maxDiscard 1") as volume:
+        return _timed_discard(volume, _span(bench))
+
+
+def _large_discard(bench, subject):
+    """128 MiB in one bio."""
+    size = min(_span(bench), 128 * MIB)
+    with _filled(bench, more="maxDiscard 32768") as volume:
+        return _timed_discard(volume, size)
+
+
+def _timed_discard(volume, size):
+    with BlockFile(volume.path) as file:
+        start = time.monotonic_ns()
+        file.discard(0, size // 512)
+        took = time.monotonic_ns() - start
+    return took / (size // 4096)
+
+
+def _file_system(bench, subject):
+    """mkfs with discards, files, rm, fstrim; in 10^9 instructions."""
+    with _volume(more="maxDiscard 32768" if subject == RUST else "") as volume:
+        start = time.monotonic_ns()
+        subprocess.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0", volume.path], check=True)
+        os.makedirs("/tmp/mnt", exist_ok=True)
+        subprocess.run(["mount", volume.path, "/tmp/mnt"], check=True)
+        try:
+            subprocess.run(["dd", f"if={RANDOM}", "of=/tmp/mnt/file", "bs=1M", "count=64",
+                            "conv=fsync"], check=True, capture_output=True)
+            os.unlink("/tmp/mnt/file")
+            subprocess.run(["fstrim", "/tmp/mnt"], check=True)
+        finally:
+            subprocess.run(["umount", "/tmp/mnt"], check=True)
+        return (time.monotonic_ns() - start) / 1e9
+
+
+@contextmanager
+def _slow_to_flush():
+    """The ramdisk with flushes that take a millisecond."""
+    sectors = BLOCKS * 8
+    delay = Device("slow", f"0 {sectors} delay {STORAGE} 0 0 {STORAGE} 0 0 {STORAGE} 0 1")
+    try:
+        yield delay
+    finally:
+        delay.remove()
+
+
+def _flushed_writes(value):
+    """4 KiB writes with fsync, one at a time, over a storage whose flushes take a millisecond."""
+    def measure(bench, subject):
+        with _slow_to_flush() as slow, _volume(storage=slow.path) as volume:
+            before = volume.stats()
+            took = load.fio(volume.path, _span(bench), bench.flushes, "randwrite", depth=1,
+                            more=["--fsync=1"])
+            volume.settle()
+            after = volume.stats()
+        def grown(*names):
+            return sum(int(after[name]) - int(before[name]) for name in names)
+        return {
+            "instructions": took,
+            # C counts the flushes that it passes on for users in a field of their own.
+            "flushes": (grown("biosMeta.flush") + (grown("flushOut") if subject == C else
+                        grown("biosOut.flush"))) / bench.flushes,
+            "writes": grown("biosMeta.write", "biosOut.write") / bench.flushes,
+        }[value]
+    return measure
+
+
+def _start(volume):
+    """Seconds until the device is there."""
+    start = time.monotonic_ns()
+    volume.create()
+    return (time.monotonic_ns() - start) / 1e9
+
+
+def _available():
+    with open("/proc/meminfo") as file:
+        fields = dict(line.split(":") for line in file)
+    return int(fields["MemAvailable"].split()[0])
+
+
+class _Stopped(Device):
+    """A volume that is there, and not in use."""
+
+    def __init__(self):
+        super().__init__("vdo", None)
+
+    def create(self):
+        self.load(_line())
+        self.resume()
+
+
+def _clean_start(bench, subject):
+    with _filled(bench):
+        pass
+    return _start_again()
+
+
+def _recovery(bench, subject):
+    """After a crash with all that was written in the journal."""
+    with _volume() as volume:
+        load.fio(volume.path, LOGICAL * 512, bench.requests, "randwrite", more=["--norandommap"])
+        volume.suspend(noflush=True)
+    return _start_again()
+
+
+def _start_again():
+    volume = _Stopped()
+    try:
+        return _start(volume)
+    finally:
+        volume.remove()
+
+
+def _memory(fill):
+    """MiB that a volume takes: after its start, and when every page of the cache was used."""
+    def measure(bench, subject):
+        before = _available()
+        with _volume(cache=4096) as volume:
+            if fill:
+                # A block in each leaf page of the volume, and more than the cache holds.
+                load.fio(volume.path, LOGICAL * 512, bench.requests, "randwrite",
+                         more=["--norandommap"])
+                volume.settle()
+            return (before - _available()) / 1024
+    return measure
+
+
+def _two_writers(bench, path):
+    """Thousand requests a second, two jobs."""
+    return 1e6 / load.fio(path, _span(bench) // 2, bench.requests // 8, "randwrite", jobs=2,
+                          depth=32, more=["--norandommap", "--offset_increment=50%"])
+
+
+_DATA = "Data"
+_LIFE = "Start, memory, flushes"
+_SCALING = "Two CPUs"
+
+
+def _rows():
+    def above(at_most):
+        return Goal(RUST, C, at_most=at_most, above=True)
+    yield Row("vdo.write-1m", "1 MiB writes of new data", _FOUR_KIB, _on(_new, _copy_in),
+              table=_DATA, goal=above(0.3))
+    yield Row("vdo.overwrite-1m", "1 MiB writes over data", _FOUR_KIB, _on(_filled, _copy_in),
+              table=_DATA, goal=above(0.3))
+    yield Row("vdo.zero-1m", "1 MiB writes of zeroes", _FOUR_KIB, _on(_new, _zero), table=_DATA,
+              goal=above(0.2))
+    yield Row("vdo.read-1m", "1 MiB reads", _FOUR_KIB, _on(_filled, _read), table=_DATA,
+              goal=above(0.25))
+    yield Row("vdo.randread-4k", "4 KiB random reads, depth 64", _REQUEST,
+              _on(_filled, _random_read), table=_DATA, goal=above(0.25))
+    yield Row("vdo.randwrite-4k", "4 KiB random writes, depth 64", _REQUEST,
+              _on(_filled, _random_write), table=_DATA, goal=above(0.3))
+    yield Row("vdo.partial", "512 byte random writes, depth 16", _REQUEST,
+              _on(_filled, _partial_write, sector_size=512), table=_DATA)
+    yield Row("vdo.discard", "discard of data, each with its best maxDiscard", _FOUR_KIB, _discard,
+              subjects=(C, RUST), table=_DATA, goal=Goal(RUST, C, at_most=0.05))
+    yield Row("vdo.discard-128m", "discard of 128 MiB in one bio", _FOUR_KIB, _large_discard,
+              subjects=(C, RUST), table=_DATA, goal=Goal(C, RUST, at_least=50))
+    yield Row("vdo.mkfs-fstrim", "mkfs.ext4, a file of 64 MiB, rm, fstrim", "10^9 instructions",
+              _file_system, subjects=(C, RUST), table=_DATA)
+
+    for value, title in (("instructions", "4 KiB write and fsync, flushes of 1 ms"),
+                         ("flushes", "flushes of the storage for each"),
+                         ("writes", "writes to the storage for each")):
+        yield Row(f"vdo.fsync.{value}", title, value if value != "instructions" else _REQUEST,
+                  _flushed_writes(value), subjects=(C, RUST), table=_LIFE,
+                  goal=Goal(RUST, C, at_most=0.5) if value == "flushes" else None)
+    yield Row("vdo.start.clean", "start of a volume that was stopped", "10^9 instructions",
+              _clean_start, subjects=(C, RUST), table=_LIFE, goal=Goal(RUST, C, at_most=1))
+    yield Row("vdo.start.crashed", "start of a volume that crashed", "10^9 instructions",
+              _recovery, subjects=(C, RUST), table=_LIFE, goal=Goal(RUST, C, at_most=1))
+    yield Row("vdo.memory.start", "memory of a new volume, page cache of 16 MiB", "MiB",
+              _memory(False), subjects=(C, RUST), table=_LIFE, goal=Goal(RUST, C, at_most=0.4))
+    yield Row("vdo.memory.full", "the same when the page cache is full", "MiB", _memory(True),
+              subjects=(C, RUST), table=_LIFE)
+
+    yield Row("vdo.randwrite-2", "4 KiB random writes, two jobs, depth 32 each", "1000/s",
+              _on(_filled, _two_writers), TIMED, table=_SCALING, more_is_better=True,
+              goal=Goal(RUST, C, at_least=2))
+
+
+ROWS = list(_rows())
+
+
+def prepare(bench):
+    """Ramdisks with all the pages that data goes to, and data that is like no other."""
+    devices.modprobe("-a", "dm-mod", "dm-delay", "ext4")
+    # Another target may have had smaller ones.
+    devices.modprobe("-r", "brd")
+    devices.modprobe("brd", "rd_nr=4", f"rd_size={(BLOCKS * 4096) >> 10}")
+    with open("/dev/urandom", "rb") as source, BlockFile(RANDOM) as disk:
+        for at in range(0, _span(bench), MIB):
+            disk.write(at // 512, source.read(MIB))
+    with Device("raw", f"0 {2 * _span(bench) // 512} linear {STORAGE} {FIRST_DATA * 8}") as area:
+        load.dd_write(area.path, 2 * _span(bench))
