@@ -177,7 +177,9 @@ def _():
         clone.finish()
         found = rig.src.counts
         equal(found.read_sectors, SECTORS)
-        assert expect(c=reads, rust=1) <= found.reads <= reads, \
+        # C's batches end early where its worker is late, on a busy machine.
+        least, most = expect(c=(reads, reads + reads // 16), rust=(1, reads))
+        assert least <= found.reads <= most, \
             f"{threshold}/{batch}: {found.reads} reads, not {reads}"
         print(f"# {threshold}/{batch}: {found.reads} reads")
         remove_all()
