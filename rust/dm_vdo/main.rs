@@ -9,6 +9,7 @@ mod log;
 mod parameters;
 mod registry;
 mod target;
+mod ticker;
 mod volume;
 mod world;
 

@@ -7,6 +7,7 @@
 use crate::engine;
 use crate::engine::Engine;
 use crate::log::Log;
+use crate::ticker::Ticker;
 use crate::world::KernelWorld;
 use core::fmt::Arguments;
 use dm::Device;
@@ -45,8 +46,10 @@ use vdo::world::Level;
 
 /// A volume.
 pub(crate) struct Volume {
+    // Dropped in this order: the ticker ends its task, the engine was told to end its own.
+    ticker: Ticker,
     engine: Arc<Engine>,
-    // Dropped after the engine was told to stop: waits for its tasks.
+    // Waits for the tasks.
     executor: Executor,
     log: Log,
     mapped: DevT,
@@ -96,7 +99,9 @@ impl Volume {
             |error: VdoError| LoadError::new(log.errno(error), c"Cannot load metadata from device");
         let engine = engine::new(world, path.disk.clone(), opened, settings).map_err(failed)?;
         let executor = Executor::new(c"dm-vdo").or_fail(c"Cannot allocate thread structures")?;
+        let ticker = Ticker::new(&engine, &executor).or_fail(c"Cannot make admin thread")?;
         let volume = Self {
+            ticker,
             engine,
             executor,
             log,
@@ -216,6 +221,7 @@ impl Volume {
             state.compression = settings.compression;
             state.suspended = false;
         });
+        self.ticker.start();
         if started {
             self.tell_compression(settings.compression);
         }
@@ -261,6 +267,7 @@ impl Volume {
     pub(crate) fn suspend(&self, save: bool) {
         let (log, device) = (self.log, self.mapped);
         log.info(format_args!("suspending device '{device}'"));
+        self.ticker.pause();
         if block_on(boxed(|| self.engine.suspend(save))).is_err() {
             // No memory to do it in: it is done on this stack, where there is room.
             block_on(self.engine.suspend(save));
