@@ -431,6 +431,16 @@ impl<W: World> Batch<W> {
         blocks.iter().filter(|block| block.new.is_some()).count()
     }
 
+    /// Returns how many look-ups and changes of mappings these blocks take: a block that is written
+    /// in part is looked up once more.
+    pub(crate) fn lookups(&self, blocks: Range<usize>) -> (u64, u64) {
+        let blocks = self.blocks.get(blocks).unwrap_or_default();
+        let recordable = || blocks.iter().filter(|block| block.new.is_some());
+        let partial = recordable().filter(|block| !block.is_whole()).count() as u64;
+        let all = recordable().count() as u64;
+        (all.saturating_add(partial), all)
+    }
+
     /// Gives up all claims.
     pub(crate) fn release_claims(&mut self, locks: &LbnLocks<ViewOf<W>>) {
         for request in self.requests.iter_mut() {

@@ -108,6 +108,7 @@ impl<W: World> Engine<W> {
         }
         if bio.is_fua() {
             counters.bios_in.fua.add(pieces.all);
+            counters.partial.fua.add(pieces.partial);
         }
     }
 
@@ -130,6 +131,7 @@ impl<W: World> Engine<W> {
         }
         if bio.is_fua() {
             counters.acknowledged.fua.add(pieces.all);
+            counters.acknowledged_partial.fua.add(pieces.partial);
         }
     }
 

@@ -153,7 +153,6 @@ impl<W: World> Engine<W> {
         let Some(pbn) = self.health.watch_io(leaf)? else {
             return Ok(nothing);
         };
-        self.map.count_requests(limit, 0);
         let page = match self.map.try_pin(pbn) {
             Some(page) => page,
             None => {
@@ -161,7 +160,9 @@ impl<W: World> Engine<W> {
                 self.pin_leaf(pbn).await?
             }
         };
-        Ok(page.read(|page| run_in(page, slot, limit)))
+        let run = page.read(|page| run_in(page, slot, limit));
+        self.map.count_requests(run.blocks, 0);
+        Ok(run)
     }
 
     async fn read_run<R: ReadBio>(

@@ -276,6 +276,8 @@ impl<W: World> Engine<W> {
                 continue;
             };
             let mut blocks = leaf.blocks.clone();
+            let (reads, writes) = batch.lookups(blocks.clone());
+            self.map.count_requests(reads, writes);
             let page = self.pin_leaf(pbn).await?;
             loop {
                 let wanted = batch.recordable(blocks.clone());
