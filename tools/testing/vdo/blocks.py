@@ -13,6 +13,7 @@ from vdo.data import unique
 from vdo.data import uniques
 from vdo.rig import RAM0
 from vdo.rig import SMALL
+from vdo.rig import SUSPENDED
 from vdo.rig import Volume
 from vdo.rig import blank
 from vdo.rig import fails
@@ -284,7 +285,7 @@ def _(box):
                                 "resumed"):
         v.suspend()
         line = v.status(noflush=True)[0]
-        assert line.endswith(f" normal - suspended offline {used} 2097152"), line
+        assert line.endswith(f" normal - {SUSPENDED} offline {used} 2097152"), line
         v.resume()
         v.becomes("index", "online")
     after = v.stats()

@@ -34,6 +34,8 @@ TEXT = {
     "S13": "a device that does not hold this volume is refused, at load or at resume",
     "S15": "page writes follow from the number of journal blocks, which may be far fewer",
     "T1": "write-zeroes is offered where the storage offers it",
+    "T22": "the index state of a suspended volume is a documented word, which LVM understands "
+           "(also in B3, C8, I2, I14, Q3b)",
     "T13": "a discard of what is not mapped leaves no journal entry",
     "X4b": "the index state is `error` while its device fails",
     "Z2": "a read-only table never writes",

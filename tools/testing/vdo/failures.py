@@ -19,6 +19,7 @@ from vdo.rig import JOURNAL0
 from vdo.rig import RAM0
 from vdo.rig import SECTORS
 from vdo.rig import SMALL
+from vdo.rig import SUSPENDED
 from vdo.rig import Below
 from vdo.rig import Volume
 from vdo.rig import damage
@@ -92,7 +93,7 @@ def _(b):
 def _(b):
     v = b.v
     v.suspend()
-    equal(v.status_now().index, "suspended")
+    equal(v.status_now().index, SUSPENDED)
     v.resume()
     v.holds(0, unique(0))
     fails(EIO, v.write, 0, unique(1))
@@ -235,7 +236,7 @@ def _(b):
 def _(b):
     b.layer.fail()
     Background(b.v.suspend).result()
-    equal((b.v.status_now().mode, b.v.status_now().index), ("read-only", "suspended"))
+    equal((b.v.status_now().mode, b.v.status_now().index), ("read-only", SUSPENDED))
     b.layer.restore()
     b.v.resume()
     b.v.holds(0, unique(0))

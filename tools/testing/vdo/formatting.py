@@ -23,6 +23,7 @@ from vdo.rig import RAM1
 from vdo.rig import SECTORS
 from vdo.rig import SMALL
 from vdo.rig import SUPER
+from vdo.rig import SUSPENDED
 from vdo.rig import Volume
 from vdo.rig import blank
 from vdo.rig import damage
@@ -88,7 +89,7 @@ def _(_):
     assert on_disk(RAM0, 0).startswith(b"dmvdo001")
     equal((v.status(), v.table()), ([], []))
     equal(v.status(inactive=True),
-          [f"0 2097152 vdo {RAM0} normal - suspended offline 750898 2097152"])
+          [f"0 2097152 vdo {RAM0} normal - {SUSPENDED} offline 750898 2097152"])
     equal(v.table(inactive=True), [str(SMALL)])
     fails(EINVAL, v.message, "stats")
 

@@ -15,6 +15,7 @@ from lib.kmsg import Log
 from lib.runner import equal
 from vdo.blocks import CONFIG
 from vdo.rig import SMALL
+from vdo.rig import SUSPENDED
 from vdo.rig import Volume
 from vdo.rig import blank
 from vdo.rig import fails
@@ -165,10 +166,10 @@ def _(box):
     v.suspend()
     v.message("stats")
     v.message("compression on")
-    equal((v.status_now().compression, v.status_now().index), ("online", "suspended"))
+    equal((v.status_now().compression, v.status_now().index), ("online", SUSPENDED))
     v.message("index-close")
     v.message("index-enable")
-    equal(v.status_now().index, "suspended")
+    equal(v.status_now().index, SUSPENDED)
     v.message("dump")
     v.resume()
     v.becomes("index", "online")

@@ -22,6 +22,7 @@ from vdo.rig import JOURNAL0
 from vdo.rig import LARGE
 from vdo.rig import RAM0
 from vdo.rig import SMALL
+from vdo.rig import SUSPENDED
 from vdo.rig import Below
 from vdo.rig import Volume
 from vdo.rig import damage
@@ -151,7 +152,7 @@ def _(s):
     one.result()
     state = v.status_now()
     if state.mode == "recovering":
-        equal((state.recovery, state.index), ("recovering", "suspended"))
+        equal((state.recovery, state.index), ("recovering", SUSPENDED))
         equal(state_word(), 5)
     v.resume()
     s.release()

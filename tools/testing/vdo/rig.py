@@ -23,6 +23,7 @@ from vdo.data import BLOCK
 from vdo.data import same
 from vdo.data import uniques
 from vdo.suite import DEDUPE
+from vdo.suite import IMPL
 
 GIB = 1 << 18           # in blocks
 RAM0, RAM1 = map(devices.ramdisk, range(2))
@@ -31,6 +32,9 @@ RAM0, RAM1 = map(devices.ramdisk, range(2))
 SUPER = 679128          # the super block; the roots follow
 DATA0 = SUPER + 61      # the first data block
 JOURNAL0 = 2064320
+
+# The index state of a suspended volume: LVM does not understand C's, ours shows what it is.
+SUSPENDED = "suspended" if IMPL == "c" else "closed"
 
 _LEAF = 812
 _SETTLE_SECONDS = 10

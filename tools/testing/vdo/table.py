@@ -17,6 +17,7 @@ from vdo.rig import RAM0
 from vdo.rig import RAM1
 from vdo.rig import Volume
 from vdo.rig import blank
+from vdo.rig import disks
 from vdo.rig import is_blank
 from vdo.rig import logging
 from vdo.rig import on_disk
@@ -58,7 +59,7 @@ def _off(words):
         f"{words} deduplication off"
 
 
-session = Session("A", blank)
+session = Session("A", disks)
 
 
 def _accepted(words, *texts, used=1049284, threads=8, warns=None, check=None, never=(),
@@ -72,16 +73,18 @@ def _accepted(words, *texts, used=1049284, threads=8, warns=None, check=None, ne
         lines.append(f"total threads: {threads}")
     with logging(*lines, *texts, never=never):
         v = Volume(line)
-        equal(v.table(), [line])
-        shown = v.status(noflush=True)[0].split(" ", 4)[4]
-        index = shown.split()[2]
-        # Of the old lines none can say that there is to be no index.
-        allowed = ("opening", "online") if DEDUPE else ("closed", "error", "opening")
-        status = status or f"normal - INDEX offline {used} 2097152"
-        equal(shown.replace(index, "INDEX", 1) if index in allowed else shown, status)
-        if check:
-            check(v)
-        v.remove(5)
+        try:
+            equal(v.table(), [line])
+            shown = v.status(noflush=True)[0].split(" ", 4)[4]
+            index = shown.split()[2]
+            # Of the old lines none can say that there is to be no index.
+            allowed = ("opening", "online") if DEDUPE else ("closed", "error", "opening")
+            status = status or f"normal - INDEX offline {used} 2097152"
+            equal(shown.replace(index, "INDEX", 1) if index in allowed else shown, status)
+            if check:
+                check(v)
+        finally:
+            v.remove(5)
 
 
 def _ok(name, words, *texts, **how):
