@@ -154,14 +154,12 @@ struct Counters {
 enum Flaw {
     /// The summary may be on stable storage before the blocks that it counts.
     SummaryFirst,
-    /// Counts may be on stable storage before what was written earlier.
-    CountsFirst,
-    /// Slab journals are overwritten though the counts may not be on stable storage.
-    NoFlushAfterCounts,
     /// A sealed block is followed by the next before the summary counts it.
     SealedIsFollowed,
     /// The recovery journal is let go of before the summary is written.
     HoldIsReleased,
+    /// Blocks of slab journals that a recovery would read are overwritten.
+    RingIsReused,
 }
 
 /// Numbers for status and statistics.

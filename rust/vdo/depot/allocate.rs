@@ -141,9 +141,7 @@ impl<W: World> Depot<W> {
     /// trying again; if not, no slab is left that could become ready.
     pub async fn wait_for_scrubbed(&self) -> Result<bool> {
         loop {
-            let (seen, left) = self
-                .desk
-                .with(|work| (work.progress, work.scrubbing.left));
+            let (seen, left) = self.desk.with(|work| (work.progress, work.scrubbing.left));
             if self.allocator.with(|allocator| allocator.has_free()) {
                 return Ok(true);
             }

@@ -11,8 +11,8 @@
 use crate::error::Result;
 use crate::format::SlabConfig;
 use crate::format::SlabNumber;
-use kernel::prelude::GFP_KERNEL;
 use kernel::prelude::KVVec;
+use kernel::prelude::GFP_KERNEL;
 
 /// Priorities: of the logarithm of a 23 bit number, and two more.
 const PRIORITIES: usize = 26;
@@ -122,7 +122,10 @@ impl Allocator {
         place.free = free;
         if place.is_usable && self.open != Some(slab) {
             let priority = self.priority(slab);
-            if self.place(slab).is_some_and(|place| place.priority != priority) {
+            if self
+                .place(slab)
+                .is_some_and(|place| place.priority != priority)
+            {
                 self.remove(slab);
                 self.append(slab, priority);
             }

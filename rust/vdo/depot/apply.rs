@@ -12,6 +12,7 @@ use super::slab::State;
 use super::slab_journal::Blocked;
 use super::BufferOf;
 use super::Depot;
+use super::Flaw;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
@@ -76,6 +77,7 @@ impl<W: World> Depot<W> {
             layout: self.layout(),
             shape: self.shape,
             is_replay,
+            is_ring_kept: !self.breaks(Flaw::RingIsReused),
         };
         let mut changes = Changes::new(entries);
         // Set while a change is blocked: why, and how far things had got before it was last tried.

@@ -21,8 +21,8 @@ use crate::format::SlabNumber;
 use crate::storage::Purpose;
 use crate::storage::Storage;
 use crate::world::World;
-use kernel::prelude::GFP_KERNEL;
 use kernel::prelude::KVec;
+use kernel::prelude::GFP_KERNEL;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
@@ -42,10 +42,7 @@ pub(super) struct Tools<B> {
 }
 
 impl<B: Buffer> Tools<B> {
-    pub(super) fn new<D: Disk<Buffer = B>>(
-        storage: &Storage<D>,
-        blocks: usize,
-    ) -> Result<Self> {
+    pub(super) fn new<D: Disk<Buffer = B>>(storage: &Storage<D>, blocks: usize) -> Result<Self> {
         let blocks = blocks.max(1);
         Ok(Self {
             buffer: Some(storage.buffer(1)?),
@@ -151,9 +148,7 @@ impl<W: World> Depot<W> {
                 break;
             };
             let (number, sequence) = (closed.slab, closed.sequence);
-            let entry = self.slab(number, |slab| {
-                slab.entry_after(sequence, &self.slab_config)
-            })?;
+            let entry = self.slab(number, |slab| slab.entry_after(sequence, &self.slab_config))?;
             self.put(tools, number, entry)?;
         }
         for _ in 0..CLEAN_AT_ONCE {

@@ -25,8 +25,8 @@ use crate::format::JournalPoint;
 use crate::format::Sbn;
 use crate::format::Sequence;
 use crate::format::SlabConfig;
-use kernel::prelude::GFP_KERNEL;
 use kernel::prelude::KVVec;
+use kernel::prelude::GFP_KERNEL;
 
 /// How many reference blocks a search for free blocks looks into before it lets go of the lock.
 const SEARCH_BLOCKS: u32 = 4;
@@ -224,7 +224,7 @@ impl Counts {
         block.free = free;
     }
 
-    /// All blocks that were picked are on stable storage.
+    /// All blocks that were picked are written.
     pub(super) fn written(&mut self) {
         self.in_flight = None;
     }
@@ -321,7 +321,9 @@ fn first_zero(bytes: &[u8]) -> Option<usize> {
     let mut words = bytes.chunks_exact(8);
     let mut at = 0;
     for word in &mut words {
-        let value = word.first_chunk().map_or(0, |word| u64::from_le_bytes(*word));
+        let value = word
+            .first_chunk()
+            .map_or(0, |word| u64::from_le_bytes(*word));
         // The lowest of these bits is that of the first zero byte.
         let zeroes = value.wrapping_sub(LOW) & !value & HIGH;
         if zeroes != 0 {

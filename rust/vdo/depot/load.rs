@@ -27,8 +27,8 @@ use crate::format::SlabConfig;
 use crate::format::SlabNumber;
 use crate::storage::Purpose;
 use crate::world::World;
-use kernel::prelude::GFP_KERNEL;
 use kernel::prelude::KVec;
+use kernel::prelude::GFP_KERNEL;
 use runtime::disk::Buffer;
 use runtime::disk::Durability;
 
@@ -122,7 +122,14 @@ impl<W: World> Depot<W> {
             let (pbn, blocks) = (self.summary.pbn(copy, 0), count * BLOCKS);
             (buffer, result) = self
                 .storage
-                .write(Purpose::Metadata, pbn, blocks, buffer, 0, Durability::Volatile)
+                .write(
+                    Purpose::Metadata,
+                    pbn,
+                    blocks,
+                    buffer,
+                    0,
+                    Durability::Volatile,
+                )
                 .await;
             copy += count;
         }
@@ -227,9 +234,7 @@ impl<W: World> Depot<W> {
             scrubbing.is_paused = false;
         });
         loop {
-            let (seen, done) = self
-                .desk
-                .with(|work| (work.progress, work.scrubbing.next));
+            let (seen, done) = self.desk.with(|work| (work.progress, work.scrubbing.next));
             if done >= awaited.min(waiting.len()) {
                 return Ok(());
             }
@@ -266,9 +271,7 @@ impl<W: World> Depot<W> {
     /// Waits until the counts of all slabs are in memory.
     pub async fn scrubbed(&self) -> Result {
         loop {
-            let (seen, left) = self
-                .desk
-                .with(|work| (work.progress, work.scrubbing.left));
+            let (seen, left) = self.desk.with(|work| (work.progress, work.scrubbing.left));
             if left == 0 {
                 return Ok(());
             }

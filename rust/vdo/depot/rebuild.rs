@@ -82,7 +82,14 @@ impl<W: World> Depot<W> {
                 let pbn = layout.journal_block(number, start);
                 (buffer, result) = self
                     .storage
-                    .write(Purpose::Metadata, pbn, count, buffer, 0, Durability::Volatile)
+                    .write(
+                        Purpose::Metadata,
+                        pbn,
+                        count,
+                        buffer,
+                        0,
+                        Durability::Volatile,
+                    )
                     .await;
                 if result.is_err() {
                     break 'slabs;

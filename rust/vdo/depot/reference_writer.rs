@@ -4,12 +4,12 @@
 //!
 //! A round takes dirty reference blocks of the slabs that ask for it, as they are in memory now,
 //! and writes them. The first write flushes what is written already: the journals are ahead of the
-//! counts on stable storage. The flush at the end comes before any reuse of the blocks of slab
-//! journals that these counts make dispensable.
+//! counts on stable storage. The last one need not be flushed here. A block of a slab journal is
+//! overwritten only after another that no longer needs it is in the summary, and a slab is clean
+//! only when the summary says so: each write of the summary flushes these counts before.
 
 use super::BufferOf;
 use super::Depot;
-use super::Flaw;
 use super::IMPOSSIBLE;
 use crate::error::Result;
 use crate::format::reference;
@@ -19,9 +19,9 @@ use crate::format::SlabNumber;
 use crate::storage::Purpose;
 use crate::storage::Storage;
 use crate::world::World;
-use kernel::prelude::GFP_KERNEL;
 use kernel::prelude::KVVec;
 use kernel::prelude::KVec;
+use kernel::prelude::GFP_KERNEL;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
@@ -44,10 +44,7 @@ struct Item {
 }
 
 impl<B: Buffer> Tools<B> {
-    pub(super) fn new<D: Disk<Buffer = B>>(
-        storage: &Storage<D>,
-        pages: usize,
-    ) -> Result<Self> {
+    pub(super) fn new<D: Disk<Buffer = B>>(storage: &Storage<D>, pages: usize) -> Result<Self> {
         Ok(Self {
             buffer: Some(storage.buffer(pages)?),
             items: KVec::with_capacity(pages, GFP_KERNEL)?,
@@ -91,11 +88,7 @@ impl<W: World> Depot<W> {
     }
 
     /// Fills the buffer.
-    fn pick_references(
-        &self,
-        tools: &mut Tools<BufferOf<W>>,
-        buffer: &mut BufferOf<W>,
-    ) -> Result {
+    fn pick_references(&self, tools: &mut Tools<BufferOf<W>>, buffer: &mut BufferOf<W>) -> Result {
         tools.items.clear();
         let Some(counts): Option<&mut Counts> = tools.counts.first_chunk_mut() else {
             return Err(IMPOSSIBLE);
@@ -121,13 +114,10 @@ impl<W: World> Depot<W> {
         Ok(())
     }
 
-    /// Writes what is in the buffer, neighbours in one I/O, and flushes.
+    /// Writes what is in the buffer, neighbours in one I/O.
     async fn write_picked(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
         let layout = self.layout();
-        let mut durability = match self.breaks(Flaw::CountsFirst) {
-            false => Durability::Ordered,
-            true => Durability::Volatile,
-        };
+        let mut durability = Durability::Ordered;
         let mut start = 0;
         while let Some(first) = tools.items.get(start).copied() {
             let mut count = 1;
@@ -146,16 +136,10 @@ impl<W: World> Depot<W> {
             durability = Durability::Volatile;
             start += count as usize;
         }
-        if self.breaks(Flaw::NoFlushAfterCounts) {
-            return Ok(());
-        }
-        let buffer = tools.buffer.take().ok_or(IMPOSSIBLE)?;
-        let (buffer, result) = self.storage.flush(Purpose::Metadata, buffer).await;
-        tools.buffer = Some(buffer);
-        result
+        Ok(())
     }
 
-    /// The blocks of this round are on stable storage.
+    /// The blocks of this round are written.
     fn references_written(&self, tools: &Tools<BufferOf<W>>) -> Result {
         let mut last = None;
         for item in &tools.items {

@@ -3,8 +3,8 @@
 //! A first-in-first-out line of fixed capacity.
 
 use crate::error::Result;
-use kernel::prelude::GFP_KERNEL;
 use kernel::prelude::KVVec;
+use kernel::prelude::GFP_KERNEL;
 
 /// A first-in-first-out line of fixed capacity.
 pub(super) struct Ring<T> {

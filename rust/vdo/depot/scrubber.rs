@@ -30,9 +30,9 @@ use crate::storage::Purpose;
 use crate::storage::Storage;
 use crate::world::World;
 use core::pin::pin;
+use kernel::prelude::KVVec;
 use kernel::prelude::ENOMEM;
 use kernel::prelude::GFP_KERNEL;
-use kernel::prelude::KVVec;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::stack::apart;
@@ -66,10 +66,7 @@ struct Slab {
 }
 
 impl<B: Buffer> Tools<B> {
-    pub(super) fn new<D: Disk<Buffer = B>>(
-        storage: &Storage<D>,
-        pages: usize,
-    ) -> Result<Self> {
+    pub(super) fn new<D: Disk<Buffer = B>>(storage: &Storage<D>, pages: usize) -> Result<Self> {
         Ok(Self {
             buffer: Some(storage.buffer(pages)?),
             pages: pages as u32,
@@ -97,7 +94,12 @@ impl<W: World> Depot<W> {
             depot.job_done(job, is_out_of_memory);
             if is_out_of_memory {
                 // Whatever happens next may have freed some.
-                if depot.desk.progress_since(seen + 1, &depot.health).await.is_err() {
+                if depot
+                    .desk
+                    .progress_since(seen + 1, &depot.health)
+                    .await
+                    .is_err()
+                {
                     break;
                 }
             } else if depot.health.watch(result).is_err() {
@@ -256,7 +258,10 @@ impl<W: World> Depot<W> {
                 return Err(IMPOSSIBLE);
             };
             for index in 0..count {
-                let page = tools.buffer.as_ref().and_then(|own| own.page(index as usize));
+                let page = tools
+                    .buffer
+                    .as_ref()
+                    .and_then(|own| own.page(index as usize));
                 let page = page.ok_or(IMPOSSIBLE)?;
                 let points = reference::decode(page, counts);
                 slab.counts.load(start + index, counts);
@@ -288,7 +293,10 @@ impl<W: World> Depot<W> {
             let pbn = layout.journal_block(slab.number, offset as u32);
             self.read(tools, pbn, count).await?;
             for index in 0..count {
-                let page = tools.buffer.as_ref().and_then(|own| own.page(index as usize));
+                let page = tools
+                    .buffer
+                    .as_ref()
+                    .and_then(|own| own.page(index as usize));
                 let page = page.ok_or(IMPOSSIBLE)?;
                 let header = Header::decode(page);
                 let is_sound = header.is_valid(self.nonce)
@@ -310,7 +318,10 @@ impl<W: World> Depot<W> {
             let point = JournalPoint::new(header.sequence, index);
             let (block, sector, _) = reference::place(entry.sbn);
             let at = block as usize * BLOCK_SECTORS + sector;
-            let known = slab.points.get(at).ok_or(Error::Status(Status::CorruptJournal))?;
+            let known = slab
+                .points
+                .get(at)
+                .ok_or(Error::Status(Status::CorruptJournal))?;
             if point > *known {
                 slab.counts.change(entry.sbn, entry.change, point)?;
             }

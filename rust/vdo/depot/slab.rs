@@ -66,6 +66,8 @@ pub(super) struct Rules {
     pub(super) shape: Shape,
     /// Changes that are in the journal already are skipped, and nothing waits for counts.
     pub(super) is_replay: bool,
+    /// Blocks of the slab journal that a recovery would read are not overwritten.
+    pub(super) is_ring_kept: bool,
 }
 
 /// What changes of a slab mean to others.
@@ -244,8 +246,10 @@ impl<B: Buffer> Slab<B> {
             }
         }
         let config = &rules.layout.slab;
-        if let Some(blocked) = self.journal.blocked(config, rules.is_replay) {
-            return Ok(Some(blocked));
+        match self.journal.blocked(config, rules.is_replay) {
+            Some(Blocked::RingFull) if !rules.is_ring_kept => {}
+            None => {}
+            blocked => return Ok(blocked),
         }
         if self.journal.entries() == 0 {
             let begun = (self.journal.tail(), next.point.sequence);
@@ -324,7 +328,7 @@ impl<B: Buffer> Slab<B> {
         }
     }
 
-    /// What was picked is on stable storage. Returns whether the summary may say that the slab is
+    /// What was picked is written. Returns whether the summary may say that the slab is
     /// clean.
     pub(super) fn references_written(&mut self) -> bool {
         if let Some(counts) = self.counts() {
@@ -337,7 +341,9 @@ impl<B: Buffer> Slab<B> {
     /// Returns whether the summary says that the slab is dirty, and need not.
     pub(super) fn can_be_clean(&mut self) -> bool {
         let is_clean = self.counts().is_some_and(|counts| counts.is_clean());
-        is_clean && self.initialised_by.is_some() && (self.entry.is_dirty || !self.entry.load_ref_counts)
+        is_clean
+            && self.initialised_by.is_some()
+            && (self.entry.is_dirty || !self.entry.load_ref_counts)
     }
 
     /// Advances the head of the slab journal, as far as the counts on stable storage allow.
@@ -356,7 +362,9 @@ impl<B: Buffer> Slab<B> {
             tail_block_offset: next.unwrap_or(0) as u8,
             fullness_hint: self.hint(slab),
             load_ref_counts: self.entry.load_ref_counts
-                || self.initialised_by.is_some_and(|first| self.journal.head > first),
+                || self
+                    .initialised_by
+                    .is_some_and(|first| self.journal.head > first),
             is_dirty: true,
         }
     }

@@ -281,7 +281,7 @@ impl<B: Buffer> SlabJournal<B> {
         self.published_head = self.published_head.max(newest);
     }
 
-    /// Advances the head: the counts on stable storage lack nothing before `needed`.
+    /// Advances the head: the counts on disk lack nothing before `needed`.
     pub(super) fn reap(&mut self, needed: Sequence) {
         let head = needed.min(self.summarised).min(self.tail());
         self.head = self.head.max(head);

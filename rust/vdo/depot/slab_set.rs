@@ -4,8 +4,8 @@
 
 use crate::error::Result;
 use crate::format::SlabNumber;
-use kernel::prelude::GFP_KERNEL;
 use kernel::prelude::KVec;
+use kernel::prelude::GFP_KERNEL;
 
 /// A set of slabs.
 pub(super) struct SlabSet {

@@ -14,8 +14,8 @@ use crate::format::Pbn;
 use crate::format::SlabConfig;
 use crate::format::SlabNumber;
 use crate::format::BLOCK_SIZE;
-use kernel::prelude::GFP_KERNEL;
 use kernel::prelude::KVVec;
+use kernel::prelude::GFP_KERNEL;
 use runtime::sync::AtomicU64;
 use runtime::sync::Lock;
 

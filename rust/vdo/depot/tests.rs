@@ -8,9 +8,9 @@ use crate::fixture::world::arc;
 use crate::fixture::world::storage;
 use crate::fixture::world::TestWorld;
 use crate::format::summary;
+use sim::disk::SimDisk;
 use sim::executor::Executor;
 use sim::executor::Outcome;
-use sim::disk::SimDisk;
 use std::vec;
 use std::vec::Vec;
 

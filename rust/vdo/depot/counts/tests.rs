@@ -1,1 +1,159 @@
 // SPDX-License-Identifier: GPL-2.0
+
+use super::*;
+use proptest::prelude::*;
+use std::vec;
+use std::vec::Vec;
+
+fn config(data_blocks: u32) -> SlabConfig {
+    SlabConfig {
+        blocks: 1 << 14,
+        data_blocks,
+        reference_blocks: 4,
+        journal_blocks: 8,
+        flushing: 6,
+        blocking: 7,
+        scrubbing: 8,
+    }
+}
+
+#[test]
+fn the_first_zero_is_found_wherever_it_is() {
+    for length in 0..40 {
+        for zero in 0..=length {
+            let mut bytes = vec![1; length];
+            // What follows, and bytes with the highest bit, must not disturb.
+            bytes[zero..]
+                .iter_mut()
+                .step_by(2)
+                .for_each(|byte| *byte = 0);
+            bytes[..zero]
+                .iter_mut()
+                .step_by(3)
+                .for_each(|byte| *byte = 0x80);
+            let found = first_zero(&bytes);
+            assert_eq!(found, (zero < length).then_some(zero));
+        }
+    }
+}
+
+#[test]
+fn all_changes_of_all_counts() {
+    for count in 0..=u8::MAX {
+        let up = changed(count, Change::Increment);
+        let page = changed(count, Change::BlockMapIncrement);
+        let down = changed(count, Change::Decrement);
+        let wanted = match count {
+            0 | 255 => (Some(1), Some(254), None),
+            254 => (None, None, Some(253)),
+            _ => (Some(count + 1), None, Some(count - 1)),
+        };
+        assert_eq!((up, page, down), wanted, "{count}");
+    }
+}
+
+#[test]
+fn blocks_are_picked_in_the_order_of_their_holds() {
+    let mut counts = Counts::new(&config(3 * COUNTS_PER_BLOCK)).unwrap();
+    let point = |sequence| JournalPoint::new(sequence, 0);
+    let sbn = |block: u32| block * COUNTS_PER_BLOCK;
+    for (block, sequence) in [(2, 4), (0, 5), (2, 6), (1, 7)] {
+        counts
+            .change(sbn(block), Change::Increment, point(sequence))
+            .unwrap();
+    }
+    counts.check();
+    assert_eq!((counts.dirty(), counts.oldest_hold()), (3, Some(4)));
+    let mut page = [9; COUNTS_PER_BLOCK as usize];
+    assert_eq!(counts.pick(&mut page), Some(2));
+    assert_eq!(page[..2], [2, 0]);
+    // What is being written still counts, also when it changes again.
+    counts.change(sbn(2), Change::Decrement, point(8)).unwrap();
+    assert_eq!((counts.dirty(), counts.oldest_hold()), (3, Some(4)));
+    for block in [0, 1, 2] {
+        assert_eq!(counts.pick(&mut page), Some(block));
+    }
+    assert_eq!(
+        (counts.pick(&mut page), counts.oldest_hold()),
+        (None, Some(4))
+    );
+    assert!(!counts.is_clean());
+    counts.written();
+    assert_eq!((counts.is_clean(), counts.oldest_hold()), (true, None));
+    assert_eq!(counts.applied, point(8));
+}
+
+#[test]
+fn what_is_loaded_has_no_provisional_ones() {
+    let mut counts = Counts::new(&config(COUNTS_PER_BLOCK + 10)).unwrap();
+    let mut page = [3; COUNTS_PER_BLOCK as usize];
+    page[5] = PROVISIONAL;
+    counts.load(0, &page);
+    counts.load(1, &page);
+    counts.check();
+    assert_eq!(counts.free(), 2);
+    assert_eq!(counts.get(5), Some(0));
+    assert_eq!(counts.get(COUNTS_PER_BLOCK + 9), Some(3));
+    assert_eq!(counts.get(COUNTS_PER_BLOCK + 10), None);
+    assert_eq!(counts.find_run(9), Found::Run(5, 1));
+    assert_eq!(counts.find_run(9), Found::Run(COUNTS_PER_BLOCK + 5, 1));
+    assert_eq!(counts.find_run(9), Found::End);
+}
+
+#[test]
+fn a_long_search_lets_go_of_the_lock() {
+    let blocks = SEARCH_BLOCKS + 2;
+    let mut counts = Counts::new(&config(blocks * COUNTS_PER_BLOCK)).unwrap();
+    for sbn in 0..blocks * COUNTS_PER_BLOCK {
+        // One is free in each block, and taken up to the last.
+        counts.set(sbn, 1);
+    }
+    for block in 0..blocks {
+        counts.set(block * COUNTS_PER_BLOCK, 0);
+    }
+    counts.cursor = 1;
+    // Behind the free one of each block there is none.
+    counts.set(0, 1);
+    counts.set(1, 0);
+    counts.cursor = 2;
+    let mut found = counts.find_run(5);
+    assert_eq!(found, Found::Run(COUNTS_PER_BLOCK, 1));
+    for block in 2..blocks {
+        found = counts.find_run(5);
+        assert_eq!(found, Found::Run(block * COUNTS_PER_BLOCK, 1));
+    }
+    assert_eq!(counts.find_run(5), Found::End);
+    assert_eq!(counts.find_run(5), Found::Run(1, 1));
+}
+
+proptest! {
+    #[test]
+    fn runs_are_those_of_a_list(
+        counts in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(255)], 1..200),
+        wanted in 1_u32..20,
+    ) {
+        let mut model: Vec<u8> = counts;
+        let mut counts = Counts::new(&config(model.len() as u32)).unwrap();
+        for (sbn, count) in (0..).zip(&model) {
+            counts.set(sbn, *count);
+        }
+        loop {
+            counts.check();
+            let start = model.iter().position(|count| *count == 0);
+            match counts.find_run(wanted) {
+                Found::Run(sbn, length) => {
+                    prop_assert_eq!(Some(sbn as usize), start);
+                    let range = sbn as usize..(sbn + length) as usize;
+                    prop_assert!(model[range.clone()].iter().all(|count| *count == 0));
+                    prop_assert!(length == wanted || model.get(range.end) != Some(&0));
+                    model[range].fill(PROVISIONAL);
+                }
+                Found::End => break,
+                Found::NotYet => prop_assert!(false, "there is one block only"),
+            }
+        }
+        prop_assert!(!model.contains(&0));
+        let provisional = model.iter().filter(|count| **count == PROVISIONAL).count();
+        prop_assert_eq!(counts.release(0, model.len() as u32), provisional as u32);
+    }
+}

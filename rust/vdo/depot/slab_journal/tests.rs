@@ -1,1 +1,136 @@
 // SPDX-License-Identifier: GPL-2.0
+
+use super::*;
+use crate::format::Page;
+use runtime::disk::Disk;
+use sim::disk::SimDisk;
+use sim::world::World;
+
+type BufferOf = <SimDisk as Disk>::Buffer;
+
+const SHAPE: Shape = Shape { full: 3, data: 5 };
+
+fn disk() -> SimDisk {
+    World::new(0).add_disk("disk", std::vec![0; 4096])
+}
+
+fn journal(head: Sequence, tail: Sequence) -> SlabJournal<BufferOf> {
+    let mut journal = SlabJournal::new(head, tail, JournalPoint::NONE, 99);
+    journal.set_page(disk().buffer(1).unwrap());
+    journal
+}
+
+fn config() -> SlabConfig {
+    SlabConfig::new(64, 8).unwrap()
+}
+
+fn push(journal: &mut SlabJournal<BufferOf>, change: Change, sequence: Sequence) -> JournalPoint {
+    let point = JournalPoint::new(sequence, 4);
+    journal.push(SHAPE, 7, change, point).unwrap()
+}
+
+fn header(closed: &Closed<BufferOf>) -> Header {
+    let page: &Page = closed.page.as_ref().unwrap().page(0).unwrap();
+    Header::decode(page)
+}
+
+#[test]
+fn a_full_block_is_followed_at_once() {
+    let mut journal = journal(2, 2);
+    for index in 0..5 {
+        assert!(!journal.must_close(SHAPE, Change::Increment));
+        let point = push(&mut journal, Change::Increment, 10 + u64::from(index));
+        assert_eq!(point, JournalPoint::new(2, index));
+    }
+    assert!(journal.is_full(SHAPE) && journal.must_close(SHAPE, Change::Decrement));
+    let closed = journal.close(6, disk().buffer(1).unwrap());
+    let found = header(&closed);
+    assert_eq!((found.head, found.sequence, found.entry_count), (2, 2, 5));
+    assert_eq!(found.recovery_point, JournalPoint::new(14, 4));
+    assert_eq!(closed.held().sequence, 10);
+    assert_eq!(
+        push(&mut journal, Change::Increment, 15),
+        JournalPoint::new(3, 0)
+    );
+    assert!(!journal.is_settled());
+}
+
+#[test]
+fn a_page_of_the_block_map_closes_a_block_early() {
+    let mut journal = journal(1, 1);
+    for sequence in 1..=3 {
+        push(&mut journal, Change::Increment, sequence);
+    }
+    assert!(journal.must_close(SHAPE, Change::BlockMapIncrement));
+    assert!(!journal.must_close(SHAPE, Change::Increment));
+}
+
+#[test]
+fn a_sealed_block_waits_for_the_summary() {
+    let mut journal = journal(1, 1);
+    assert!(matches!(journal.seal(0), Sealing::Nothing));
+    push(&mut journal, Change::Increment, 5);
+    let Sealing::Sealed(mut closed) = journal.seal(0) else {
+        panic!("there is an entry");
+    };
+    assert!(closed.is_sealed);
+    assert_eq!(header(&closed).entry_count, 1);
+    assert_eq!(journal.blocked(&config(), false), Some(Blocked::Sealed));
+    assert!(matches!(journal.seal(0), Sealing::Nothing));
+    journal.summarised(&mut closed);
+    assert!(closed.page.is_none() && journal.is_settled());
+    assert_eq!(journal.blocked(&config(), false), None);
+    assert_eq!(
+        push(&mut journal, Change::Decrement, 6),
+        JournalPoint::new(2, 0)
+    );
+    assert!(matches!(journal.seal(0), Sealing::Sealed(_)));
+}
+
+#[test]
+fn a_block_is_not_sealed_before_those_ahead_of_it_are_taken() {
+    let mut journal = journal(1, 1);
+    for _ in 0..5 {
+        push(&mut journal, Change::Increment, 5);
+    }
+    let closed = journal.close(0, disk().buffer(1).unwrap());
+    push(&mut journal, Change::Increment, 6);
+    assert!(matches!(journal.seal(0), Sealing::NotYet));
+    journal.take(&closed);
+    assert!(matches!(journal.seal(0), Sealing::Sealed(_)));
+}
+
+#[test]
+fn long_journals_wait_for_counts_and_full_rings_for_the_summary() {
+    let config = config();
+    let blocking = u64::from(config.blocking);
+    assert!(blocking < 8);
+    let short = journal(3, 3 + blocking - 1);
+    assert_eq!(short.blocked(&config, false), None);
+    let mut long = journal(3, 3 + blocking);
+    assert_eq!(long.blocked(&config, false), Some(Blocked::TooLong));
+    assert_eq!(long.blocked(&config, true), None);
+    long.reap(u64::MAX);
+    assert_eq!(long.blocked(&config, false), None);
+    let mut full = journal(3, 11);
+    assert_eq!(full.blocked(&config, true), Some(Blocked::RingFull));
+    // That counts are written is not enough: a recovery would still read the ring.
+    full.reap(11);
+    assert_eq!(full.blocked(&config, false), Some(Blocked::RingFull));
+    full.cleaned();
+    assert_eq!(full.blocked(&config, false), None);
+}
+
+#[test]
+fn the_head_passes_nothing_that_is_not_in_the_summary() {
+    let mut journal = journal(1, 1);
+    for _ in 0..5 {
+        push(&mut journal, Change::Increment, 5);
+    }
+    let mut closed = journal.close(0, disk().buffer(1).unwrap());
+    journal.reap(2);
+    assert_eq!(journal.head, 1);
+    journal.summarised(&mut closed);
+    journal.reap(2);
+    assert_eq!((journal.head, journal.len()), (2, 0));
+}

@@ -67,9 +67,10 @@ impl Rig {
 
     fn allocate(&mut self, wanted: u32) -> Option<Run> {
         let depot = self.depot.clone();
-        let run = run(&mut self.executor, async move {
-            depot.allocate(wanted).await
-        });
+        let run = run(
+            &mut self.executor,
+            async move { depot.allocate(wanted).await },
+        );
         run.unwrap()
     }
 
@@ -81,9 +82,10 @@ impl Rig {
             .zip(entries)
             .map(|(index, entry)| (JournalPoint::new(sequence, index), *entry))
             .collect();
-        run(&mut self.executor, async move {
-            depot.apply(&entries).await
-        })
+        run(
+            &mut self.executor,
+            async move { depot.apply(&entries).await },
+        )
     }
 
     /// Allocates a block and refers to it.
@@ -144,7 +146,10 @@ fn slabs_fill_in_order_and_then_there_is_no_space() {
     assert_eq!(statistics.free_blocks, 0);
     assert_eq!(statistics.slabs_opened, 4);
     let depot = rig.depot.clone();
-    let more = run(&mut rig.executor, async move { depot.wait_for_scrubbed().await });
+    let more = run(
+        &mut rig.executor,
+        async move { depot.wait_for_scrubbed().await },
+    );
     assert_eq!(more, Ok(false));
     // One block free is one that can be had.
     rig.depot.release(Run {
@@ -237,7 +242,10 @@ fn a_saved_volume_is_clean_and_comes_back_as_it_was() {
         assert_eq!(rig.depot.oldest_hold(), None);
         for slab in 0..3 {
             let entry = rig.depot.summary.get(slab).unwrap();
-            assert!(entry.load_ref_counts && !entry.is_dirty, "{slab}: {entry:?}");
+            assert!(
+                entry.load_ref_counts && !entry.is_dirty,
+                "{slab}: {entry:?}"
+            );
         }
         // A volume that was used with more zones looks the same where all copies were written.
         rig.toy.zone_count = zone_count;
@@ -377,7 +385,9 @@ fn a_rebuild_counts_anew() {
     let image = rig.machine.images().remove(0);
     assert_eq!(image[4..6], [0, 0x40 | summary::hint(25, &rig.toy.slab)]);
     let journal = layout.journal_block(0, 0) as usize * 4096;
-    assert!(image[journal..journal + 4 * 4096].iter().all(|byte| *byte == 0));
+    assert!(image[journal..journal + 4 * 4096]
+        .iter()
+        .all(|byte| *byte == 0));
     let mut rig = rig.reboot(Load::Clean);
     assert_eq!(rig.depot.statistics().used_blocks(), 2);
     assert_eq!(rig.depot.count(tree), Some(254));
@@ -425,6 +435,46 @@ fn another_place_is_far_away() {
     let away = run(&mut rig.executor, async move {
         depot.allocate_away(8, bad.start).await
     });
-    let (slab, _) = rig.toy.layout().slab_of(away.unwrap().unwrap().start).unwrap();
+    let (slab, _) = rig
+        .toy
+        .layout()
+        .slab_of(away.unwrap().unwrap().start)
+        .unwrap();
     assert_eq!(slab, 1);
+}
+
+/// What a change costs; run by hand, with --ignored --nocapture.
+#[test]
+#[ignore = "a measurement"]
+fn time_of_a_change() {
+    let mut rig = Rig::new(Toy {
+        slab: SlabConfig::new(1 << 15, 224).unwrap(),
+        slabs: 1,
+        shape: Shape::STANDARD,
+        zone_count: 1,
+    });
+    std::println!("size of a depot: {}", size_of::<Depot<TestWorld>>());
+    std::println!("size of a slab: {}", size_of::<Slab<BufferOf<TestWorld>>>());
+    let pbn = rig.write();
+    let entries: Vec<_> = (0..4340)
+        .map(|index| {
+            let entry = match index % 2 {
+                0 => data(pbn, 0),
+                _ => data(0, pbn),
+            };
+            (
+                JournalPoint::new(2 + index / 217, (index % 217) as u16),
+                entry,
+            )
+        })
+        .collect();
+    let depot = rig.depot.clone();
+    let elapsed = run(&mut rig.executor, async move {
+        let start = std::time::Instant::now();
+        for block in entries[..1085].chunks(217) {
+            depot.apply(block).await.unwrap();
+        }
+        start.elapsed()
+    });
+    std::println!("{} ns per change", elapsed.as_nanos() / 1085);
 }
