@@ -66,9 +66,9 @@ use crate::storage::Storage;
 use crate::world::World;
 use allocator::Allocator;
 use desk::Desk;
-use kernel::prelude::GFP_KERNEL;
 use kernel::prelude::KVVec;
 use kernel::prelude::KVec;
+use kernel::prelude::GFP_KERNEL;
 use runtime::disk::Disk;
 use runtime::pool::Pool;
 use runtime::sync::Arc;
@@ -363,11 +363,7 @@ impl<W: World> Depot<W> {
     }
 
     /// Runs `f` with a slab, under its lock.
-    fn slab<R>(
-        &self,
-        slab: SlabNumber,
-        f: impl FnOnce(&mut Slab<BufferOf<W>>) -> R,
-    ) -> Result<R> {
+    fn slab<R>(&self, slab: SlabNumber, f: impl FnOnce(&mut Slab<BufferOf<W>>) -> R) -> Result<R> {
         let shard = self.shards.get((slab % SHARDS) as usize);
         let shard = shard.ok_or(IMPOSSIBLE)?;
         shard
