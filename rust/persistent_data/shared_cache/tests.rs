@@ -20,7 +20,6 @@ use sim::disk::SimBuffer;
 use sim::disk::SimDisk;
 use sim::rng::Rng;
 use sim::world::World;
-use std::boxed::Box;
 use std::collections::BTreeMap;
 use std::format;
 use std::string::String;
@@ -230,8 +229,7 @@ struct Machine {
     journal: Journal,
 }
 
-/// Tasks of the simulator live as long as the machine, which is never dropped.
-fn machine(seed: u64, pages: usize, flaw: Flaw) -> &'static Machine {
+fn machine(seed: u64, pages: usize, flaw: Flaw) -> Machine {
     let world = World::new(seed);
     let disk = world.add_disk("pages", image(&mut Rng::new(seed)));
     let store = Sectors {
@@ -253,12 +251,12 @@ fn machine(seed: u64, pages: usize, flaw: Flaw) -> &'static Machine {
         head: AtomicU64::new(0),
         flaw,
     };
-    Box::leak(Box::new(Machine {
+    Machine {
         world,
         disk,
         cache,
         journal,
-    }))
+    }
 }
 
 impl Machine {

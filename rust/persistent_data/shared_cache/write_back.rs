@@ -17,6 +17,7 @@ use kernel::prelude::GFP_KERNEL;
 use runtime::disk::Buffer;
 use runtime::monitor::Entries;
 use runtime::monitor::Rules;
+use runtime::sort::sort_by_key;
 
 /// What must happen before a change may be written.
 pub trait Gate<E>: Send + Sync {
@@ -194,7 +195,7 @@ impl<S: Store> SharedCache<S> {
                 break;
             }
         }
-        writer.batch.sort_unstable_by_key(|chosen| chosen.block);
+        sort_by_key(&mut writer.batch, |chosen| chosen.block);
     }
 
     async fn write_batch(

@@ -38,6 +38,9 @@ pub struct Pages<W: World> {
     world: Arc<W>,
     storage: Arc<Storage<W::Disk>>,
     health: Arc<Health>,
+    /// Done wrong on purpose: new pages are said to be valid in their first version.
+    #[cfg(test)]
+    breaks_first_writes: AtomicU32,
 }
 
 impl Place {
@@ -71,7 +74,14 @@ impl<W: World> Pages<W> {
             world,
             storage,
             health,
+            #[cfg(test)]
+            breaks_first_writes: AtomicU32::new(0),
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn break_first_writes(&self) {
+        self.breaks_first_writes.store_release(1);
     }
 
     pub(super) fn set_depot(&self, depot: DepotLayout) {
@@ -182,6 +192,8 @@ impl<W: World> Store for Pages<W> {
     }
 
     fn set_valid(&self, page: &mut Page, valid: bool) {
+        #[cfg(test)]
+        let valid = valid || self.breaks_first_writes.load_acquire() != 0;
         block_map::set_initialized(page, valid);
     }
 

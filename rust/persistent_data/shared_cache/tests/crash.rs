@@ -19,7 +19,7 @@ const COMMAND: &str = "cargo test -p persistent_data shared_cache";
 fn work(seed: u64, flaw: Flaw, rounds: u64, point: Option<CrashPoint>) -> Result<u64, String> {
     let mut rng = Rng::new(seed ^ 0x5eed);
     let pages = *rng.pick(&[1, 2, 3, 5, 16, 300]);
-    let machine = machine(seed, pages, flaw);
+    let machine = &machine(seed, pages, flaw);
     if let Some(point) = point {
         machine.world.crash_at(point);
     }

@@ -10,7 +10,7 @@ use sim::fault::Fault;
 use sim::fault::Kind;
 
 /// Runs `task` alone, with a writer.
-fn run<T>(machine: &'static Machine, task: impl Future<Output = T>) -> T {
+fn run<'m, T: 'm>(machine: &'m Machine, task: impl Future<Output = T> + 'm) -> T {
     let mut executor = Executor::new(&machine.world);
     executor.spawn_daemon("writer", machine.writer(8));
     let task = executor.spawn("task", task);
@@ -40,7 +40,7 @@ fn counters(machine: &Machine) -> Counters {
 
 #[test]
 fn a_pinned_block_stays() {
-    let machine = machine(1, 2, Flaw::None);
+    let machine = &machine(1, 2, Flaw::None);
     run(machine, async {
         let pinned = machine.cache.pin(0, Residence::Evictable).await.unwrap();
         for block in 1..KEPT {
@@ -59,7 +59,7 @@ fn a_pinned_block_stays() {
 
 #[test]
 fn kept_blocks_are_not_counted() {
-    let machine = machine(1, 1, Flaw::None);
+    let machine = &machine(1, 1, Flaw::None);
     run(machine, async {
         change(machine, 0..BLOCKS).await;
         for block in KEPT..BLOCKS {
@@ -73,7 +73,7 @@ fn kept_blocks_are_not_counted() {
 
 #[test]
 fn one_block_is_read_once() {
-    let machine = machine(3, 4, Flaw::None);
+    let machine = &machine(3, 4, Flaw::None);
     let mut executor = Executor::new(&machine.world);
     for _ in 0..10 {
         executor.spawn("reader", async {
@@ -88,7 +88,7 @@ fn one_block_is_read_once() {
 
 #[test]
 fn neighbours_are_written_together() {
-    let machine = machine(4, 300, Flaw::None);
+    let machine = &machine(4, 300, Flaw::None);
     run(machine, async {
         // Valid from the start: one version each. Interior blocks are a run of their own.
         for block in (0..BLOCKS).filter(|block| block % 3 != 0) {
@@ -114,7 +114,7 @@ fn neighbours_are_written_together() {
 
 #[test]
 fn only_what_is_old_is_written() {
-    let machine = machine(5, 300, Flaw::None);
+    let machine = &machine(5, 300, Flaw::None);
     let mut executor = Executor::new(&machine.world);
     executor.spawn_daemon("writer", machine.writer(8));
     let task = executor.spawn("task", async {
@@ -137,7 +137,7 @@ fn only_what_is_old_is_written() {
 
 #[test]
 fn without_memory_frames_are_shared() {
-    let machine = machine(6, 10, Flaw::None);
+    let machine = &machine(6, 10, Flaw::None);
     let mut executor = Executor::new(&machine.world);
     executor.spawn_daemon("writer", machine.writer(4));
     for seed in 0..5 {
@@ -157,7 +157,7 @@ fn without_memory_frames_are_shared() {
 
 #[test]
 fn a_failed_read_is_tried_again() {
-    let machine = machine(7, 4, Flaw::None);
+    let machine = &machine(7, 4, Flaw::None);
     machine
         .world
         .add_fault(Fault::new(0, &[Kind::Read]).numbers(0..2));
@@ -183,7 +183,7 @@ fn a_failed_read_is_tried_again() {
 #[test]
 fn after_a_failed_write_nothing_is_written_and_all_is_read() {
     for (pages, memory) in [(1, true), (4, true), (4, false)] {
-        let machine = machine(8, pages, Flaw::None);
+        let machine = &machine(8, pages, Flaw::None);
         let mut executor = Executor::new(&machine.world);
         executor.spawn_daemon("writer", machine.writer(4));
         let changes = executor.spawn("changes", change(machine, 0..pages as u64));
@@ -225,7 +225,7 @@ fn after_a_failed_write_nothing_is_written_and_all_is_read() {
 
 #[test]
 fn who_waits_for_a_frame_is_told_of_the_end() {
-    let machine = machine(9, 1, Flaw::None);
+    let machine = &machine(9, 1, Flaw::None);
     let mut executor = Executor::new(&machine.world);
     let changes = executor.spawn("changes", change(machine, 0..1));
     executor.run_task(&changes).unwrap();
@@ -243,7 +243,7 @@ fn who_waits_for_a_frame_is_told_of_the_end() {
 
 #[test]
 fn a_new_block_is_not_read() {
-    let machine = machine(10, 4, Flaw::None);
+    let machine = &machine(10, 4, Flaw::None);
     run(machine, async {
         let vacancy = machine.cache.create(7, Residence::Evictable).await;
         drop(vacancy.unwrap().unwrap());
@@ -268,7 +268,7 @@ fn a_new_block_is_not_read() {
 
 #[test]
 fn writers_end() {
-    let machine = machine(11, 4, Flaw::None);
+    let machine = &machine(11, 4, Flaw::None);
     let mut executor = Executor::new(&machine.world);
     executor.spawn("writer", machine.writer(1));
     executor.spawn("writer", machine.writer(2));
