@@ -8,8 +8,13 @@ use crate::toy::Toy;
 use crate::toy::BLOCK_SECTORS;
 use crate::witness;
 use crate::witness::Found;
+use std::io;
 use vdo::format::super_block::State;
+use vdo::format::Page;
 use vdo::format::BLOCK_SIZE;
+use vdo_check::Check;
+use vdo_check::Image;
+use vdo_check::Shape;
 
 /// Checks what a crash has left; returns what the volume must show when it is started, unless it
 /// is read-only.
@@ -25,25 +30,58 @@ pub fn crashed(plan: &Plan, image: &[u8]) -> Result<Option<Vec<u8>>, String> {
     })
 }
 
-/// Checks what an orderly stop has left; `used` is how many data blocks the volume said that it
-/// used.
+/// Checks what an orderly stop has left; `free` is how many data blocks the volume said were free.
 ///
 /// # Errors
 ///
 /// What is wrong.
-pub fn stopped(toy: &Toy, image: &[u8], used: u64) -> Result<(), String> {
+pub fn stopped(toy: &Toy, image: &[u8], free: u64) -> Result<(), String> {
     let found = check(toy, image)?;
+    audit(toy, image)?;
     let state = found.super_block.state;
     if !matches!(state, State::Clean | State::Recovering) {
         return Err(format!("stopped in state {state:?}"));
     }
-    if found.used != used {
-        return Err(format!(
-            "{used} blocks were said to be used, {} are",
-            found.used
-        ));
+    let really = found.super_block.depot.data_blocks() - found.used;
+    if really != free {
+        return Err(format!("{free} blocks were said to be free, {really} are"));
     }
     Ok(())
+}
+
+/// Has the checker that administrators use look at an image.
+///
+/// # Errors
+///
+/// What it finds.
+pub fn audit(toy: &Toy, image: &[u8]) -> Result<(), String> {
+    let shape = Shape {
+        journal: toy.journal_shape,
+        slab_journal: toy.slab_journal_shape,
+    };
+    let report = Check::new(&Bytes(image)).toy(shape).deep().run();
+    if report.is_sound() {
+        return Ok(());
+    }
+    let findings = report.findings.iter().take(4);
+    let texts: Vec<String> = findings.map(|finding| finding.to_string()).collect();
+    Err(format!("the checker: {}", texts.join("; ")))
+}
+
+struct Bytes<'a>(&'a [u8]);
+
+impl Image for Bytes<'_> {
+    fn blocks(&self) -> u64 {
+        (self.0.len() / BLOCK_SIZE) as u64
+    }
+
+    fn read_block(&self, number: u64, page: &mut Page) -> io::Result<()> {
+        if number >= self.blocks() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        *page = *toy::block(self.0, number);
+        Ok(())
+    }
 }
 
 fn check(toy: &Toy, image: &[u8]) -> Result<Found, String> {

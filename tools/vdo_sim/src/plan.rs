@@ -33,6 +33,10 @@ pub struct Plan {
     pub journal_memory_blocks: u64,
     /// Journal blocks in one write.
     pub journal_io_blocks: u64,
+    /// Blocks of slab journals that may be on their way.
+    pub slab_journal_pages: usize,
+    /// Pages of the buffers for metadata.
+    pub io_pages: usize,
     /// Whether the volume shows sectors of 512 bytes.
     pub small_sectors: bool,
     /// The rule that is broken.
@@ -60,6 +64,8 @@ impl Default for Plan {
             batch_blocks: 8,
             journal_memory_blocks: 4,
             journal_io_blocks: 2,
+            slab_journal_pages: 4,
+            io_pages: 4,
             small_sectors: false,
             flaw: None,
         }
@@ -120,6 +126,8 @@ impl Plan {
             batch_blocks: *rng.pick(&[8, 12, 24]),
             journal_memory_blocks: *rng.pick(&[2, 4, 8]),
             journal_io_blocks: 1 + rng.below(3),
+            slab_journal_pages: 2 + rng.below(8) as usize,
+            io_pages: *rng.pick(&[1, 2, 8]),
             small_sectors: rng.chance(1, 4),
             flaw: None,
         }

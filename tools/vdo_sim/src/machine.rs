@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A simulated machine with a vdo volume: device-mapper and the glue, as far as the core can tell.
+
+use crate::bio::SimBio;
+use crate::bio::Wait;
+use crate::device::Device;
+use crate::host::Host;
+use crate::plan::Growth;
+use crate::plan::Plan;
+use crate::reader::SimRead;
+use crate::toy::Toy;
+use crate::toy::BLOCK_SECTORS;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use runtime::disk::SECTOR_SIZE;
+use runtime::pool::Pool;
+use sim::clock::sleep;
+use sim::executor::Join;
+use sim::executor::Spawner;
+use sim::SimDisk;
+use sim::World;
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use vdo::batch::Batch;
+use vdo::engine::Engine;
+use vdo::engine::Tuning;
+use vdo::error::Error;
+use vdo::load;
+use vdo::load::Found;
+use vdo::locks::CHUNK;
+use vdo::status::Mode;
+use vdo::storage::Storage;
+use vdo::world::Operation;
+
+/// A machine that runs.
+pub struct Machine {
+    /// Its world.
+    pub world: World,
+    /// What it is made of.
+    pub plan: Plan,
+    /// The storage.
+    pub disk: SimDisk,
+    /// Requests that the volume has been given and that have not ended.
+    pub in_flight: Cell<u64>,
+    /// Whether requests have to wait until the device is resumed.
+    pub suspended: Cell<bool>,
+    /// The volume as the table says that it is.
+    toy: RefCell<Toy>,
+    volume: RefCell<Option<Rc<Volume>>>,
+    spawner: Spawner<'static>,
+    /// Whoever suspends or resumes has it taken, as device-mapper has a lock.
+    administration: Pool<()>,
+}
+
+/// A volume in the hands of the core.
+pub struct Volume {
+    /// The engine.
+    pub engine: Arc<Engine<Host>>,
+    device: Device,
+    tasks: RefCell<Vec<Join<()>>>,
+}
+
+/// Requests that change something, on their way.
+pub struct Submitted(Vec<Wait>);
+
+impl Submitted {
+    async fn wait(self) -> Result {
+        let mut result = Ok(());
+        for wait in self.0 {
+            result = wait.await.and(result);
+        }
+        result
+    }
+}
+
+impl Machine {
+    /// Switches a machine on whose disk holds `image`. The volume is not loaded yet.
+    pub fn new(world: &World, spawner: Spawner<'static>, plan: &Plan, image: Vec<u8>) -> Rc<Self> {
+        // The administrator's table says what the volume says.
+        let toy = plan.toy.found(&image).unwrap_or(plan.toy.clone());
+        let disk = world.add_disk("storage", image);
+        let mut administrators = KVec::new();
+        administrators.push((), GFP_KERNEL).expect("memory");
+        Rc::new(Self {
+            world: world.clone(),
+            plan: plan.clone(),
+            disk,
+            in_flight: Cell::new(0),
+            suspended: Cell::new(true),
+            toy: RefCell::new(toy),
+            volume: RefCell::new(None),
+            spawner,
+            administration: Pool::new(administrators),
+        })
+    }
+
+    /// Returns the volume that is in use.
+    pub fn volume(&self) -> Option<Rc<Volume>> {
+        self.volume.borrow().clone()
+    }
+
+    /// Returns the volume's sizes, as the table has them.
+    pub fn toy(&self) -> Toy {
+        self.toy.borrow().clone()
+    }
+
+    /// Returns how tasks are started.
+    pub fn spawner(&self) -> &Spawner<'static> {
+        &self.spawner
+    }
+
+    /// Loads the volume, starts it and resumes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the storage, or what is wrong with what is on it.
+    pub async fn start(&self) -> Result {
+        self.administration.take().await;
+        let started = self.start_alone().await;
+        self.administration.give(());
+        started
+    }
+
+    async fn start_alone(&self) -> Result {
+        let volume = Rc::new(self.load().await?);
+        let started = volume.engine.start(self.toy().logical_blocks).await;
+        if let Err(error) = started {
+            self.world.trace(|| format!("no start: {error:?}"));
+            self.destroy(&volume).await;
+            return Err(error.errno());
+        }
+        *self.volume.borrow_mut() = Some(volume);
+        self.suspended.set(false);
+        Ok(())
+    }
+
+    /// Reads what is on the storage and makes an engine of it; writes nothing.
+    async fn load(&self) -> Result<Volume> {
+        let device = Device::new(self.disk.clone(), self.toy().layout, self.plan.flaw);
+        let disk = Arc::new(device.clone(), GFP_KERNEL)?;
+        let geometry = match load::find(&*disk).await {
+            Ok(Found::Volume(geometry)) => geometry,
+            _ => return Err(EIO),
+        };
+        let storage = Storage::new(disk.clone(), geometry.bio_offset);
+        let super_block = load::read_super_block(&storage, &geometry)
+            .await
+            .map_err(Error::errno)?
+            .map_err(|_| EIO)?;
+        super_block.check(&geometry).map_err(Error::errno)?;
+        let toy = self.toy();
+        let tuning = Tuning {
+            workers: self.plan.workers,
+            batch_blocks: self.plan.batch_blocks,
+            fragment_reads: 1,
+            journal_memory_blocks: self.plan.journal_memory_blocks,
+            journal_io_blocks: self.plan.journal_io_blocks,
+            commit_delay_ms: 5,
+            cache_pages: toy.cache_pages,
+            maximum_age: toy.max_age,
+            slab_journal_pages: self.plan.slab_journal_pages,
+            io_pages: self.plan.io_pages,
+            journal_shape: toy.journal_shape,
+            slab_journal_shape: toy.slab_journal_shape,
+        };
+        let host = Host::new(&self.world);
+        let engine = Engine::new(host, disk, &geometry, super_block, tuning);
+        let engine = engine.map_err(Error::errno)?;
+        let volume = Volume {
+            engine: Arc::new(engine, GFP_KERNEL)?,
+            device,
+            tasks: RefCell::default(),
+        };
+        let spawned = self.spawn_tasks(&volume);
+        if spawned.is_err() {
+            self.destroy(&volume).await;
+        }
+        spawned.map(|()| volume)
+    }
+
+    fn spawn_tasks(&self, volume: &Volume) -> Result {
+        let engine = &volume.engine;
+        let mut tasks = volume.tasks.borrow_mut();
+        let mut spawn = |name, task: Pin<Box<dyn Future<Output = ()>>>| {
+            tasks.push(self.spawner.spawn_daemon(name, task));
+        };
+        for worker in 0..engine.workers() {
+            let batch = Batch::new(engine, worker).map_err(Error::errno)?;
+            spawn(
+                "worker",
+                Box::pin(Engine::run_worker(engine.clone(), batch)),
+            );
+        }
+        let writer = engine.page_writer().map_err(Error::errno)?;
+        spawn("watch", Box::pin(Engine::run_watch(engine.clone())));
+        spawn("guard", Box::pin(Engine::run_guard(engine.clone())));
+        spawn(
+            "journal",
+            Box::pin(Engine::run_journal_writer(engine.clone())),
+        );
+        spawn("timer", Box::pin(Engine::run_journal_timer(engine.clone())));
+        spawn("applier", Box::pin(Engine::run_applier(engine.clone())));
+        spawn(
+            "pages",
+            Box::pin(Engine::run_page_writer(engine.clone(), writer)),
+        );
+        spawn(
+            "slabs",
+            Box::pin(Engine::run_slab_committer(engine.clone())),
+        );
+        spawn(
+            "counts",
+            Box::pin(Engine::run_reference_writer(engine.clone())),
+        );
+        spawn("scrubber", Box::pin(Engine::run_scrubber(engine.clone())));
+        Ok(())
+    }
+
+    /// Takes the engine down.
+    async fn destroy(&self, volume: &Volume) {
+        volume.engine.stop();
+        let tasks = volume.tasks.take();
+        for task in tasks {
+            task.await;
+        }
+    }
+
+    /// Suspends and resumes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the resume; the device stays suspended then.
+    pub async fn suspend_and_resume(&self, save: bool) -> Result {
+        self.administration.take().await;
+        self.suspend(save).await;
+        let resumed = self.resume_alone().await;
+        self.administration.give(());
+        resumed
+    }
+
+    /// Resumes after that has failed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the resume.
+    pub async fn resume(&self) -> Result {
+        self.administration.take().await;
+        let resumed = self.resume_alone().await;
+        self.administration.give(());
+        resumed
+    }
+
+    async fn resume_alone(&self) -> Result {
+        let volume = self.volume().ok_or(EIO)?;
+        volume.engine.resume().await.map_err(Error::errno)?;
+        volume.device.set_closing(false);
+        self.suspended.set(false);
+        Ok(())
+    }
+
+    /// Suspends: no request comes any more, and none is under way.
+    async fn suspend(&self, save: bool) {
+        self.suspended.set(true);
+        while self.in_flight.get() > 0 {
+            sleep(&self.world, 20).await;
+        }
+        if let Some(volume) = self.volume() {
+            volume.device.set_closing(save);
+            volume.engine.suspend(save).await;
+        }
+    }
+
+    /// Switches to a table with larger sizes.
+    ///
+    /// # Errors
+    ///
+    /// Those of the growth or of the resume; the device stays suspended then.
+    pub async fn grow(&self, growth: Growth) -> Result {
+        self.administration.take().await;
+        let grown = self.grow_alone(growth).await;
+        self.administration.give(());
+        grown
+    }
+
+    async fn grow_alone(&self, growth: Growth) -> Result {
+        let volume = self.volume().ok_or(EIO)?;
+        let mut toy = self.toy();
+        toy.logical_blocks += growth.logical;
+        toy.layout = toy.layout.grown(growth.slabs);
+        let physical = toy.layout.physical_blocks();
+        if growth.slabs > 0 {
+            // Checked when the table is loaded: nothing is suspended for a growth that is refused.
+            let checked = volume.engine.check_physical_growth(physical);
+            checked.map_err(Error::errno)?;
+        }
+        self.suspend(true).await;
+        if growth.logical > 0 {
+            let grown = volume.engine.grow_logical(toy.logical_blocks).await;
+            grown.map_err(Error::errno)?;
+        }
+        if growth.slabs > 0 {
+            let grown = volume.engine.grow_physical(physical).await;
+            grown.map_err(Error::errno)?;
+        }
+        *self.toy.borrow_mut() = toy;
+        self.resume_alone().await
+    }
+
+    /// Returns whether there is room for more slabs.
+    pub fn can_grow(&self) -> bool {
+        let grown = self.toy().layout.grown(3);
+        grown.physical_blocks() * BLOCK_SECTORS <= runtime::disk::Disk::sectors(&self.disk)
+    }
+
+    /// Removes the device.
+    pub async fn remove(&self) {
+        self.administration.take().await;
+        self.suspend(true).await;
+        let volume = self.volume.borrow_mut().take();
+        if let Some(volume) = volume {
+            self.destroy(&volume).await;
+        }
+        self.administration.give(());
+    }
+
+    /// Gives the volume a request that changes something, in the pieces that device-mapper cuts
+    /// it into.
+    pub async fn submit(
+        &self,
+        operation: Operation,
+        fua: bool,
+        sector: u64,
+        sectors: u64,
+        data: &[u8],
+    ) -> Result {
+        let Some(volume) = self.volume() else {
+            return Err(EIO);
+        };
+        if operation == Operation::Flush {
+            return volume.engine.flush().await;
+        }
+        let mut waits = Vec::new();
+        for (start, length) in self.pieces(operation, sector, sectors) {
+            let bytes = |at: u64| (at - sector) as usize * SECTOR_SIZE;
+            let data = data
+                .get(bytes(start)..bytes(start + length))
+                .unwrap_or_default();
+            let (bio, wait) = SimBio::new(operation, fua, start, length as u32, data.to_vec());
+            volume.engine.submit(bio);
+            waits.push(wait);
+        }
+        Submitted(waits).wait().await
+    }
+
+    /// Cuts a request: at multiples of a chunk, but for discards, and to what fits a batch.
+    fn pieces(&self, operation: Operation, sector: u64, sectors: u64) -> Vec<(u64, u64)> {
+        if operation == Operation::Discard {
+            return vec![(sector, sectors)];
+        }
+        let chunk = CHUNK * BLOCK_SECTORS;
+        let most = (self.plan.batch_blocks as u64 - 1) * BLOCK_SECTORS;
+        let mut pieces = Vec::new();
+        let (mut start, end) = (sector, sector + sectors);
+        while start < end {
+            let piece_end = ((start / chunk + 1) * chunk).min(start + most).min(end);
+            pieces.push((start, piece_end - start));
+            start = piece_end;
+        }
+        pieces
+    }
+
+    /// Reads sectors.
+    pub fn read(&self, sector: u64, sectors: u64) -> Join<(Vec<u8>, Result)> {
+        let volume = self.volume();
+        let pieces = self.pieces(Operation::Write, sector, sectors);
+        let disk = self.disk.clone();
+        self.spawner.spawn("read", async move {
+            let mut data = Vec::new();
+            let mut result = Err(EIO);
+            let Some(volume) = volume else {
+                return (data, result);
+            };
+            result = Ok(());
+            for (start, length) in pieces {
+                let mut bio = SimRead::new(disk.clone(), start, length as u32);
+                let ended = volume.engine.read(&mut bio).await;
+                assert!(
+                    ended.is_err() || bio.is_complete(),
+                    "a read succeeded and did not deliver everything"
+                );
+                data.append(&mut bio.data);
+                result = result.and(ended);
+            }
+            (data, result)
+        })
+    }
+
+    /// Returns whether the volume is read-only.
+    pub fn is_read_only(&self) -> bool {
+        self.volume()
+            .is_some_and(|volume| volume.engine.is_read_only())
+    }
+
+    /// Returns whether the volume runs and has nothing left to recover.
+    pub fn is_recovered(&self) -> bool {
+        self.volume()
+            .is_some_and(|volume| volume.engine.mode() != Mode::Recovering)
+    }
+
+    /// Returns how many data blocks the volume says are free.
+    pub fn free(&self) -> u64 {
+        self.volume().map_or(0, |volume| {
+            let engine = &volume.engine;
+            engine.super_block().physical_blocks - engine.used_blocks()
+        })
+    }
+
+    /// Waits until nothing is left to recover.
+    pub async fn recovered(&self) {
+        while !self.is_recovered() && !self.is_read_only() {
+            sleep(&self.world, 1000).await;
+        }
+    }
+}

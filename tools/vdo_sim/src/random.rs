@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One seed decides everything: sizes, users, faults, suspends, growth, and when the power fails.
+//!
+//! A run is a few lives of a machine. In each, users read, write, discard and flush at the same
+//! time while an operator suspends, resumes and grows the volume. A life ends in a crash, or the
+//! device is removed; the next one boots what is left. A volume that went read-only because of a
+//! fault is rebuilt. In the end the faults are gone, everything is read, the volume is stopped,
+//! and every invariant is checked on disk.
+
+use crate::flaw::Flaw;
+use crate::inspect;
+use crate::machine::Machine;
+use crate::plan::Growth;
+use crate::plan::Plan;
+use crate::toy;
+use crate::user::User;
+use kernel::prelude::*;
+use sim::clock::sleep;
+use sim::fault::CrashPoint;
+use sim::fault::Fault;
+use sim::fault::Kind;
+use sim::Executor;
+use sim::Model;
+use sim::Outcome;
+use sim::Rng;
+use sim::World;
+use std::ops::Range;
+use vdo::world::Operation;
+
+/// Runs `seed`, with a broken rule if one is given.
+///
+/// # Errors
+///
+/// What was wrong first.
+pub fn run(seed: u64, flaw: Option<Flaw>) -> core::result::Result<(), String> {
+    let mut rng = Rng::new(seed);
+    let mut plan = Plan::random(&mut rng);
+    plan.flaw = flaw;
+    let lives = rng.below(3) + 1;
+    let mut image = plan.image();
+    let mut model = plan.model();
+    for life in 0..=lives {
+        let lived = live(&mut rng, &plan, image, model, life == lives);
+        (image, model) = lived.map_err(|text| format!("life {life}: {text}"))?;
+    }
+    Ok(())
+}
+
+/// One life of the machine; returns what it leaves on its disk, and what that must show.
+fn live(
+    rng: &mut Rng,
+    plan: &Plan,
+    image: Vec<u8>,
+    model: Model,
+    last: bool,
+) -> core::result::Result<(Vec<u8>, Model), String> {
+    let world = World::new(rng.next_u64());
+    let mut executor = Executor::new(&world);
+    executor.set_limits(400_000, 240_000_000);
+    let expected = inspect::crashed(plan, &image)?;
+    if expected.is_some() && rng.chance(1, 4) {
+        inspect::audit(&plan.toy, &image)?;
+    }
+    let mut image = image;
+    if last || rng.chance(1, 2) {
+        toy::force_rebuild(&mut image)?;
+    }
+    let machine = Machine::new(&world, executor.spawner(), plan, image);
+    let user = User::new(&machine, model);
+    let mut choices = rng.fork();
+    if last {
+        executor.spawn("driver", finish(user.clone(), expected));
+    } else {
+        if plan.flaw.is_none() {
+            add_faults(&world, plan, &mut choices);
+        }
+        if choices.chance(3, 4) {
+            let most = *choices.pick(&[300, 3000, 12_000]);
+            world.crash_at(CrashPoint::Step(choices.below(most)));
+        }
+        executor.spawn("driver", use_volume(user.clone(), choices, expected));
+    }
+    let outcome = executor.run();
+    if let Some(text) = user.violation() {
+        return Err(text);
+    }
+    match outcome {
+        Outcome::Done | Outcome::Crashed => {}
+        Outcome::Stuck(tasks) => return Err(format!("stuck: {tasks:?}")),
+    }
+    executor.power_off();
+    // Also what was stopped in order must not need what is not stable.
+    let mut model = user.model.borrow().clone();
+    model.crash();
+    Ok((world.survivors(&[], rng).swap_remove(0), model))
+}
+
+/// Half of all lives go without faults; the others have a few rare ones.
+fn add_faults(world: &World, plan: &Plan, rng: &mut Rng) {
+    use Kind::{Flush, Read, Write};
+    if rng.chance(1, 2) {
+        return;
+    }
+    for _ in 0..=rng.below(2) {
+        let kinds: &[Kind] = *rng.pick(&[
+            &[Write] as &[Kind],
+            &[Write, Flush],
+            &[Read],
+            &[Flush],
+            &[Read, Write, Flush],
+        ]);
+        let first = rng.below(400);
+        let most = *rng.pick(&[1, 20]);
+        let count = 1 + rng.below(most);
+        let fault = Fault::new(0, kinds)
+            .permille(*rng.pick(&[20, 200, 1000]))
+            .numbers(first..first + count);
+        world.add_fault(match rng.below(3) {
+            // Anywhere, in the slabs, or in a part of a slab.
+            0 => fault,
+            1 => fault.sectors(plan.toy.layout.slab_sectors()),
+            _ => {
+                let slabs = plan.toy.layout.slab_sectors();
+                let start = slabs.start + rng.below(slabs.end - slabs.start);
+                fault.sectors(start..start + 1 + rng.below(64))
+            }
+        });
+    }
+}
+
+/// Boots, checks what is there, and uses the volume.
+async fn use_volume(user: User, mut rng: Rng, expected: Option<Vec<u8>>) {
+    let machine = user.machine.clone();
+    if !boot(&user, expected).await {
+        return;
+    }
+    let mut tasks = Vec::new();
+    for _ in 0..=rng.below(4) {
+        let requests = make_requests(user.clone(), rng.fork());
+        tasks.push(machine.spawner().spawn("user", requests));
+    }
+    let operator = operate(user.clone(), rng.fork());
+    tasks.push(machine.spawner().spawn("operator", operator));
+    for task in tasks {
+        task.await;
+    }
+    machine.world.clear_faults();
+    let _ = user.settle("before the stop").await;
+    machine.remove().await;
+}
+
+/// Starts the device and checks that it shows what it must. Faults may prevent either.
+async fn boot(user: &User, expected: Option<Vec<u8>>) -> bool {
+    let machine = &user.machine;
+    for _ in 0..3 {
+        if machine.start().await.is_ok() {
+            let _ = user.settle_after_boot(expected).await;
+            return true;
+        }
+        machine.world.clear_faults();
+    }
+    user.complain("the volume does not start though nothing fails".to_owned());
+    false
+}
+
+async fn make_requests(user: User, mut rng: Rng) {
+    let quiet = user.machine.plan.flaw.is_some_and(Flaw::is_quiet);
+    for _ in 0..rng.below(40) {
+        let sectors = pick_sectors(&user.machine.plan, &mut rng);
+        // Requests may fail where faults are, or for want of space; the model knows what that
+        // leaves.
+        let _ = match rng.below(20) {
+            0..=4 => user.read(sectors).await,
+            5..=10 => user.write(sectors, false).await,
+            11 => user.write(sectors, !quiet).await,
+            12 => user.write_mixed(sectors, false).await,
+            13 => {
+                let operation = *rng.pick(&[Operation::Write, Operation::WriteZeroes]);
+                let fua = rng.chance(1, 4) && !quiet;
+                user.zero(sectors, operation, fua).await
+            }
+            14..=15 => discard(&user, sectors, &mut rng).await,
+            16..=17 if !quiet => user.flush().await,
+            _ => {
+                let most = *rng.pick(&[100, 2000, 20_000]);
+                sleep(&user.machine.world, rng.below(most)).await;
+                Ok(())
+            }
+        };
+    }
+}
+
+async fn discard(user: &User, sectors: Range<u64>, rng: &mut Rng) -> Result {
+    let space = &user.machine.plan.space;
+    let start = space.lbn(sectors.start / 8);
+    let end = space.lbn((sectors.end - 1) / 8) + 1;
+    let end = if rng.chance(1, 8) { start + 2000 } else { end };
+    let end = end.min(user.machine.plan.toy.logical_blocks);
+    user.discard(start..end.max(start + 1)).await
+}
+
+fn pick_sectors(plan: &Plan, rng: &mut Rng) -> Range<u64> {
+    let length = plan.space.sectors();
+    let unit = plan.unit();
+    let start = rng.below(length / unit);
+    let size = *rng.pick(&[1, 2, 8, 16]);
+    let end = start + 1 + rng.below(size.min(length / unit - start));
+    start * unit..end * unit
+}
+
+/// Suspends and growth.
+async fn operate(user: User, mut rng: Rng) {
+    let machine = &user.machine;
+    for _ in 0..rng.below(5) {
+        sleep(&machine.world, rng.below(40_000)).await;
+        let result = match rng.below(8) {
+            0..=2 => machine.suspend_and_resume(true).await,
+            3..=4 => machine.suspend_and_resume(false).await,
+            5 => {
+                let growth = Growth {
+                    logical: 1 + rng.below(2000),
+                    slabs: 0,
+                };
+                machine.grow(growth).await
+            }
+            6 if machine.can_grow() => {
+                let growth = Growth {
+                    logical: 0,
+                    slabs: 3,
+                };
+                machine.grow(growth).await
+            }
+            _ => Ok(()),
+        };
+        if result.is_err() && machine.suspended.get() {
+            // What an administrator does: the old table again.
+            machine.world.clear_faults();
+            if let Err(error) = machine.resume().await {
+                user.complain(format!("no resume though nothing fails: {error:?}"));
+            }
+        }
+    }
+}
+
+/// The last life.
+async fn finish(user: User, expected: Option<Vec<u8>>) {
+    if !boot(&user, expected).await {
+        return;
+    }
+    let machine = &user.machine;
+    machine.recovered().await;
+    if let Err(error) = user.settle("at the end").await {
+        return user.complain(format!("at the end: a read failed: {error:?}"));
+    }
+    if machine.is_read_only() {
+        return user.complain("read-only though nothing fails".to_owned());
+    }
+    let free = machine.free();
+    machine.remove().await;
+    let image = machine.world.images().swap_remove(0);
+    if let Err(text) = inspect::stopped(&machine.toy(), &image, free) {
+        user.complain(format!("at the end: {text}"));
+    }
+}
