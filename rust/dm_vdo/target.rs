@@ -8,6 +8,7 @@ use crate::limits;
 use crate::log::Log;
 use crate::registry;
 use crate::registry::Claim;
+use crate::volume::copy;
 use crate::volume::Path;
 use crate::volume::Volume;
 use core::fmt::Arguments;
@@ -62,6 +63,8 @@ pub(crate) struct VdoTarget {
     /// The arguments, as they were given.
     arguments: KVec<u8>,
     parts: BioSet,
+    /// The device as the table names it.
+    name: KVec<u8>,
     device: Device,
     disk: Arc<KernelDisk>,
     line: TargetHandle,
@@ -138,7 +141,9 @@ impl Target for VdoTarget {
     }
 
     fn iterate_devices(&self, visitor: &mut DeviceVisitor<'_>) -> ControlFlow<()> {
-        let sectors = self.settings.physical_blocks.saturating_mul(BLOCK_SECTORS);
+        // Of a table that makes the volume larger, what it has now: the rest is for the resume.
+        let blocks = self.volume.settings().physical_blocks;
+        let sectors = blocks.saturating_mul(BLOCK_SECTORS);
         visitor.visit(&self.device, 0, sectors)
     }
 
@@ -182,9 +187,11 @@ impl VdoTarget {
                 c"Cannot share storage device with already-running VDO",
             )
         })?;
+        let own_name = copy(name).or_fail(c"Could not copy parent device name")?;
         let parts = BioSet::new(PARTS_RESERVE).or_fail(c"Cannot allocate data_vio pool")?;
         let path = Path {
             line: &line,
+            name,
             device: &device,
             disk: &disk,
         };
@@ -201,6 +208,7 @@ impl VdoTarget {
             settings,
             arguments,
             parts,
+            name: own_name,
             device,
             disk,
             line,
@@ -226,6 +234,7 @@ impl VdoTarget {
     fn path(&self) -> Path<'_> {
         Path {
             line: &self.line,
+            name: text(&self.name),
             device: &self.device,
             disk: &self.disk,
         }

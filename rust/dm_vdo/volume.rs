@@ -36,7 +36,6 @@ use vdo::open::Opened;
 use vdo::statistics::Statistics;
 use vdo::status::Config;
 use vdo::status::IndexState;
-use vdo::status::Mode;
 use vdo::status::Status;
 use vdo::storage::BLOCK_SECTORS;
 use vdo::table::growth_refused;
@@ -56,6 +55,8 @@ pub(crate) struct Volume {
     geometry: Geometry,
     slab_blocks: u64,
     state: Lock<State>,
+    /// The storage as the table in use names it.
+    name: Lock<KVec<u8>>,
     dump_on_shutdown: AtomicU32,
 }
 
@@ -80,6 +81,8 @@ struct State {
 pub(crate) struct Path<'a> {
     /// The line of the table.
     pub(crate) line: &'a TargetHandle,
+    /// The name of the device in the table.
+    pub(crate) name: &'a str,
     /// The device it has opened.
     pub(crate) device: &'a Device,
     /// The same for the engine.
@@ -114,6 +117,7 @@ impl Volume {
                 started: false,
                 suspended: true,
             }),
+            name: Lock::new(copy(path.name).or_fail(c"Could not copy parent device name")?),
             dump_on_shutdown: AtomicU32::new(0),
         };
         // From here on the drop of the volume ends the tasks, also of a load that fails.
@@ -125,6 +129,11 @@ impl Volume {
     /// Returns the log.
     pub(crate) fn log(&self) -> Log {
         self.log
+    }
+
+    /// Returns the settings in force.
+    pub(crate) fn settings(&self) -> Settings {
+        self.state.with(|state| state.settings)
     }
 
     /// Returns the engine.
@@ -167,26 +176,30 @@ impl Volume {
 
     /// Another device is taken only if it holds this volume.
     fn check_storage(&self, path: &Path<'_>) -> Result<(), Refusal> {
-        let old = self.engine.disk();
-        if old.device().dev() == path.device.dev() {
+        if self.engine.disk().device().dev() == path.device.dev() {
             return Ok(());
         }
-        let found = block_on(boxed(|| load::find(&**path.disk)));
-        match found {
-            Ok(Ok(Found::Volume(geometry))) if geometry == self.geometry => {
-                self.log.info(format_args!(
-                    "Updating backing device of {} from {} to {}",
-                    self.mapped,
-                    old.device().name(),
-                    path.device.name()
-                ));
-                Ok(())
-            }
+        match block_on(boxed(|| load::find(&**path.disk))) {
+            Ok(Ok(Found::Volume(geometry))) if geometry == self.geometry => Ok(()),
             _ => Err(Refusal {
                 error: EINVAL,
                 text: c"Storage device does not hold this VDO",
             }),
         }
+    }
+
+    /// Takes note of another name of the storage, and tells of it.
+    fn rename(&self, name: &str) -> Result {
+        let new = copy(name)?;
+        let old = self.name.with(|own| core::mem::replace(own, new));
+        if *old != *name.as_bytes() {
+            self.log.info(format_args!(
+                "Updating backing device of {} from {} to {name}",
+                self.mapped,
+                core::str::from_utf8(&old).unwrap_or("?"),
+            ));
+        }
+        Ok(())
     }
 
     /// Starts the volume, or goes on with it, by the table of `path`.
@@ -203,6 +216,7 @@ impl Volume {
             ));
             return Err(EINVAL);
         }
+        self.rename(path.name)?;
         let (old, started) = self.state.with(|state| (state.settings, state.started));
         if started {
             log.info(format_args!("resuming device '{device}'"));
@@ -416,4 +430,11 @@ impl Volume {
             |_| (),
         );
     }
+}
+
+/// Returns a copy of a name.
+pub(crate) fn copy(name: &str) -> Result<KVec<u8>> {
+    let mut own = KVec::new();
+    own.extend_from_slice(name.as_bytes(), GFP_KERNEL)?;
+    Ok(own)
 }
