@@ -66,6 +66,7 @@ use crate::storage::Storage;
 use crate::world::World;
 use allocator::Allocator;
 use desk::Desk;
+use kernel::prelude::KBox;
 use kernel::prelude::KVVec;
 use kernel::prelude::KVec;
 use kernel::prelude::GFP_KERNEL;
@@ -125,9 +126,9 @@ pub struct Depot<W: World> {
     /// What the depot was started from.
     load: Lock<Load>,
     shards: KVec<Lock<KVVec<Slab<BufferOf<W>>>>>,
-    allocator: Lock<Allocator>,
+    allocator: KBox<Lock<Allocator>>,
     summary: Summary,
-    desk: Desk<BufferOf<W>>,
+    desk: KBox<Desk<BufferOf<W>>>,
     committer: Pool<committer::Tools<BufferOf<W>>>,
     reference_writer: Pool<reference_writer::Tools<BufferOf<W>>>,
     scrubber: Pool<scrubber::Tools<BufferOf<W>>>,
@@ -218,9 +219,6 @@ impl<W: World> Depot<W> {
             pages.push(storage.buffer(1)?, GFP_KERNEL)?;
         }
         let io_pages = config.io_pages.max(summary::BLOCKS as usize);
-        let committer = committer::Tools::new(&storage, config.journal_pages)?;
-        let reference_writer = reference_writer::Tools::new(&storage, io_pages)?;
-        let scrubber = scrubber::Tools::new(&storage, io_pages)?;
         let depot = Self {
             slab_config: config.layout.slab,
             first_block: config.layout.first_block,
@@ -230,12 +228,12 @@ impl<W: World> Depot<W> {
             zone_count: config.zone_count.max(1),
             load: Lock::new(Load::ReadOnly),
             shards,
-            allocator: Lock::new(Allocator::new(&config.layout.slab)),
+            allocator: boxed(|| Ok(Lock::new(Allocator::new(&config.layout.slab))))?,
             summary: Summary::new(config.summary_origin, &config.layout.slab)?,
-            desk: Desk::new(slabs, pages)?,
-            committer: Pool::new(one(committer)?),
-            reference_writer: Pool::new(one(reference_writer)?),
-            scrubber: Pool::new(one(scrubber)?),
+            desk: boxed(|| Desk::new(slabs, pages))?,
+            committer: pool(|| committer::Tools::new(&storage, config.journal_pages))?,
+            reference_writer: pool(|| reference_writer::Tools::new(&storage, io_pages))?,
+            scrubber: pool(|| scrubber::Tools::new(&storage, io_pages))?,
             counters: Counters::new(),
             storage,
             health,
@@ -435,10 +433,18 @@ impl Counters {
     }
 }
 
-fn one<T>(thing: T) -> Result<KVec<T>> {
+/// Makes a large thing in a stack frame of its own, and keeps it on the heap.
+#[inline(never)]
+fn boxed<T>(make: impl FnOnce() -> Result<T>) -> Result<KBox<T>> {
+    Ok(KBox::new(make()?, GFP_KERNEL)?)
+}
+
+/// Makes a pool of one thing in a stack frame of its own.
+#[inline(never)]
+fn pool<T>(make: impl FnOnce() -> Result<T>) -> Result<Pool<T>> {
     let mut things = KVec::with_capacity(1, GFP_KERNEL)?;
-    things.push(thing, GFP_KERNEL)?;
-    Ok(things)
+    things.push(make()?, GFP_KERNEL)?;
+    Ok(Pool::new(things))
 }
 
 #[cfg(test)]
