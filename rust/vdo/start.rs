@@ -194,6 +194,8 @@ impl<W: World> Engine<W> {
         if recovers {
             self.world.log(Level::Info, fmt!("Entering recovery mode"));
         }
+        // Who waits for the start asks at once whether the volume runs.
+        self.set_suspended(false);
         self.started.send(recovers);
         Ok(())
     }
