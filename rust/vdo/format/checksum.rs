@@ -13,7 +13,7 @@ const REMAINDERS: [u32; 16] = {
         let mut crc = value as u32;
         let mut bit = 0;
         while bit < 4 {
-            crc = crc >> 1 ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
+            crc = (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 };
             bit += 1;
         }
         table[value] = crc;
@@ -24,7 +24,7 @@ const REMAINDERS: [u32; 16] = {
 
 /// Returns the checksum of `bytes`.
 pub fn crc32(bytes: &[u8]) -> u32 {
-    let step = |crc: u32| crc >> 4 ^ REMAINDERS[(crc & 0xf) as usize];
+    let step = |crc: u32| (crc >> 4) ^ REMAINDERS[(crc & 0xf) as usize];
     !bytes
         .iter()
         .fold(0, |crc, &byte| step(step(crc ^ u32::from(byte))))

@@ -116,7 +116,7 @@ impl Mapping {
         let [first, a, b, c, d] = bytes;
         let low = u32::from_le_bytes([a, b, c, d]) as u64;
         Self {
-            pbn: ((first >> 4) as u64) << 32 | low,
+            pbn: (((first >> 4) as u64) << 32) | low,
             state: MappingState(first & 0xf),
         }
     }
@@ -124,7 +124,7 @@ impl Mapping {
     /// Encodes a mapping. Of the PBN, the lower 36 bits are stored.
     pub const fn encode(self) -> [u8; MAPPING_SIZE] {
         let [a, b, c, d, high, ..] = self.pbn.to_le_bytes();
-        [high << 4 | self.state.0, a, b, c, d]
+        [(high << 4) | self.state.0, a, b, c, d]
     }
 }
 

@@ -38,6 +38,6 @@ impl JournalPoint {
 
     /// Packs the point into a number. Of the sequence number, 48 bits are kept.
     pub const fn pack(self) -> u64 {
-        self.sequence << 16 | self.entry as u64
+        (self.sequence << 16) | self.entry as u64
     }
 }

@@ -219,7 +219,7 @@ impl Header {
         put_entry(page, index, entry);
         if entry.change == Change::BlockMapIncrement {
             let at = shape.bits_at() + usize::from(index / 8);
-            let byte = u8_at(page, at) | 1 << (index % 8);
+            let byte = u8_at(page, at) | (1 << (index % 8));
             put(page, at, [byte]);
         }
         self.entry_count += 1;
@@ -259,8 +259,8 @@ impl Header {
 
     /// Returns whether the entry is marked as one of a block map page.
     pub fn is_block_map(&self, page: &Page, shape: Shape, index: u16) -> bool {
-        self.has_block_map_increments
-            && u8_at(page, shape.bits_at() + usize::from(index / 8)) >> (index % 8) & 1 == 1
+        let bits = u8_at(page, shape.bits_at() + usize::from(index / 8));
+        self.has_block_map_increments && (bits >> (index % 8)) & 1 == 1
     }
 }
 

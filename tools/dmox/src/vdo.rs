@@ -64,7 +64,7 @@ fn super_block_at(geometry: &Geometry) -> u64 {
 
 /// Returns a uuid as people write it.
 fn uuid_text(uuid: &[u8; 16]) -> String {
-    let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = format!("{:032x}", u128::from_be_bytes(*uuid));
     let parts = [
         &hex[..8],
         &hex[8..12],

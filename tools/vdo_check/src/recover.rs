@@ -213,24 +213,27 @@ impl<'a, 'v> Replay<'a, 'v> {
 
     /// Returns a page of the block map that is to be changed; `None` if it is of another place.
     fn page(&mut self, pbn: Pbn, findings: &mut Findings) -> io::Result<Option<&mut Page>> {
-        if !self.volume.changed.contains_key(&pbn) {
-            let nonce = self.volume.super_block.nonce;
-            let mut page = self.volume.read(pbn)?;
-            match block_map::validate(&page, nonce, pbn) {
-                Validity::Valid => {}
-                Validity::Invalid => {
-                    block_map::format_page(&mut page, nonce, pbn);
-                    block_map::set_initialized(&mut page, true);
+        let page = match self.volume.changed.remove(&pbn) {
+            Some(page) => page,
+            None => {
+                let nonce = self.volume.super_block.nonce;
+                let mut page = self.volume.read(pbn)?;
+                match block_map::validate(&page, nonce, pbn) {
+                    Validity::Valid => {}
+                    Validity::Invalid => {
+                        block_map::format_page(&mut page, nonce, pbn);
+                        block_map::set_initialized(&mut page, true);
+                    }
+                    Validity::Bad { pbn: other } => {
+                        let text = format!("a block map page that says it is {other}");
+                        findings.error(10, Place::Block(pbn), text);
+                        return Ok(None);
+                    }
                 }
-                Validity::Bad { pbn: other } => {
-                    let text = format!("a block map page that says it is {other}");
-                    findings.error(10, Place::Block(pbn), text);
-                    return Ok(None);
-                }
+                page
             }
-            self.volume.changed.insert(pbn, page);
-        }
-        Ok(self.volume.changed.get_mut(&pbn).map(|page| &mut **page))
+        };
+        Ok(Some(self.volume.changed.entry(pbn).or_insert(page)))
     }
 
     /// Replays into the slab journals what they lack.

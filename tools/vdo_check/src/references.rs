@@ -33,7 +33,7 @@ impl Uses {
     /// Returns the slots of all fragments that are mapped.
     pub(crate) fn slots(self) -> impl Iterator<Item = u8> {
         let bits = if self.is_tree_page() { 0 } else { self.0 };
-        (0..14).filter(move |slot| bits >> slot & 1 == 1)
+        (0..14).filter(move |slot| (bits >> slot) & 1 == 1)
     }
 
     pub(crate) fn is_compressed(self) -> bool {

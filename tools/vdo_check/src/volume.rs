@@ -6,6 +6,7 @@ use crate::counts;
 use crate::finding::Findings;
 use crate::image::Image;
 use crate::Shape;
+use std::collections::btree_map::Entry;
 use std::collections::BTreeMap;
 use std::io;
 use vdo::format::compressed;
@@ -122,10 +123,11 @@ impl<'a> Volume<'a> {
         let mut entries = Vec::new();
         for slab in 0..depot.slab_count {
             let (pbn, index) = self.summary_place(slab);
-            if !pages.contains_key(&pbn) {
-                pages.insert(pbn, self.read(pbn)?);
-            }
-            entries.push(summary::entry(&pages[&pbn], index));
+            let page = match pages.entry(pbn) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(self.read(pbn)?),
+            };
+            entries.push(summary::entry(page, index));
         }
         self.summary = entries;
         Ok(())

@@ -186,14 +186,15 @@ fn decode_slot(bytes: [u8; SLOT_SIZE]) -> (u8, u16, Pbn) {
     let low = u32::from_le_bytes([c, d, e, f]);
     (
         (first & 3) as u8,
-        first >> 2 & 0x3ff,
-        u64::from(first >> 12) << 32 | u64::from(low),
+        (first >> 2) & 0x3ff,
+        (u64::from(first >> 12) << 32) | u64::from(low),
     )
 }
 
 fn encode_slot(operation: u8, slot: u16, pbn: Pbn) -> [u8; SLOT_SIZE] {
     let [c, d, e, f, high, ..] = pbn.to_le_bytes();
-    let first = u16::from(operation & 3) | (slot & 0x3ff) << 2 | u16::from(high & 0xf) << 12;
+    let high = u16::from(high & 0xf) << 12;
+    let first = u16::from(operation & 3) | ((slot & 0x3ff) << 2) | high;
     let [a, b] = first.to_le_bytes();
     [a, b, c, d, e, f]
 }

@@ -107,8 +107,8 @@ fn parse(text: &str) -> Option<Value> {
 /// What most people want to know, a line per device.
 fn print_table(answers: &Map<String, Value>) {
     println!(
-        "{:<24} {:>10} {:>10} {:>10} {:>5} {:>7}  {}",
-        "device", "size", "used", "free", "use", "saving", "mode"
+        "{:<24} {:>10} {:>10} {:>10} {:>5} {:>7}  mode",
+        "device", "size", "used", "free", "use", "saving"
     );
     for (name, stats) in answers {
         let number = |field: &str| stats[field].as_u64().unwrap_or(0);
