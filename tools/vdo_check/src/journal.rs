@@ -4,7 +4,6 @@
 
 use crate::finding::Findings;
 use crate::finding::Place;
-use crate::finding::Severity;
 use crate::volume::Volume;
 use crate::Progress;
 use crate::Stage;
@@ -232,21 +231,20 @@ fn try_check(
             return Ok(None);
         }
     }
-    // Behind the usable part of a crashed journal anything is legal.
-    let end = match &usable {
-        Some(usable) => usable.tail,
-        None if is_clean => Sequence::MAX,
-        None if volume.super_block.state.needs_recovery() => volume.super_block.journal_start,
-        None => 0,
+    // Of a crashed journal, only what is replayed must be whole: blocks behind may not have come to
+    // the disk, and those before may have been on the way to be overwritten.
+    let whole = match &usable {
+        Some(usable) => ring.head()..usable.tail,
+        None if is_clean => 0..Sequence::MAX,
+        None => 0..0,
     };
     let mut blocks = Blocks {
         volume,
-        end,
         pages: BTreeMap::new(),
         before: None,
         slots: HashMap::new(),
     };
-    for header in ring.headers.values() {
+    for (_, header) in ring.headers.range(whole) {
         let page = read_block(volume, header.sequence)?;
         blocks.check(header, &page, findings);
     }
@@ -261,8 +259,6 @@ fn try_check(
 /// The blocks of the journal, one after the other.
 struct Blocks<'a, 'v> {
     volume: &'a Volume<'v>,
-    /// Blocks from here on may be torn.
-    end: Sequence,
     pages: BTreeMap<Pbn, PageUse>,
     /// The block before if it is full: its sequence, and the counters behind its last entry.
     before: Option<(Sequence, Counters)>,
@@ -302,16 +298,10 @@ impl Counters {
 impl Blocks<'_, '_> {
     fn check(&mut self, header: &Header, page: &Page, findings: &mut Findings) {
         let place = Place::Journal(header.sequence);
-        // What may be torn is looked at, but nothing in it is an error.
-        let severity = if header.sequence < self.end {
-            Severity::Error
-        } else {
-            Severity::Note
-        };
         let size = self.volume.super_block.recovery_journal_size;
         if header.check_byte != check_byte(header.sequence, size) {
             let text = format!("check byte {:#x}", header.check_byte);
-            findings.add(30, severity, place, text);
+            findings.error(30, place, text);
         }
         if header.block_map_head > header.sequence || header.slab_journal_head > header.sequence {
             let text = format!(
@@ -325,17 +315,11 @@ impl Blocks<'_, '_> {
             self.before = None;
             return;
         }
-        self.check_sectors(header, page, severity, findings);
-        self.check_entries(header, page, severity, findings);
+        self.check_sectors(header, page, findings);
+        self.check_entries(header, page, findings);
     }
 
-    fn check_sectors(
-        &self,
-        header: &Header,
-        page: &Page,
-        severity: Severity,
-        findings: &mut Findings,
-    ) {
+    fn check_sectors(&self, header: &Header, page: &Page, findings: &mut Findings) {
         let shape = self.volume.shape.journal;
         let place = Place::Journal(header.sequence);
         let mut left = header.entry_count;
@@ -346,7 +330,7 @@ impl Blocks<'_, '_> {
             let first_bytes = SectorHeader::decode(page, sector);
             if !first_bytes.belongs_to(header, shape, sector) {
                 let text = format!("sector {sector} is not of this block: {first_bytes:?}");
-                return findings.add(30, severity, place, text);
+                return findings.error(30, place, text);
             }
             let expected = left.min(shape.entries_per_sector.into());
             if u16::from(first_bytes.entry_count) != expected {
@@ -354,19 +338,13 @@ impl Blocks<'_, '_> {
                     "sector {sector} has {} entries, not {expected}",
                     first_bytes.entry_count
                 );
-                return findings.add(30, severity, place, text);
+                return findings.error(30, place, text);
             }
             left -= expected;
         }
     }
 
-    fn check_entries(
-        &mut self,
-        header: &Header,
-        page: &Page,
-        severity: Severity,
-        findings: &mut Findings,
-    ) {
+    fn check_entries(&mut self, header: &Header, page: &Page, findings: &mut Findings) {
         let place = Place::Journal(header.sequence);
         let shape = self.volume.shape.journal;
         let super_block = &self.volume.super_block;
@@ -380,27 +358,21 @@ impl Blocks<'_, '_> {
                     expected.logical_blocks_used,
                     expected.block_map_data_blocks
                 );
-                findings.add(32, severity, place, text);
+                findings.error(32, place, text);
             }
         }
-        let count = match severity {
-            Severity::Error => header.entry_count,
-            _ => usable_entries(self.volume, header, page),
-        };
-        for index in 0..count {
+        for index in 0..header.entry_count {
             let Some(entry) = recovery_journal::entry(page, shape, index) else {
-                findings.add(33, severity, place, format!("entry {index} makes no sense"));
+                findings.error(33, place, format!("entry {index} makes no sense"));
                 continue;
             };
             if !entry.is_valid(&super_block.depot, super_block.physical_blocks) {
                 let text = format!("entry {index} makes no sense: {entry:?}");
-                findings.add(33, severity, place, text);
+                findings.error(33, place, text);
                 continue;
             }
             counters.count(&entry);
-            if severity == Severity::Error {
-                self.check_entry(header.sequence, index, &entry, findings);
-            }
+            self.check_entry(header.sequence, index, &entry, findings);
         }
         let is_full = header.entry_count == shape.entries_per_block();
         self.before = is_full.then_some((header.sequence, counters));

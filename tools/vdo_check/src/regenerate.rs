@@ -66,9 +66,11 @@ fn retained(volume: &Volume<'_>, journal: &Journal) -> Option<(Sequence, Sequenc
         Some(usable) => usable.tail.saturating_add(1),
         None => volume.super_block.journal_start,
     };
+    // What a crash may have torn is of no use.
+    let start = journal.usable.as_ref().map_or(0, |_| journal.ring.head());
     let mut first = end;
     for sequence in journal.ring.sequences_before(end) {
-        if sequence.wrapping_add(1) != first {
+        if sequence.wrapping_add(1) != first || sequence < start {
             break;
         }
         first = sequence;
