@@ -20,7 +20,6 @@ pub mod survey;
 
 mod lanes;
 mod reader;
-mod sort;
 
 #[cfg(test)]
 mod fixture;

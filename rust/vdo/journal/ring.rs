@@ -330,7 +330,9 @@ impl Ring {
         let unfilled = self.unfilled.get_mut(..self.unfilled_count);
         let unfilled = unfilled.unwrap_or(&mut []);
         if let Some(at) = unfilled.iter().position(|&first| first == place) {
-            unfilled.copy_within(at + 1.., at);
+            if at + 1 < unfilled.len() {
+                unfilled.copy_within(at + 1.., at);
+            }
             self.unfilled_count -= 1;
         }
         self.filled = match self.unfilled.first() {
@@ -553,8 +555,8 @@ impl Ring {
         if self.timer_idle && self.filled > self.committed {
             self.wake_timer(tasks);
         }
-        if self.queue > 0 {
-            // One more reservation may be open.
+        if self.queue > 0 && self.unfilled_count + 1 == MAX_RESERVATIONS {
+            // There is room for one more reservation.
             wake_reserver(tasks);
         }
     }

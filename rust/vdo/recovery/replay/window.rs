@@ -15,8 +15,8 @@ use crate::format::Pbn;
 use crate::format::RecoveryEntry;
 use crate::recovery::lanes;
 use crate::recovery::lanes::LANES;
-use crate::recovery::sort::sort_by_key;
 use kernel::prelude::*;
+use runtime::sort::sort_by_key;
 use runtime::sync::Lock;
 
 const ORDER_BITS: u32 = 18;
