@@ -121,7 +121,8 @@ impl world::ReadBio for UserRead<'_> {
     }
 
     async fn forward(&mut self, sector: u64) -> Result {
-        self.io.forward(self.device, sector).await
+        // What follows gives up a claim, no more.
+        self.io.forward_briefly(self.device, sector).await
     }
 
     async fn start_part(&mut self, offset: usize, sector: u64, sectors: u32) -> Result {

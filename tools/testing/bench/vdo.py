@@ -101,16 +101,21 @@ def _filled(bench, **options):
         yield volume
 
 
-def _area(bench):
+@contextmanager
+def _area(size):
     """The part of the ramdisk that data goes to."""
-    return Device("raw", f"0 {_span(bench) // 512} linear {STORAGE} {FIRST_DATA * 8}")
+    area = Device("raw", f"0 {size // 512} linear {STORAGE} {FIRST_DATA * 8}")
+    try:
+        yield area.path
+    finally:
+        area.remove()
 
 
 def _on(volume, work, **options):
     def measure(bench, subject):
         if subject == RAW:
-            with _area(bench) as area:
-                return work(bench, area.path)
+            with _area(_span(bench)) as path:
+                return work(bench, path)
         with volume(bench, **options) as target:
             return work(bench, target.path)
     return measure
@@ -342,5 +347,5 @@ def prepare(bench):
     with open("/dev/urandom", "rb") as source, BlockFile(RANDOM) as disk:
         for at in range(0, _span(bench), MIB):
             disk.write(at // 512, source.read(MIB))
-    with Device("raw", f"0 {2 * _span(bench) // 512} linear {STORAGE} {FIRST_DATA * 8}") as area:
-        load.dd_write(area.path, 2 * _span(bench))
+    with _area(2 * _span(bench)) as path:
+        load.dd_write(path, 2 * _span(bench))
