@@ -294,3 +294,6 @@ fn estimate(hint: u8, slab: &SlabConfig) -> u32 {
     }
     low
 }
+
+#[cfg(test)]
+mod tests;

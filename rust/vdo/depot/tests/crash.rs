@@ -18,6 +18,8 @@ use crate::storage::Purpose;
 use sim::clock::sleep;
 use sim::disk::Survival;
 use sim::fault::CrashPoint;
+use sim::fault::Fault;
+use sim::fault::Kind;
 use sim::harness;
 use sim::rng::Rng;
 use sim::world::World as Machine;
@@ -51,11 +53,25 @@ struct Model {
     /// The first sequence of `journal`.
     base: Sequence,
     done: bool,
+    /// Whoever runs on is to end.
+    over: bool,
 }
 
 type Shared = std::sync::Arc<Mutex<Model>>;
 
 impl Model {
+    fn shared(seed: u64) -> Shared {
+        std::sync::Arc::new(Mutex::new(Self {
+            rng: Rng::new(seed ^ 0x5555),
+            counts: BTreeMap::new(),
+            journal: Vec::new(),
+            applied: 0,
+            base: 1,
+            done: false,
+            over: false,
+        }))
+    }
+
     /// Returns a block with a count that can still change.
     fn data_block(&mut self, below: u8) -> Option<Pbn> {
         let blocks: Vec<Pbn> = self
@@ -130,6 +146,9 @@ async fn generate(machine: Machine, depot: Arc<Depot<TestWorld>>, model: Shared,
             };
             if lag < LAG {
                 break;
+            }
+            if lock().over {
+                return;
             }
             sleep(&machine, 50).await;
         }
@@ -206,6 +225,9 @@ async fn hurry(machine: Machine, depot: Arc<Depot<TestWorld>>, model: Shared) {
             (model.rng.below(3000), model.rng.below(4))
         };
         sleep(&machine, pause + 1).await;
+        if model.lock().unwrap().over {
+            return;
+        }
         if let Some(hold) = depot.oldest_hold() {
             depot.write_before(hold + ahead);
         }
@@ -262,14 +284,7 @@ fn live(seed: u64, plan: &Plan) -> Result<(), String> {
     let mut rng = Rng::new(seed);
     let mut image = plan.toy.image();
     let mut from = From::Nothing;
-    let model: Shared = std::sync::Arc::new(Mutex::new(Model {
-        rng: Rng::new(seed ^ 0x5555),
-        counts: BTreeMap::new(),
-        journal: Vec::new(),
-        applied: 0,
-        base: 1,
-        done: false,
-    }));
+    let model = Model::shared(seed);
     let mut boots = 0;
     while boots < plan.boots {
         boots += 1;
@@ -283,15 +298,8 @@ fn live(seed: u64, plan: &Plan) -> Result<(), String> {
         if rng.chance(2, 3) {
             machine.crash_at(CrashPoint::Step(rng.below(4000)));
         }
-        let ended = boot(
-            &mut executor,
-            &machine,
-            &depot,
-            &model,
-            plan,
-            &mut from,
-            &mut rng,
-        );
+        let parts = (&machine, &depot, &model);
+        let ended = boot(&mut executor, parts, plan, &mut from, &mut rng);
         let crashed = match ended {
             Ok(()) => false,
             Err(End::Crashed) => true,
@@ -309,6 +317,9 @@ fn live(seed: u64, plan: &Plan) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// The machine, what runs on it, and what that should hold.
+type Parts<'a> = (&'a Machine, &'a Arc<Depot<TestWorld>>, &'a Shared);
 
 /// Why a boot ended.
 enum End {
@@ -333,9 +344,7 @@ fn wait<T: 'static>(
 /// One life between two power cuts. `from` tells how the next one begins.
 fn boot(
     executor: &mut Executor<'static>,
-    machine: &Machine,
-    depot: &Arc<Depot<TestWorld>>,
-    model: &Shared,
+    (machine, depot, model): Parts<'_>,
     plan: &Plan,
     from: &mut From,
     rng: &mut Rng,
@@ -347,7 +356,7 @@ fn boot(
     *from = From::Crash(Sequence::MAX);
     let own = depot.clone();
     let started = wait(executor, "start", async move { own.start().await });
-    let ended = started.and_then(|()| work(executor, machine, depot, model, plan, rng));
+    let ended = started.and_then(|()| work(executor, (machine, depot, model), plan, rng));
     // From here on a crash means a recovery from what the depot holds now.
     let head = model.lock().unwrap().head(depot.oldest_hold());
     *from = From::Crash(head);
@@ -365,9 +374,7 @@ async fn flush(depot: Arc<Depot<TestWorld>>) -> Result {
 /// Uses the volume and saves it. Returns whether all slabs were scrubbed.
 fn work(
     executor: &mut Executor<'static>,
-    machine: &Machine,
-    depot: &Arc<Depot<TestWorld>>,
-    model: &Shared,
+    (machine, depot, model): Parts<'_>,
     plan: &Plan,
     rng: &mut Rng,
 ) -> Result<bool, End> {
@@ -434,6 +441,61 @@ fn counts_survive_crashes_of_wide_slabs() {
     let command = "cargo test -p vdo counts_survive_crashes_of_wide";
     let plan = plan(Toy::wide());
     harness::run_seeds(harness::seeds(4), command, |seed| live(seed, &plan));
+}
+
+/// Whatever write fails, nobody waits for ever, and the counts are those of what is committed.
+#[test]
+fn a_failed_write_leaves_nobody_waiting() {
+    for number in 0..250 {
+        let toy = Toy::tiny();
+        let machine = Machine::new(number);
+        let disk = machine.add_disk("disk", toy.image());
+        machine.add_fault(Fault::new(0, &[Kind::Write, Kind::Flush]).numbers(number..u64::MAX));
+        let mut executor = Executor::new(&machine);
+        let depot = arc(toy.depot(&disk));
+        spawn(&executor, &depot);
+        let mut rng = Rng::new(number);
+        let model = Model::shared(number);
+        let mut from = From::Nothing;
+        let plan = plan(toy);
+        let parts = (&machine, &depot, &model);
+        match boot(&mut executor, parts, &plan, &mut from, &mut rng) {
+            Ok(()) => {}
+            Err(End::Crashed) => panic!("there is no crash"),
+            Err(End::Failed(text)) => {
+                let is_error = text.contains("ReadOnly") || text.contains("Errno");
+                assert!(is_error, "write {number}: {text}");
+            }
+        }
+        let hold = depot.oldest_hold();
+        depot.stop();
+        model.lock().unwrap().over = true;
+        assert_eq!(executor.run_until_idle(), Outcome::Done);
+        executor.power_off();
+        let head = model.lock().unwrap().head(hold);
+        if from == From::Nothing {
+            continue;
+        }
+        model.lock().unwrap().over = false;
+        // The next start is after a crash.
+        let machine = Machine::new(number);
+        let image = disk.world().survivors(&[], &mut rng).remove(0);
+        let disk = machine.add_disk("disk", image);
+        let mut executor = Executor::new(&machine);
+        let depot = arc(toy.depot(&disk));
+        spawn(&executor, &depot);
+        let parts = (&machine, &depot, &model);
+        let ended = boot(
+            &mut executor,
+            parts,
+            &plan,
+            &mut From::Crash(head),
+            &mut rng,
+        );
+        if let Err(End::Failed(text)) = ended {
+            panic!("after write {number}: {text}");
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::format::JournalPoint;
 use crate::format::Mapping;
 use crate::format::Operation;
 use crate::format::RecoveryEntry;
+use kernel::prelude::ENOMEM;
 use sim::world::World as Machine;
 
 struct Rig {
@@ -441,6 +442,55 @@ fn another_place_is_far_away() {
         .slab_of(away.unwrap().unwrap().start)
         .unwrap();
     assert_eq!(slab, 1);
+}
+
+#[test]
+fn without_memory_a_new_slab_has_to_wait() {
+    use kernel::alloc::fail_after;
+    let mut rig = Rig::new(Toy::tiny());
+    let no_memory = Err(Error::Errno(ENOMEM));
+    fail_after(Some(0));
+    for _ in 0..3 {
+        let depot = rig.depot.clone();
+        let found = run(&mut rig.executor, async move { depot.allocate(1).await });
+        assert_eq!(found, no_memory);
+    }
+    fail_after(None);
+    assert_eq!(rig.allocate(1).unwrap().start, FIRST);
+    assert!(!rig.depot.health.is_read_only());
+}
+
+#[test]
+fn without_memory_a_slab_is_scrubbed_later() {
+    use kernel::alloc::fail_after;
+    let mut rig = Rig::new(Toy::tiny());
+    let pbn = rig.write();
+    rig.save();
+    let image = rig.machine.images().remove(0);
+    let mut rig = Rig::boot(rig.toy, image);
+    let depot = rig.depot.clone();
+    run(&mut rig.executor, async move {
+        depot.load(Load::Recovering).await
+    })
+    .unwrap();
+    let depot = rig.depot.clone();
+    run(&mut rig.executor, async move { depot.start().await }).unwrap();
+    fail_after(Some(0));
+    rig.executor.run_until_idle();
+    fail_after(None);
+    assert_eq!(rig.depot.statistics().slabs_unscrubbed, 1);
+    assert!(rig.depot.is_recovering());
+    assert_eq!(rig.depot.recovery_percentage(), 75);
+    // What is known of it meanwhile is what the summary says.
+    assert_eq!(rig.depot.used_blocks(), 1);
+    assert_eq!(rig.depot.count(pbn), None);
+    // Whatever happens has it try again.
+    rig.depot.wake_all();
+    let depot = rig.depot.clone();
+    run(&mut rig.executor, async move { depot.scrubbed().await }).unwrap();
+    assert!(!rig.depot.is_recovering());
+    assert_eq!(rig.depot.count(pbn), Some(1));
+    assert!(!rig.depot.health.is_read_only());
 }
 
 /// What a change costs; run by hand, with --ignored --nocapture.
