@@ -18,8 +18,18 @@ use vdo::table::Settings;
 /// The engine of a volume in the kernel.
 pub(crate) type Engine = vdo::engine::Engine<KernelWorld>;
 
+/// Tasks that write pages of the block map, with one I/O each.
+const PAGE_WRITERS: usize = 2;
+
 /// Workers that serve what changes something. Each has memory for one batch.
-const WORKERS: usize = 16;
+const WORKERS: usize = 8;
+
+/// Journal blocks that are not applied yet, at most.
+///
+/// What a crash leaves of them must fit into one slab journal on top of what blocks new entries
+/// there: 208 blocks, a partial one, and 2 changes for each of 217 entries, 1299 in a block, are to
+/// be less than the 222 that are scrubbed before the volume is used. So at most 38.
+const JOURNAL_MEMORY_BLOCKS: u64 = 32;
 
 /// Blocks in a batch: a bio of the largest size that device-mapper hands us.
 const BATCH_BLOCKS: usize = 256;
@@ -29,7 +39,7 @@ fn tuning(opened: &Opened, settings: &Settings) -> Tuning {
         workers: WORKERS,
         batch_blocks: BATCH_BLOCKS,
         fragment_reads: 16,
-        journal_memory_blocks: 64,
+        journal_memory_blocks: JOURNAL_MEMORY_BLOCKS,
         journal_io_blocks: 16,
         commit_delay_ms: 5,
         cache_pages: settings.cache_blocks as usize,
@@ -63,7 +73,9 @@ pub(crate) fn spawn_tasks(engine: &Arc<Engine>, executor: &Executor) -> VdoResul
     executor.spawn(Engine::run_journal_writer(own()))?;
     executor.spawn(Engine::run_journal_timer(own()))?;
     executor.spawn(Engine::run_applier(own()))?;
-    executor.spawn(Engine::run_page_writer(own(), engine.page_writer()?))?;
+    for _ in 0..PAGE_WRITERS {
+        executor.spawn(Engine::run_page_writer(own(), engine.page_writer()?))?;
+    }
     executor.spawn(Engine::run_slab_committer(own()))?;
     executor.spawn(Engine::run_reference_writer(own()))?;
     executor.spawn(Engine::run_scrubber(own()))?;

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 
-#include <linux/unaligned.h>
 #include <linux/atomic.h>
 #include <linux/blk-cgroup.h>
 #include <linux/gfp.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/mm.h>
+#include <linux/unaligned.h>
 
 #include "helpers.h"
 
