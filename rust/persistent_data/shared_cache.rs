@@ -197,19 +197,7 @@ pub struct Vacancy<'c, S: Store> {
 impl<S: Store> SharedCache<S> {
     /// Creates an empty cache.
     pub fn new(store: S, size: Size) -> Result<Self, S::Error> {
-        let pages = size.pages.clamp(1, u32::MAX as usize / 2);
-        let wanted = size.parts.min(pages / FRAMES_OF_PART).max(1);
-        let bits = wanted.ilog2();
-        let mut parts = KVec::with_capacity(1 << bits, GFP_KERNEL)?;
-        for number in 0..1_usize << bits {
-            // The first parts get what is left over.
-            let limit = (pages >> bits) + usize::from(number < pages & ((1 << bits) - 1));
-            let part = Part {
-                shard: Monitor::new(Shard::new(limit)?),
-                oldest: AtomicU64::new(u64::MAX),
-            };
-            parts.push(part, GFP_KERNEL)?;
-        }
+        let (parts, bits) = make_parts(size)?;
         let mut loaders = KVec::with_capacity(size.loaders.max(1), GFP_KERNEL)?;
         for _ in 0..size.loaders.max(1) {
             loaders.push(store.buffer(1)?, GFP_KERNEL)?;
@@ -377,6 +365,25 @@ impl<S: Store> SharedCache<S> {
         drop(unused);
         origin.map(|_| ())
     }
+}
+
+/// Makes the parts; there are two to the power of the second number.
+#[inline(never)]
+fn make_parts(size: Size) -> Result<(KVec<Part>, u32), AllocError> {
+    let pages = size.pages.clamp(1, u32::MAX as usize / 2);
+    let wanted = size.parts.min(pages / FRAMES_OF_PART).max(1);
+    let bits = wanted.ilog2();
+    let mut parts = KVec::with_capacity(1 << bits, GFP_KERNEL)?;
+    for number in 0..1_usize << bits {
+        // The first parts get what is left over.
+        let limit = (pages >> bits) + usize::from(number < pages & ((1 << bits) - 1));
+        let part = Part {
+            shard: Monitor::new(Shard::new(limit)?),
+            oldest: AtomicU64::new(u64::MAX),
+        };
+        parts.push(part, GFP_KERNEL)?;
+    }
+    Ok((parts, bits))
 }
 
 /// What a task gets that asked for a block.

@@ -34,6 +34,7 @@ use crate::format::tree::Forest;
 use crate::format::tree::Path;
 use crate::format::tree::ROOT_HEIGHT;
 use crate::format::DepotLayout;
+use crate::format::Page;
 use crate::format::Pbn;
 use crate::format::Sequence;
 use crate::health::Health;
@@ -230,6 +231,12 @@ impl<W: World> BlockMap<W> {
         }
     }
 
+    /// Runs `read` with a page that is in memory; cheaper than to pin it.
+    #[inline]
+    pub fn try_read<R>(&self, pbn: Pbn, read: impl FnOnce(&Page) -> R) -> Option<R> {
+        self.cache.try_read(pbn, read)
+    }
+
     /// Pins a page that is in memory.
     pub fn try_pin(&self, pbn: Pbn) -> Option<Pinned<'_, W>> {
         self.cache.try_pin(pbn)
@@ -298,6 +305,17 @@ impl<W: World> BlockMap<W> {
     /// Writes pages that have to be written, until the map stops. Several tasks may do so.
     pub async fn run_writer(&self, writer: Writer<W>, log: &impl Gate<Error>) {
         self.cache.run_writer(writer, log).await;
+    }
+
+    /// Has no page written any more, and waits until none is being written: for a suspend that
+    /// saves nothing.
+    pub async fn pause(&self) {
+        self.cache.pause().await;
+    }
+
+    /// Goes on after a pause.
+    pub fn unpause(&self) {
+        self.cache.unpause();
     }
 
     /// Goes on with a larger logical size.

@@ -36,6 +36,10 @@ pub(super) struct Desk {
     all: u32,
     /// Flushes between the two versions of blocks that were new.
     flushes: u64,
+    /// Batches that are being written.
+    busy: u32,
+    /// No batch begins.
+    paused: bool,
     stopping: bool,
 }
 
@@ -94,7 +98,28 @@ impl<S: Store> SharedCache<S> {
         });
     }
 
+    /// Has nothing written any more, and waits until nothing is being written.
+    pub async fn pause(&self) {
+        let entry = pin!(self.desk.entry(()));
+        entry
+            .as_ref()
+            .wait(|turn| {
+                turn.state.paused = true;
+                (turn.state.busy == 0).then_some(())
+            })
+            .await;
+    }
+
+    /// Goes on writing after a pause.
+    pub fn unpause(&self) {
+        self.desk.with(|desk, waiting| {
+            desk.paused = false;
+            desk.look(waiting);
+        });
+    }
+
     /// Writes all changes, together with the writers that run. They are not on stable storage then.
+    /// Not to be called during a pause.
     ///
     /// # Errors
     ///
@@ -144,18 +169,37 @@ impl<S: Store> SharedCache<S> {
 
     /// Writes changes older than `before`, and whatever there is too much of.
     async fn write_due(&self, before: u64, writer: &mut Writer<S>, gate: &impl Gate<S::Error>) {
-        while self.store.check().is_ok() {
+        while self.store.check().is_ok() && self.begin_batch() {
             self.choose(before, writer);
-            if writer.batch.is_empty() {
+            let result = match writer.batch.is_empty() {
+                true => None,
+                false => Some(self.write_batch(writer, gate).await),
+            };
+            if let Some(result) = result {
+                self.end_batch(writer, result.is_ok());
+                if let Err(error) = result {
+                    self.store.failed(error);
+                }
+            }
+            self.desk.with(|desk, waiting| {
+                desk.busy -= 1;
+                if result.is_some() {
+                    desk.look(waiting);
+                } else if desk.paused {
+                    waiting.wake_all();
+                }
+            });
+            if result.is_none() {
                 break;
             }
-            let result = self.write_batch(writer, gate).await;
-            self.end_batch(writer, result.is_ok());
-            if let Err(error) = result {
-                self.store.failed(error);
-            }
-            self.kick();
         }
+    }
+
+    fn begin_batch(&self) -> bool {
+        self.desk.with(|desk, _| {
+            desk.busy += u32::from(!desk.paused);
+            !desk.paused
+        })
     }
 
     /// Has the writers look for work, and others for what they wait for.

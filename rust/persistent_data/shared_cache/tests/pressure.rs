@@ -277,3 +277,28 @@ fn writers_end() {
     machine.cache.stop();
     assert_eq!(executor.run(), Outcome::Done);
 }
+
+#[test]
+fn nothing_is_written_during_a_pause() {
+    let machine = &machine(12, 4, Flaw::None);
+    let mut executor = Executor::new(&machine.world);
+    executor.spawn_daemon("writer", machine.writer(1));
+    executor.spawn_daemon("writer", machine.writer(2));
+    let changes = executor.spawn("changes", change(machine, 0..20));
+    let mut rng = Rng::new(12);
+    for _ in 0..20 {
+        executor.run_for(rng.below(300));
+        let pause = executor.spawn("pause", machine.cache.pause());
+        executor.run_task(&pause).unwrap();
+        let before = machine.world.changes();
+        let log = machine.world.log();
+        let writes = log.iter().filter(|record| record.kind == Kind::Write);
+        assert!(writes.clone().all(|record| record.completed.is_some()));
+        executor.run_for(5000);
+        assert_eq!(machine.world.changes(), before);
+        machine.cache.unpause();
+    }
+    executor.run_task(&changes).unwrap();
+    let saved = executor.spawn("save", save(machine));
+    assert_eq!(executor.run_task(&saved), Ok(Ok(())));
+}
