@@ -21,6 +21,7 @@ use dm::Features;
 use dm::LoadError;
 use dm::MapBio;
 use dm::Mapped;
+use dm::Mode;
 use dm::OrFail;
 use dm::Setup;
 use dm::StatusKind;
@@ -45,6 +46,7 @@ use runtime::stack::boxed;
 use runtime::sync::AtomicU32;
 use vdo::error::Error as VdoError;
 use vdo::error::Status;
+use vdo::format::super_block::State;
 use vdo::message;
 use vdo::open;
 use vdo::open::Identity;
@@ -200,7 +202,7 @@ impl VdoTarget {
                 volume.prepare(&path, &settings).map_err(refused)?;
                 volume
             }
-            None => start_volume(&path, &settings, log)?,
+            None => start_volume(&path, &settings, setup.table_mode(), log)?,
         };
         claim.set_volume(&volume);
         Ok(Self {
@@ -267,16 +269,26 @@ impl Drop for VdoTarget {
     }
 }
 
-/// Finds or makes the volume of a table line, and what it needs in memory.
-fn start_volume(path: &Path<'_>, settings: &Settings, log: Log) -> Result<Arc<Volume>, LoadError> {
-    let identity = Identity {
+/// Finds or makes the volume of a table line, and what it needs in memory. If the table is for
+/// reading only, nothing is written, now or later.
+fn start_volume(
+    path: &Path<'_>,
+    settings: &Settings,
+    mode: Mode,
+    log: Log,
+) -> Result<Arc<Volume>, LoadError> {
+    let identity = (mode == Mode::ReadWrite).then(|| Identity {
         nonce: timer::real_us(),
         uuid: random::uuid(),
-    };
+    });
     let line = |level, text: Arguments<'_>| log.line(level, text);
-    let opened = block_on(boxed(|| open::open(path.disk, settings, identity, line)))
+    let mut opened = block_on(boxed(|| open::open(path.disk, settings, identity, line)))
         .or_fail(c"Cannot allocate VDO")?
         .map_err(|failure| LoadError::new(log.errno(failure.error), failure.text))?;
+    if mode == Mode::Read {
+        // Only what the engine knows: it is not written either.
+        opened.super_block.state = State::ReadOnly;
+    }
     let threads = &settings.threads;
     log.info(format_args!(
         "zones: {} logical, {} physical, {} hash; total threads: {}",

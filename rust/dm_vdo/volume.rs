@@ -43,6 +43,9 @@ use vdo::table::Refusal;
 use vdo::table::Settings;
 use vdo::world::Level;
 
+/// There is no index yet. (Mainline says `suspended` of a volume that is, which LVM does not know.)
+const INDEX: IndexState = IndexState::Closed;
+
 /// A volume.
 pub(crate) struct Volume {
     // Dropped in this order: the ticker ends its task, the engine was told to end its own.
@@ -74,7 +77,6 @@ struct State {
     /// Whether blocks are compressed, now.
     compression: bool,
     started: bool,
-    suspended: bool,
 }
 
 /// A way to the storage of a volume.
@@ -115,7 +117,6 @@ impl Volume {
                 settings: *settings,
                 compression: settings.compression,
                 started: false,
-                suspended: true,
             }),
             name: Lock::new(copy(path.name).or_fail(c"Could not copy parent device name")?),
             dump_on_shutdown: AtomicU32::new(0),
@@ -233,7 +234,6 @@ impl Volume {
         self.state.with(|state| {
             state.settings = *settings;
             state.compression = settings.compression;
-            state.suspended = false;
         });
         self.ticker.start();
         if started {
@@ -286,7 +286,6 @@ impl Volume {
             // No memory to do it in: it is done on this stack, where there is room.
             block_on(self.engine.suspend(save));
         }
-        self.state.with(|state| state.suspended = true);
         log.info(format_args!("device '{device}' suspended"));
     }
 
@@ -352,21 +351,13 @@ impl Volume {
         self.log.info(format_args!("compression is {state}"));
     }
 
-    fn index(&self) -> IndexState {
-        if self.state.with(|state| state.suspended) {
-            IndexState::Suspended
-        } else {
-            IndexState::Closed
-        }
-    }
-
     /// Writes the status line.
     pub(crate) fn write_status(&self, out: &mut StatusWriter<'_>) {
         let disk = self.engine.disk();
         let status = Status {
             device: disk.device().name(),
             mode: self.engine.mode(),
-            index: self.index(),
+            index: INDEX,
             compression: self.state.with(|state| state.compression),
             used: self.engine.used_blocks(),
             total: self.engine.super_block().physical_blocks,
@@ -417,7 +408,7 @@ impl Volume {
                 most: bios.discard,
             },
             waiting: false,
-            index: self.index(),
+            index: INDEX,
             hash_zones: self.state.with(|state| state.settings.threads.hash),
             memory: Gauge {
                 now: statistics.memory_usage.bytes_used,

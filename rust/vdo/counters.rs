@@ -2,6 +2,7 @@
 
 //! What is counted for the statistics, by block, whatever batches were made of it.
 
+use crate::dump::BLOCKS_MAX;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Result;
@@ -43,6 +44,10 @@ impl Counter {
     pub(crate) fn get(&self) -> u64 {
         self.0.load_relaxed()
     }
+
+    fn set(&self, count: u64) {
+        self.0.store_relaxed(count);
+    }
 }
 
 impl BioCounters {
@@ -65,9 +70,31 @@ pub(crate) struct Counters {
     partial: BioCounters,
     acknowledged: BioCounters,
     acknowledged_partial: BioCounters,
+    /// The most blocks that were under way at once, as far as somebody looked.
+    most: Counter,
     flush_out: Counter,
     no_space: Counter,
     read_only: Counter,
+}
+
+impl Counters {
+    /// Returns the blocks that are under way; no more than mainline would admit.
+    fn under_way(&self) -> u64 {
+        let sum = |bios: &BioCounters| {
+            let sum = bios.read.get().saturating_add(bios.write.get());
+            sum.saturating_add(bios.discard.get())
+        };
+        let done = sum(&self.acknowledged);
+        sum(&self.bios_in).saturating_sub(done).min(BLOCKS_MAX)
+    }
+
+    fn note_most(&self) {
+        let now = self.under_way();
+        if now > self.most.get() {
+            // Another may note less at the same time: nobody relies on this number.
+            self.most.set(now);
+        }
+    }
 }
 
 /// Pieces of blocks that a bio consists of, as mainline cuts it.
@@ -110,6 +137,7 @@ impl<W: World> Engine<W> {
             counters.bios_in.fua.add(pieces.all);
             counters.partial.fua.add(pieces.partial);
         }
+        counters.note_most();
     }
 
     /// A bio has completed that changed something.
@@ -139,6 +167,7 @@ impl<W: World> Engine<W> {
         let pieces = Pieces::of(sector, sectors);
         self.counters.bios_in.read.add(pieces.all);
         self.counters.partial.read.add(pieces.partial);
+        self.counters.note_most();
     }
 
     pub(crate) fn count_read_done(&self, sector: u64, sectors: u32) {
@@ -179,6 +208,8 @@ impl<W: World> Engine<W> {
         statistics.bios_acknowledged_partial = counters.acknowledged_partial.get();
         statistics.bios_in_progress =
             in_progress(&statistics.bios_in, &statistics.bios_acknowledged);
+        statistics.current_vios_in_progress = counters.under_way() as u32;
+        statistics.max_vios = counters.most.get() as u32;
         statistics.flush_out = counters.flush_out.get();
         statistics.errors.no_space_error_count = counters.no_space.get();
         statistics.errors.read_only_error_count = counters.read_only.get();

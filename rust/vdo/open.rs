@@ -85,7 +85,7 @@ fn not_loaded(error: Error) -> Failure {
     }
 }
 
-/// Opens the volume on `disk`, or makes one.
+/// Opens the volume on `disk`, or makes one, if there is an `identity` for it.
 ///
 /// # Errors
 ///
@@ -93,7 +93,7 @@ fn not_loaded(error: Error) -> Failure {
 pub async fn open<D: Disk>(
     disk: &Arc<D>,
     settings: &Settings,
-    identity: Identity,
+    identity: Option<Identity>,
     log: impl Log,
 ) -> Result<Opened, Failure> {
     let result = try_open(disk, settings, identity, log).await;
@@ -114,7 +114,7 @@ pub async fn open<D: Disk>(
 async fn try_open<D: Disk>(
     disk: &Arc<D>,
     settings: &Settings,
-    identity: Identity,
+    identity: Option<Identity>,
     log: impl Log,
 ) -> Result<Opened, Failure> {
     let found = boxed(|| load::find(&**disk))
@@ -122,9 +122,12 @@ async fn try_open<D: Disk>(
         .map_err(|error| not_loaded(error.into()))?;
     let geometry = match found {
         Ok(Found::Volume(geometry)) => geometry,
-        Ok(Found::Blank) => boxed(|| format(disk, settings, identity, log))
-            .await
-            .map_err(|error| not_loaded(error.into()))??,
+        Ok(Found::Blank) => {
+            let identity = identity.ok_or(not_loaded(EROFS.into()))?;
+            boxed(|| format(disk, settings, identity, log))
+                .await
+                .map_err(|error| not_loaded(error.into()))??
+        }
         Err(GeometryFault::Unreadable(error)) => {
             return Err(not_created(c"Could not load geometry block")(error));
         }

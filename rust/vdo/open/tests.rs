@@ -168,7 +168,7 @@ fn settings_of(logical: u64, rest: &str) -> Settings {
 fn try_open(disk: &Arc<SparseDisk>, settings: &Settings) -> (Result<Opened, Failure>, Vec<String>) {
     let lines = RefCell::new(Vec::new());
     let log = |_: Level, text: Arguments<'_>| lines.borrow_mut().push(format!("{text}"));
-    let result = now(open(disk, settings, IDENTITY, log));
+    let result = now(open(disk, settings, Some(IDENTITY), log));
     (result, lines.into_inner())
 }
 
@@ -386,4 +386,13 @@ fn a_device_that_cannot_be_read() {
     let (error, text, _) = refused(&disk.unwrap(), &settings(DEVICE, ""));
     assert_eq!(error.number(), -5);
     assert_eq!(text, "Could not load geometry block");
+}
+
+#[test]
+fn without_an_identity_nothing_is_formatted() {
+    let disk = SparseDisk::new(DEVICE);
+    let settings = settings(DEVICE, "");
+    let result = now(open(&disk, &settings, None, |_, _| ()));
+    assert_eq!(result.map_err(|failure| failure.error.errno()), Err(EROFS));
+    assert!(disk.written.lock().unwrap().is_empty());
 }
