@@ -18,6 +18,7 @@ use dm::TargetHandle;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kext::block::DevT;
+use kext::pages;
 use platform::block_on::block_on;
 use platform::disk::KernelDisk;
 use platform::executor::Executor;
@@ -382,6 +383,8 @@ impl Volume {
         self.engine.put_statistics(&mut all);
         let settings = self.state.with(|state| state.settings);
         all.instance = self.log.instance;
+        all.memory_usage.bytes_used = pages::bytes_used();
+        all.memory_usage.peak_bytes_used = pages::bytes_peak();
         all.logical_block_size = settings.logical_block_size.into();
         Ok(all)
     }

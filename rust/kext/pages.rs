@@ -2,6 +2,7 @@
 
 //! Memory for I/O: whole pages, in as few contiguous pieces as can be had.
 
+use crate::atomic::AtomicU64;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::page::PAGE_SIZE;
@@ -10,6 +11,31 @@ use kernel::prelude::*;
 /// The largest piece is this many times doubled: 64 KiB of pages of 4 KiB. A larger one would
 /// shorten a bio's list of segments only a little more and be hard to get.
 const MAX_ORDER: u32 = 4;
+
+/// Bytes in pages of this module now, and at most since it was loaded.
+static USED: AtomicU64 = AtomicU64::new(0);
+static PEAK: AtomicU64 = AtomicU64::new(0);
+
+/// Returns how many bytes this module has in pages.
+pub fn bytes_used() -> u64 {
+    USED.load_relaxed()
+}
+
+/// Returns how many bytes this module had in pages at most.
+pub fn bytes_peak() -> u64 {
+    PEAK.load_relaxed()
+}
+
+fn count_in(bytes: u64) {
+    let used = USED.fetch_add(bytes).saturating_add(bytes);
+    let mut peak = PEAK.load_relaxed();
+    while used > peak {
+        match PEAK.compare_exchange(peak, used) {
+            Ok(_) => break,
+            Err(found) => peak = found,
+        }
+    }
+}
 
 /// One page as bytes.
 pub type PageBytes = [u8; PAGE_SIZE];
@@ -81,6 +107,7 @@ impl Pages {
         let pages = 1usize << order;
         let bytes = (PAGE_SIZE as u32) << order;
         self.pieces.push(Piece { page, order, bytes }, GFP_KERNEL)?;
+        count_in(bytes.into());
         // SAFETY: The page is valid, and was not allocated from high memory.
         let start = unsafe { dm_bindings::dmox_page_address(page.as_ptr()) };
         let start = NonNull::new(start.cast::<PageBytes>()).ok_or(ENOMEM)?;
@@ -125,6 +152,7 @@ impl Drop for Pages {
         for piece in &self.pieces {
             // SAFETY: By the invariant the piece is ours, and was allocated with this order.
             unsafe { bindings::__free_pages(piece.page.as_ptr(), piece.order) };
+            USED.fetch_sub(piece.bytes.into());
         }
     }
 }
