@@ -22,7 +22,7 @@ class Files:
         self._folder = folder
         self._checksums = {}
         self._unread = []
-        self.bytes = 0
+        self.bytes = self.removed_bytes = 0
         self.read = self.new = self.changed = 0
 
     @property
@@ -79,6 +79,21 @@ class Files:
         self._write(name, "wb", 0, data := os.urandom(size))
         self._checksums[name] = _checksum(data)
         self.new += 1
+
+    def remove_half(self):
+        """Deletes every other file."""
+        for name in list(self._checksums)[::2]:
+            self.removed_bytes += os.path.getsize(self._path(name))
+            os.unlink(self._path(name))
+            del self._checksums[name]
+
+    def checksums(self):
+        """The checksums by name, as text."""
+        return {name: checksum.hex() for name, checksum in self._checksums.items()}
+
+    def expect(self, checksums):
+        """Takes over what another run has put there."""
+        self._checksums = {name: bytes.fromhex(text) for name, text in checksums.items()}
 
     def change_one(self):
         """Overwrites the middle of a file in place."""
