@@ -36,6 +36,7 @@ TEXT = {
     "T1": "write-zeroes is offered where the storage offers it",
     "T22": "the index state of a suspended volume is a documented word, which LVM understands "
            "(also in B3, C8, I2, I14, Q3b)",
+    "T2": "a new page of the map is not read from the disk first",
     "T13": "a discard of what is not mapped leaves no journal entry",
     "X4b": "the index state is `error` while its device fails",
     "Z2": "a read-only table never writes",
