@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
 use core::pin::pin;
+use kernel::prelude::ENOMEM;
 use runtime::monitor::Entries;
 use runtime::monitor::Monitor;
 use runtime::monitor::Rules;
@@ -75,10 +76,11 @@ impl Health {
         result
     }
 
-    /// As [`watch`](Self::watch), where a lack of space is nobody's fault.
+    /// As [`watch`](Self::watch), where a lack of space or memory says nothing about the volume.
     pub fn watch_io<T>(&self, result: Result<T>) -> Result<T> {
         match result {
             Err(Error::Status(Status::NoSpace)) => result,
+            Err(Error::Errno(error)) if error == ENOMEM => result,
             _ => self.watch(result),
         }
     }

@@ -55,6 +55,8 @@ impl<W: World> Engine<W> {
         let result = match found.state {
             State::ReadOnly => {
                 self.start_read_only(&found).await;
+                // What cannot be stored shows all the same, as more of nothing.
+                self.map.grow(logical_blocks.max(found.logical_blocks));
                 Ok(())
             }
             _ => self.start_writable(&found, logical_blocks).await,
