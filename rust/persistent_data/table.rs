@@ -109,7 +109,7 @@ impl<T> Table<T> {
         let count = chunk.0.len() as u32;
         // Only the last chunk may be short, or slots could not be found by shifting.
         let whole = self.slots & (CHUNK as u32 - 1) == 0;
-        if !whole || self.slots.checked_add(count).is_none_or(|end| end >= NONE) {
+        if !whole || self.slots.checked_add(count).is_none_or(|end| end == NONE) {
             return Err(chunk);
         }
         let first = self.slots;
