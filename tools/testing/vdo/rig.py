@@ -356,9 +356,9 @@ class Volume(dm.Device):
                 self._files[dsync] = BlockFile(self.path, dsync=dsync)
             return self._files[dsync]
 
-    def open(self):
+    def open(self, **how):
         """A file of one's own, which nothing counts."""
-        return BlockFile(self.path)
+        return BlockFile(self.path, **how)
 
     def _pages(self, first, last, fresh):
         """How many of these blocks have a leaf page, after making those that are missing."""
