@@ -79,7 +79,9 @@ impl<W: World> Depot<W> {
             let start = sbn.saturating_sub(AWAY as u32);
             let end = sbn.saturating_add(AWAY as u32);
             self.slab(number, |slab| {
-                slab.counts().map(|counts| counts.skip(start, end));
+                if let Some(counts) = slab.counts() {
+                    counts.skip(start, end);
+                }
             })?;
             if end >= self.slab_config.data_blocks {
                 self.allocator.with(|allocator| allocator.set_aside(number));
