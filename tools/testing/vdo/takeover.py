@@ -32,7 +32,7 @@ from vdo.rig import tool
 
 _DISK = os.path.realpath("/dev/disk/data")
 CUT = "cut the power now"
-_TOOLS = (("vdoaudit", "--summary"), ("vdodumpconfig",), ("vdolistmetadata",),
+_TOOLS = (("vdoaudit", "--summary"), ("vdolistmetadata",),
           ("vdodumpblockmap",))
 
 
