@@ -111,7 +111,7 @@ impl Heads {
 
 /// The state of the journal.
 pub(crate) struct Ring {
-    config: JournalConfig,
+    config: KBox<JournalConfig>,
     per_block: NonZeroU64,
     /// Blocks of the ring that may be in use.
     usable: u64,
@@ -126,8 +126,7 @@ pub(crate) struct Ring {
     /// Nothing may be reserved from this place on.
     limit: u64,
     /// The first places of the reservations that are not filled, ascending.
-    unfilled: [u64; MAX_RESERVATIONS],
-    unfilled_count: usize,
+    unfilled: KVec<u64>,
 
     /// The first block since the start, or since the last save.
     start: Sequence,
@@ -174,7 +173,7 @@ impl Ring {
         }
         let spare = (config.size / 4).min(MAX_BLOCKS_IN_FLIGHT);
         let mut ring = Self {
-            config: *config,
+            config: KBox::new(*config, GFP_KERNEL)?,
             per_block,
             usable: config.size - spare,
             memory: Memory::new(config, per_block)?,
@@ -184,8 +183,7 @@ impl Ring {
             committed: 0,
             applied: 0,
             limit: 0,
-            unfilled: [0; MAX_RESERVATIONS],
-            unfilled_count: 0,
+            unfilled: KVec::with_capacity(MAX_RESERVATIONS, GFP_KERNEL)?,
             start: 0,
             head: 0,
             wanted: 0,
@@ -284,11 +282,11 @@ impl Ring {
         if room == 0 {
             return Err(self.lack());
         }
-        let Some(unfilled) = self.unfilled.get_mut(self.unfilled_count) else {
+        if self.unfilled.len() >= MAX_RESERVATIONS {
             return Err(Lack::Memory);
-        };
-        *unfilled = self.reserved;
-        self.unfilled_count += 1;
+        }
+        // There is room for so many.
+        drop(self.unfilled.push_within_capacity(self.reserved));
 
         let len = room.min(wanted as u64);
         let place = self.reserved;
@@ -327,18 +325,14 @@ impl Ring {
     }
 
     fn end_reservation(&mut self, place: u64) {
-        let unfilled = self.unfilled.get_mut(..self.unfilled_count);
-        let unfilled = unfilled.unwrap_or(&mut []);
-        if let Some(at) = unfilled.iter().position(|&first| first == place) {
-            if at + 1 < unfilled.len() {
-                unfilled.copy_within(at + 1.., at);
+        let found = self.unfilled.iter().position(|&first| first == place);
+        if let Some(at) = found {
+            if at + 1 < self.unfilled.len() {
+                self.unfilled.copy_within(at + 1.., at);
             }
-            self.unfilled_count -= 1;
+            self.unfilled.pop();
         }
-        self.filled = match self.unfilled.first() {
-            Some(&first) if self.unfilled_count > 0 => first,
-            _ => self.reserved,
-        };
+        self.filled = self.unfilled.first().copied().unwrap_or(self.reserved);
     }
 
     /// Counts a reserver that waits; returns true if it is new.
@@ -555,7 +549,7 @@ impl Ring {
         if self.timer_idle && self.filled > self.committed {
             self.wake_timer(tasks);
         }
-        if self.queue > 0 && self.unfilled_count + 1 == MAX_RESERVATIONS {
+        if self.queue > 0 && self.unfilled.len() + 1 == MAX_RESERVATIONS {
             // There is room for one more reservation.
             wake_reserver(tasks);
         }

@@ -115,7 +115,7 @@ impl<W: World> Journal<W> {
             self.monitor
                 .with(|ring, tasks| ring.commit(batch, heads, tasks));
         }
-        let position = recovery_journal::position(batch.first, self.config.size);
+        let position = recovery_journal::position(batch.first, self.size);
         let pbn = self.origin.load_acquire().saturating_add(position);
         let (buffer, result) = self
             .storage
@@ -164,7 +164,7 @@ impl<W: World> Journal<W> {
             return;
         };
         while journal.timer_is_needed().await {
-            timer.sleep(journal.config.commit_delay_ms).await;
+            timer.sleep(journal.commit_delay_ms).await;
             journal.monitor.with(|ring, tasks| {
                 ring.tick();
                 ring.wake_writer(tasks);

@@ -346,7 +346,15 @@ fn live(seed: u64, flaw: Flaw, crash: Option<CrashPoint>) -> Result<u64, String>
     let mut executor = life.executor();
     match executor.run() {
         Outcome::Stuck(waiting) => return Err(format!("stuck: {waiting:?}")),
-        Outcome::Done | Outcome::Crashed => (),
+        Outcome::Done => {
+            // Nobody asks for anything any more, and all is written all the same.
+            executor.run_for(1_000_000);
+            let (committed, end) = (life.journal.committed(), life.journal.end());
+            if crash.is_none() && committed < end {
+                return Err(format!("{committed:?} was committed of {end:?}"));
+            }
+        }
+        Outcome::Crashed => (),
     }
     executor.power_off();
     let mut rng = Rng::new(seed ^ 0xABCD);
