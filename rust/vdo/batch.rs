@@ -32,7 +32,7 @@ use runtime::disk::Disk;
 use runtime::sort::sort_by_key;
 
 /// The most bios in a batch.
-const MAX_BIOS: usize = 128;
+pub(crate) const MAX_BIOS: usize = 128;
 
 /// In so many places is data tried, beside the first, that the storage does not take.
 pub(crate) const TRIES: u32 = 3;

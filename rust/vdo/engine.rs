@@ -13,6 +13,7 @@
 //! pages for the journal's writer. All of them have their memory from the start.
 
 use crate::batch::Batch;
+use crate::batch::MAX_BIOS;
 use crate::block_map::Allocator;
 use crate::block_map::BlockMap;
 use crate::block_map::BlockMapConfig;
@@ -275,12 +276,13 @@ impl<W: World> Engine<W> {
         let mut admin = KVec::with_capacity(1, GFP_KERNEL)?;
         admin.push(Admin, GFP_KERNEL)?;
         let batch = NonZeroU64::new(tuning.batch_blocks as u64).ok_or(Status::BadConfiguration)?;
+        let next_claims = tuning.workers.saturating_mul(MAX_BIOS - 1);
         Ok(Self {
             super_block,
             journal,
             depot,
             map,
-            locks: place(|| Ok(LbnLocks::new()?))?,
+            locks: place(|| Ok(LbnLocks::new(next_claims)?))?,
             inbox: Inbox::new(batch),
             unsettled: Unsettled::new(tuning.workers)?,
             flushing: SharedFlush::new(),

@@ -11,7 +11,9 @@
 //! it from there instead of waiting.
 //!
 //! A claim lies inside one chunk of [`CHUNK`] blocks, as every bio with data does. Who needs
-//! several claims asks for them in ascending order.
+//! several claims asks for them in ascending order, and for all but the first of them waits for
+//! those who hold a block, but not for those who wait: one of these may wait for a block that the
+//! claimer holds already. There is room for all such claims.
 
 use crate::format::Lbn;
 use core::ops::Range;
@@ -27,7 +29,7 @@ pub const CHUNK: u64 = 256;
 /// Claims are spread over this many shards.
 const SHARDS: usize = 16;
 
-/// Claims that a shard can hold at once; more wait.
+/// First claims that a shard can hold at once; more wait.
 const CLAIMS: usize = 256;
 
 /// What a claim allows.
@@ -48,6 +50,8 @@ pub struct LbnLocks<V> {
 struct Wish {
     blocks: Range<Lbn>,
     access: Access,
+    /// The claimer holds others.
+    is_next: bool,
 }
 
 impl Wish {
@@ -66,7 +70,7 @@ struct Held<V> {
 }
 
 struct Shard<V> {
-    held: KVec<Held<V>>,
+    held: KVVec<Held<V>>,
     last: u64,
 }
 
@@ -80,9 +84,11 @@ impl<V> Rules for Shard<V> {
 impl<V> Shard<V> {
     /// Makes the claim if nobody holds, and nobody of those `before` waits for, what excludes it.
     fn take<'k>(&mut self, wish: &Wish, mut before: impl Iterator<Item = &'k Wish>) -> Option<u64> {
-        if self.held.iter().any(|held| held.wish.excludes(wish))
-            || before.any(|earlier| earlier.excludes(wish))
-        {
+        if self.held.iter().any(|held| held.wish.excludes(wish)) {
+            return None;
+        }
+        let mut must_wait = || self.is_full() || before.any(|earlier| earlier.excludes(wish));
+        if !wish.is_next && must_wait() {
             return None;
         }
         let number = self.last.wrapping_add(1);
@@ -96,9 +102,13 @@ impl<V> Shard<V> {
         Some(number)
     }
 
+    fn is_full(&self) -> bool {
+        self.held.len() >= CLAIMS
+    }
+
     fn give_up(&mut self, number: u64, waiting: &mut Entries<'_, Wish>) -> Option<Held<V>> {
         let at = self.held.iter().position(|held| held.number == number)?;
-        let was_full = self.held.len() == self.held.capacity();
+        let was_full = self.is_full();
         let last = self.held.len().saturating_sub(1);
         self.held.swap(at, last);
         let held = self.held.pop()?;
@@ -122,18 +132,20 @@ pub struct Token {
 }
 
 impl<V: Clone> LbnLocks<V> {
-    /// Creates the locks; nothing is allocated later.
+    /// Creates the locks, with room for so many claims that are not a claimer's first; nothing is
+    /// allocated later.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn new() -> Result<Self> {
+    pub fn new(next_claims: usize) -> Result<Self> {
+        let room = CLAIMS.saturating_add(next_claims);
         let mut memory = KVec::with_capacity(SHARDS, GFP_KERNEL)?;
         for _ in 0..SHARDS {
-            memory.push(KVec::with_capacity(CLAIMS, GFP_KERNEL)?, GFP_KERNEL)?;
+            memory.push(KVVec::with_capacity(room, GFP_KERNEL)?, GFP_KERNEL)?;
         }
         let shards = core::array::from_fn(|_| {
-            let held = memory.pop().unwrap_or(KVec::new());
+            let held = memory.pop().unwrap_or(KVVec::new());
             Monitor::new(Shard { held, last: 0 })
         });
         Ok(Self { shards })
@@ -141,7 +153,11 @@ impl<V: Clone> LbnLocks<V> {
 
     /// Claims `blocks` if nobody is in the way.
     pub fn try_claim(&self, blocks: Range<Lbn>, access: Access) -> Option<Claim<'_, V>> {
-        let token = self.try_token(blocks, access)?;
+        let token = self.try_wish(&Wish {
+            blocks,
+            access,
+            is_next: false,
+        })?;
         Some(Claim { locks: self, token })
     }
 
@@ -153,11 +169,30 @@ impl<V: Clone> LbnLocks<V> {
 
     /// As [`claim`](Self::claim), to be released by hand.
     pub async fn token(&self, blocks: Range<Lbn>, access: Access) -> Token {
-        if let Some(token) = self.try_token(blocks.clone(), access) {
+        self.wish(Wish {
+            blocks,
+            access,
+            is_next: false,
+        })
+        .await
+    }
+
+    /// As [`token`](Self::token), for one who holds claims of smaller blocks already.
+    pub async fn next_token(&self, blocks: Range<Lbn>, access: Access) -> Token {
+        self.wish(Wish {
+            blocks,
+            access,
+            is_next: true,
+        })
+        .await
+    }
+
+    async fn wish(&self, wish: Wish) -> Token {
+        if let Some(token) = self.try_wish(&wish) {
             return token;
         }
-        let shard = shard_of(&blocks);
-        let entry = pin!(self.shards[shard].entry(Wish { blocks, access }));
+        let shard = shard_of(&wish.blocks);
+        let entry = pin!(self.shards[shard].entry(wish));
         let number = entry
             .as_ref()
             .wait(|turn| turn.state.take(turn.key, turn.others.before()))
@@ -197,10 +232,9 @@ impl<V: Clone> LbnLocks<V> {
         self.give_up(&token);
     }
 
-    fn try_token(&self, blocks: Range<Lbn>, access: Access) -> Option<Token> {
-        let shard = shard_of(&blocks);
-        let wish = Wish { blocks, access };
-        let number = self.shards[shard].with(|state, waiting| state.take(&wish, waiting.iter()))?;
+    fn try_wish(&self, wish: &Wish) -> Option<Token> {
+        let shard = shard_of(&wish.blocks);
+        let number = self.shards[shard].with(|state, waiting| state.take(wish, waiting.iter()))?;
         Some(Token { shard, number })
     }
 }

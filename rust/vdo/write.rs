@@ -80,12 +80,13 @@ impl<W: World> Engine<W> {
 
     async fn claim(&self, batch: &mut Batch<W>) {
         // In ascending order, as the locks ask for: the requests are sorted.
+        let mut is_first = true;
         for request in batch.requests.iter_mut() {
-            request.claim = Some(
-                self.locks
-                    .token(request.lbns.clone(), Access::Exclusive)
-                    .await,
-            );
+            let lbns = request.lbns.clone();
+            request.claim = Some(match core::mem::replace(&mut is_first, false) {
+                true => self.locks.token(lbns, Access::Exclusive).await,
+                false => self.locks.next_token(lbns, Access::Exclusive).await,
+            });
         }
     }
 

@@ -8,7 +8,7 @@ use Access::Exclusive;
 use Access::Shared;
 
 fn locks() -> LbnLocks<char> {
-    LbnLocks::new().unwrap()
+    LbnLocks::new(8).unwrap()
 }
 
 #[test]
@@ -76,4 +76,33 @@ fn what_a_writer_shows_can_be_taken_by_part() {
     assert!(locks.shown(&(15..17)).is_none());
     locks.release(token);
     assert!(locks.shown(&(9..10)).is_none());
+}
+
+#[test]
+fn who_holds_a_claim_does_not_wait_for_those_who_wait() {
+    let locks = locks();
+    let first = now(locks.token(0..2, Exclusive));
+    let other = now(locks.token(4..6, Exclusive));
+    let mut reader = Hand::waiting(locks.claim(0..8, Shared));
+    // The reader came before, and waits for the first.
+    let mut second = Hand::waiting(locks.next_token(5..8, Exclusive));
+    locks.release(other);
+    assert!(reader.poll().is_none());
+    let second = second.poll().expect("nobody holds it");
+    locks.release(first);
+    assert!(reader.poll().is_none());
+    locks.release(second);
+    assert!(reader.poll().is_some());
+}
+
+#[test]
+fn there_is_room_for_who_holds_a_claim() {
+    let locks = locks();
+    let held: Vec<_> = (0..CLAIMS as u64)
+        .map(|lbn| locks.try_claim(lbn..lbn + 1, Shared))
+        .collect();
+    assert!(held.iter().all(Option::is_some));
+    assert!(locks.try_claim(0..1, Shared).is_none());
+    let next = now(locks.next_token(CHUNK * SHARDS as u64..CHUNK * SHARDS as u64 + 1, Exclusive));
+    locks.release(next);
 }
