@@ -60,6 +60,8 @@ impl Holds {
             self.compact();
         }
         self.live += 1;
+        // The recovery journal may be asked for more than has been applied: this one is new.
+        self.asked = self.asked.min(hold.sequence);
         let place = Place {
             hold,
             is_live: true,
@@ -109,7 +111,7 @@ impl Holds {
         start
     }
 
-    /// Calls `ask` for the slab of each hold on a sequence before `before`, once per hold.
+    /// Calls `ask` for the slab of each hold on a sequence before `before`, as a rule once per hold.
     pub(super) fn ask(&mut self, before: Sequence, mut ask: impl FnMut(SlabNumber)) {
         let mut index = self.first_from(self.asked);
         while let Some(place) = self.line.get(index) {

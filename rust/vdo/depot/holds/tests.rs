@@ -35,6 +35,7 @@ proptest! {
                     let hold = Hold { sequence, slab: block as u32 % 3, block };
                     prop_assert!(holds.take(hold));
                     model.push(hold);
+                    asked = asked.min(sequence);
                 }
                 Step::Release(index) if !model.is_empty() => {
                     let hold = model.remove(index % model.len());
@@ -74,4 +75,19 @@ fn all_can_be_taken_over() {
     new.release(&hold(3));
     assert_eq!(new.oldest(), Some(4));
     assert_eq!(old.oldest(), None);
+}
+
+#[test]
+fn a_hold_on_what_was_asked_for_before_is_asked_for() {
+    let mut holds = Holds::new(4).unwrap();
+    let mut asked = Vec::new();
+    holds.ask(9, |slab| asked.push(slab));
+    let late = Hold {
+        sequence: 4,
+        slab: 7,
+        block: 1,
+    };
+    assert!(holds.take(late));
+    holds.ask(9, |slab| asked.push(slab));
+    assert_eq!(asked, [7]);
 }
