@@ -139,7 +139,7 @@ async fn drive(user: User, script: Script) {
 
 /// Reads everything, stops the volume and checks it on disk.
 async fn finish(user: &User, when: &'static str) {
-    if let Err(error) = user.settle(when).await {
+    if let Err(error) = user.read_all().await {
         user.complain(format!("{when}: a read failed: {error:?}"));
     }
     if user.machine.is_read_only() {
@@ -227,7 +227,7 @@ async fn check(user: User, expected: Option<Vec<u8>>) {
     if let Err(error) = user.machine.start().await {
         return user.complain(format!("no start after the crash: {error:?}"));
     }
-    if let Err(error) = user.settle_after_boot(expected).await {
+    if let Err(error) = user.settle(expected).await {
         return user.complain(format!("after the crash: a read failed: {error:?}"));
     }
     let blocks = user.machine.plan.space.blocks();

@@ -60,8 +60,19 @@ pub fn audit(toy: &Toy, image: &[u8]) -> Result<(), String> {
         slab_journal: toy.slab_journal_shape,
     };
     let report = Check::new(&Bytes(image)).toy(shape).deep().run();
-    if report.is_sound() {
+    // A block that the storage did not take stays allocated until the next start, and the hint
+    // knows of it: provisional counts (18) excuse the hint (27).
+    let broken = report.broken();
+    let excused = report
+        .findings
+        .iter()
+        .any(|finding| finding.invariant == 18);
+    if report.is_sound() || (excused && broken.iter().all(|number| *number == 27)) {
         return Ok(());
+    }
+    if let Some(path) = std::env::var_os("DMOX_SIM_SAVE") {
+        std::fs::write(path, image).unwrap_or_default();
+        eprintln!("{shape:?} {:?}", report.recovery);
     }
     let findings = report.findings.iter().take(4);
     let texts: Vec<String> = findings.map(|finding| finding.to_string()).collect();

@@ -32,6 +32,7 @@ use vdo::error::Error;
 use vdo::load;
 use vdo::load::Found;
 use vdo::locks::CHUNK;
+use vdo::statistics::Statistics;
 use vdo::status::Mode;
 use vdo::storage::Storage;
 use vdo::world::Operation;
@@ -417,6 +418,15 @@ impl Machine {
             let engine = &volume.engine;
             engine.super_block().physical_blocks - engine.used_blocks()
         })
+    }
+
+    /// Returns what the volume tells of itself.
+    pub fn statistics(&self) -> Statistics {
+        let mut statistics = Statistics::default();
+        if let Some(volume) = self.volume() {
+            volume.engine.put_statistics(&mut statistics);
+        }
+        statistics
     }
 
     /// Waits until nothing is left to recover.

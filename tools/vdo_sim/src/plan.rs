@@ -4,6 +4,7 @@
 
 use crate::flaw::Flaw;
 use crate::space::Space;
+use crate::toy::slab;
 use crate::toy::Layout;
 use crate::toy::Toy;
 use crate::toy::BLOCK_SECTORS;
@@ -13,7 +14,6 @@ use std::ops::Range;
 use vdo::format::recovery_journal;
 use vdo::format::slab_journal;
 use vdo::format::Lbn;
-use vdo::format::SlabConfig;
 
 /// Slabs that there is room for behind the volume.
 const SPARE_SLABS: u32 = 3;
@@ -62,7 +62,7 @@ impl Default for Plan {
             space: Space::new(&CLUSTERS),
             workers: 3,
             batch_blocks: 8,
-            journal_memory_blocks: 4,
+            journal_memory_blocks: 2,
             journal_io_blocks: 2,
             slab_journal_pages: 4,
             io_pages: 4,
@@ -75,37 +75,23 @@ impl Default for Plan {
 impl Plan {
     /// Returns a plan by chance.
     pub fn random(rng: &mut Rng) -> Self {
-        let slab = SlabConfig {
-            blocks: 32,
-            ..Toy::default().layout.slab
-        };
-        let slab = *rng.pick(&[
-            slab,
-            SlabConfig {
-                data_blocks: 23,
-                journal_blocks: 8,
-                flushing: 4,
-                blocking: 6,
-                scrubbing: 7,
-                ..slab
-            },
-            SlabConfig {
-                blocks: 64,
-                data_blocks: 59,
-                ..slab
-            },
-        ]);
-        let full = 2 + rng.below(6) as u16;
+        let journal_blocks = *rng.pick(&[8, 8, 16]);
+        let entries_per_sector = 1 + rng.below(3) as u8;
+        let journal_memory_blocks = *rng.pick(&[2, 2, 4]);
+        // Each entry is two changes.
+        let journal_shape = recovery_journal::Shape { entries_per_sector };
+        let changes = 2 * journal_memory_blocks as u16 * journal_shape.entries_per_block();
+        let spare = 2 + rng.below(3) as u32;
+        let full = changes.div_ceil(spare as u16);
+        let slab_journal_blocks = spare + 4 + rng.below(6) as u32;
         let toy = Toy {
             layout: Layout {
                 slabs: 2 + rng.below(4) as u32,
-                slab,
-                journal_blocks: *rng.pick(&[8, 8, 16]),
+                slab: slab(*rng.pick(&[32, 32, 64]), slab_journal_blocks, spare),
+                journal_blocks,
                 ..Toy::default().layout
             },
-            journal_shape: recovery_journal::Shape {
-                entries_per_sector: 1 + rng.below(3) as u8,
-            },
+            journal_shape,
             slab_journal_shape: slab_journal::Shape {
                 full,
                 data: full + rng.below(3) as u16,
@@ -124,7 +110,7 @@ impl Plan {
             space: Space::new(clusters),
             workers: 1 + rng.below(4) as usize,
             batch_blocks: *rng.pick(&[8, 12, 24]),
-            journal_memory_blocks: *rng.pick(&[2, 4, 8]),
+            journal_memory_blocks,
             journal_io_blocks: 1 + rng.below(3),
             slab_journal_pages: 2 + rng.below(8) as usize,
             io_pages: *rng.pick(&[1, 2, 8]),

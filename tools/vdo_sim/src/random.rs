@@ -87,7 +87,12 @@ fn live(
     }
     match outcome {
         Outcome::Done | Outcome::Crashed => {}
-        Outcome::Stuck(tasks) => return Err(format!("stuck: {tasks:?}")),
+        Outcome::Stuck(tasks) => {
+            let statistics = machine.statistics();
+            world.trace(|| format!("stuck    {statistics:#?}"));
+            world.trace(|| format!("stuck    {plan:#?}"));
+            return Err(format!("stuck: {tasks:?}"));
+        }
     }
     executor.power_off();
     // Also what was stopped in order must not need what is not stable.
@@ -146,7 +151,7 @@ async fn use_volume(user: User, mut rng: Rng, expected: Option<Vec<u8>>) {
         task.await;
     }
     machine.world.clear_faults();
-    let _ = user.settle("before the stop").await;
+    let _ = user.read_all().await;
     machine.remove().await;
 }
 
@@ -155,7 +160,7 @@ async fn boot(user: &User, expected: Option<Vec<u8>>) -> bool {
     let machine = &user.machine;
     for _ in 0..3 {
         if machine.start().await.is_ok() {
-            let _ = user.settle_after_boot(expected).await;
+            let _ = user.settle(expected).await;
             return true;
         }
         machine.world.clear_faults();
@@ -250,7 +255,7 @@ async fn finish(user: User, expected: Option<Vec<u8>>) {
     }
     let machine = &user.machine;
     machine.recovered().await;
-    if let Err(error) = user.settle("at the end").await {
+    if let Err(error) = user.read_all().await {
         return user.complain(format!("at the end: a read failed: {error:?}"));
     }
     if machine.is_read_only() {

@@ -121,33 +121,42 @@ impl Layout {
 
 impl Default for Toy {
     fn default() -> Self {
-        let slab = SlabConfig {
-            blocks: 32,
-            data_blocks: 27,
-            reference_blocks: 1,
-            journal_blocks: 4,
-            flushing: 2,
-            blocking: 3,
-            scrubbing: 4,
-        };
         Self {
             layout: Layout {
                 nonce: 0x0006_60BD_330B_E58D,
                 data_start: 2,
                 roots: 3,
                 slabs: 4,
-                slab,
+                slab: slab(32, 10, 4),
                 journal_blocks: 8,
             },
             // Leaf pages of trees 0, 1 and 2, and again.
             logical_blocks: 6 * 812 + 100,
             journal_shape: recovery_journal::Shape {
-                entries_per_sector: 2,
+                entries_per_sector: 1,
             },
-            slab_journal_shape: slab_journal::Shape { full: 5, data: 6 },
+            slab_journal_shape: slab_journal::Shape { full: 7, data: 8 },
             cache_pages: 2,
             max_age: 3,
         }
+    }
+}
+
+/// Returns a slab with a journal of so many blocks, in which `spare` blocks have room for the
+/// changes that the recovery journal may hold and the slab journal lacks.
+///
+/// As in large volumes, a slab journal never has all of its blocks but one in use before the first
+/// count is written: the place of its next block would be 0, which means "never used".
+pub fn slab(blocks: u32, journal_blocks: u32, spare: u32) -> SlabConfig {
+    let blocking = journal_blocks - 3 - spare;
+    SlabConfig {
+        blocks,
+        data_blocks: blocks - journal_blocks - 1,
+        reference_blocks: 1,
+        journal_blocks,
+        flushing: blocking.div_ceil(2),
+        blocking,
+        scrubbing: blocking + 1,
     }
 }
 
@@ -277,7 +286,7 @@ mod tests {
         assert_eq!(super_block.partitions.summary.start, toy.layout.summary());
         assert_eq!(toy.layout.kind(toy.layout.journal()), Kind::Journal);
         let depot = toy.layout.depot();
-        assert_eq!(toy.layout.kind(depot.pbn(1, 26)), Kind::Data);
+        assert_eq!(toy.layout.kind(depot.pbn(1, 20)), Kind::Data);
         assert_eq!(toy.layout.kind(depot.reference_block(1, 0)), Kind::Counts);
         assert_eq!(
             toy.layout.kind(depot.journal_block(1, 3)),

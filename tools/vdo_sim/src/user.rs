@@ -15,6 +15,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 use vdo::format::Lbn;
+use vdo::format::BLOCK_SIZE as BLOCK;
 use vdo::world::Operation;
 
 /// Who uses the volume of a machine.
@@ -67,41 +68,52 @@ impl User {
         result
     }
 
-    /// Reads everything while nobody else uses the volume. It must stay that way from now on.
-    /// Returns what was read.
+    /// Reads everything and checks it. Returns what was read.
     ///
     /// # Errors
     ///
     /// That of the read.
-    pub async fn settle(&self, when: &'static str) -> Result<Vec<u8>> {
+    pub async fn read_all(&self) -> Result<Vec<u8>> {
         self.admit().await;
-        let sectors = self.machine.plan.space.sectors();
-        let (data, result) = self.fetch(0..sectors).await;
+        let sectors = 0..self.machine.plan.space.sectors();
+        let read = self.model.borrow_mut().begin_read(sectors.clone());
+        let (data, result) = self.fetch(sectors).await;
         self.leave();
         result?;
         self.notice();
-        let settled = self.model.borrow_mut().settle(0, &data, when);
-        settled.unwrap_or_else(|violation| self.complain(violation.to_string()));
+        let checked = self.model.borrow_mut().end_read(&read, &data);
+        checked.unwrap_or_else(|violation| self.complain(violation.to_string()));
         Ok(data)
     }
 
-    /// Reads everything after a boot. If `expected` is known, it must be just that.
+    /// Reads everything after a boot. If `expected` is known, it must be just that. From now on
+    /// no other version may come back; unless the volume is read-only: a rebuild may find more.
     ///
     /// # Errors
     ///
     /// That of the read.
-    pub async fn settle_after_boot(&self, expected: Option<Vec<u8>>) -> Result {
-        let data = self.settle("after boot").await?;
-        if let Some(expected) = expected.filter(|_| !self.machine.is_read_only()) {
-            let mut blocks = data.chunks(4096).zip(expected.chunks(4096));
-            if let Some(block) = blocks.position(|(found, wanted)| found != wanted) {
-                self.complain(format!(
-                    "after boot: LBN {} is not what the journal says up to its end: {}, not {}",
-                    self.machine.plan.space.lbn(block as u64),
-                    pattern::describe(block as u64 * 8, &data[block * 4096..][..512]),
-                    pattern::describe(block as u64 * 8, &expected[block * 4096..][..512]),
-                ));
-            }
+    pub async fn settle(&self, expected: Option<Vec<u8>>) -> Result {
+        let data = self.read_all().await?;
+        if self.machine.is_read_only() {
+            return Ok(());
+        }
+        let settled = self.model.borrow_mut().settle(0, &data, "after boot");
+        settled.unwrap_or_else(|violation| self.complain(violation.to_string()));
+        let Some(expected) = expected else {
+            return Ok(());
+        };
+        let mut blocks = data.chunks(BLOCK).zip(expected.chunks(BLOCK));
+        if let Some(block) = blocks.position(|(found, wanted)| found != wanted) {
+            let first = |bytes: &[u8]| {
+                let sector = block as u64 * BLOCK_SECTORS;
+                pattern::describe(sector, &bytes[block * BLOCK..][..SECTOR_SIZE])
+            };
+            self.complain(format!(
+                "after boot: LBN {} holds {}, the journal says {}",
+                self.machine.plan.space.lbn(block as u64),
+                first(&data),
+                first(&expected)
+            ));
         }
         Ok(())
     }
@@ -181,9 +193,12 @@ impl User {
     fn end(&self, write: sim::model::Write, result: Result, fua: bool) {
         let end = match result {
             Ok(()) if fua => End::Durable,
+            // Acknowledged, and given up before we heard of it.
+            Ok(()) if self.machine.is_read_only() => End::Failed,
             Ok(()) => End::Acknowledged,
             Err(_) => End::Failed,
         };
+        self.notice();
         self.model.borrow_mut().end_write(write, end);
     }
 
