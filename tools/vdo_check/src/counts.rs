@@ -58,6 +58,8 @@ pub(crate) fn read_tail(volume: &Volume<'_>, slab: u32, entry: SummaryEntry) -> 
 pub(crate) struct SlabCounts {
     /// The counts; provisional ones are 0.
     pub(crate) counts: Vec<u8>,
+    /// How many were provisional.
+    pub(crate) provisional: u64,
     points: Vec<Points>,
 }
 
@@ -71,6 +73,7 @@ pub(crate) fn load(
     let config = &volume.super_block.depot.slab;
     let mut found = SlabCounts {
         counts: vec![0; config.data_blocks as usize],
+        provisional: 0,
         points: vec![Points::default(); config.used_reference_blocks() as usize],
     };
     if entry.load_ref_counts {
@@ -134,6 +137,7 @@ impl SlabCounts {
                     provisional += 1;
                 }
             }
+            self.provisional += provisional;
             if provisional > 0 && volume.is_clean() && !entry.is_dirty {
                 let text = format!("{provisional} provisional counts");
                 findings.warn(18, Place::Block(pbn), text);
