@@ -290,7 +290,7 @@ fn the_old_format_is_understood() {
         let at = 515 + index * 11;
         let bytes = entry.encode();
         page[at..at + 11].copy_from_slice(&bytes[..11]);
-        page[at] = page[at] & !3 | operation;
+        page[at] = (page[at] & !3) | operation;
     }
     let done = rebuilt(&image);
     assert_eq!(done.rig.page(20), [0; 4096]);

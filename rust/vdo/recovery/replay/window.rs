@@ -37,12 +37,12 @@ struct Item {
 
 impl Item {
     fn new(entry: &RecoveryEntry, order: u64) -> Self {
-        let page = entry.page << SLOT_BITS | u64::from(entry.slot);
-        let new = entry.new.pbn << STATE_BITS | u64::from(entry.new.state.bits());
+        let page = (entry.page << SLOT_BITS) | u64::from(entry.slot);
+        let new = (entry.new.pbn << STATE_BITS) | u64::from(entry.new.state.bits());
         let is_leaf = entry.operation == Operation::Data;
         Self {
-            key: page << ORDER_BITS | order,
-            value: new << 1 | u64::from(is_leaf),
+            key: (page << ORDER_BITS) | order,
+            value: (new << 1) | u64::from(is_leaf),
         }
     }
 
@@ -51,7 +51,7 @@ impl Item {
     }
 
     fn slot(&self) -> u16 {
-        (self.key >> ORDER_BITS & ((1 << SLOT_BITS) - 1)) as u16
+        ((self.key >> ORDER_BITS) & ((1 << SLOT_BITS) - 1)) as u16
     }
 
     fn kind(&self) -> Kind {
@@ -63,7 +63,7 @@ impl Item {
     }
 
     fn new_mapping(&self) -> Mapping {
-        let bits = (self.value >> 1 & ((1 << STATE_BITS) - 1)) as u8;
+        let bits = ((self.value >> 1) & ((1 << STATE_BITS) - 1)) as u8;
         Mapping {
             pbn: self.value >> (1 + STATE_BITS),
             state: MappingState::from_bits(bits).unwrap_or(MappingState::UNMAPPED),
