@@ -55,6 +55,7 @@ pub struct Device {
     disk: SimDisk,
     layout: Layout,
     flaw: Option<Flaw>,
+    started: Arc<AtomicBool>,
     closing: Arc<AtomicBool>,
 }
 
@@ -65,6 +66,7 @@ impl Device {
             disk,
             layout,
             flaw,
+            started: Arc::default(),
             closing: Arc::default(),
         }
     }
@@ -74,16 +76,28 @@ impl Device {
         &self.disk
     }
 
+    /// The volume is in use now.
+    pub fn set_started(&self) {
+        self.started.store(true, Ordering::Relaxed);
+    }
+
     /// The volume is about to be closed.
     pub fn set_closing(&self, closing: bool) {
         self.closing.store(closing, Ordering::Relaxed);
     }
 
     fn treat(&self, pbn: Pbn, page: Option<&Page>) -> Treatment {
-        match self.flaw {
-            Some(Flaw::CleanTooEarly) if !self.closing.load(Ordering::Relaxed) => Treatment::Fair,
-            Some(flaw) => flaw.treat(self.kind(pbn, page)),
-            None => Treatment::Fair,
+        let Some(flaw) = self.flaw else {
+            return Treatment::Fair;
+        };
+        let applies = match flaw {
+            Flaw::CleanTooEarly => self.closing.load(Ordering::Relaxed),
+            Flaw::ChangeBeforeDirty | Flaw::GeometryFirst => true,
+            _ => self.started.load(Ordering::Relaxed),
+        };
+        match applies {
+            true => flaw.treat(self.kind(pbn, page)),
+            false => Treatment::Fair,
         }
     }
 

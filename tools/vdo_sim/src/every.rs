@@ -14,6 +14,7 @@ use crate::script::Script;
 use crate::script::Step;
 use crate::user::User;
 use kernel::prelude::*;
+use sim::clock::sleep;
 use sim::disk::Survival;
 use sim::pattern;
 use sim::rng::mix;
@@ -145,6 +146,8 @@ async fn finish(user: &User, when: &'static str) {
     if user.machine.is_read_only() {
         user.complain(format!("{when}: read-only though nothing fails"));
     }
+    // What is not applied yet is not counted yet.
+    sleep(&user.machine.world, 200_000).await;
     let free = user.machine.free();
     user.machine.remove().await;
     let image = user.machine.world.images().swap_remove(0);

@@ -81,19 +81,12 @@ impl Flaw {
             | (Flaw::JournalReusedBeforeSummary, Kind::Summary)
             | (Flaw::SlabJournalReusedBeforeCounts, Kind::Counts)
             | (Flaw::ChangeBeforeDirty, Kind::SuperBlock) => Fickle,
-            (
-                Flaw::ReuseBeforeEntry
-                | Flaw::PageBeforeEntry
-                | Flaw::CountsBeforeEntry
-                | Flaw::ChildBeforeEntry,
-                Kind::Journal,
-            )
-            | (Flaw::CountsBeforeEntry, Kind::SlabJournal) => Fickle,
-            (Flaw::SummaryBeforeSlabJournal, Kind::Summary)
-            | (Flaw::ReuseBeforeEntry, Kind::Data)
-            | (Flaw::PageBeforeEntry, Kind::Leaf)
+            (Flaw::ReuseBeforeEntry, Kind::Data)
+            | (Flaw::PageBeforeEntry, Kind::Leaf | Kind::NewPage)
             | (Flaw::CountsBeforeEntry, Kind::Counts)
             | (Flaw::ChildBeforeEntry, Kind::Interior) => Stable,
+            (flaw, Kind::SuperBlock) if flaw.is_one_ahead() => Fair,
+            (flaw, _) if flaw.is_one_ahead() => Fickle,
             (Flaw::PageInitializedAtOnce, Kind::NewPage) => Dropped,
             (Flaw::CleanTooEarly, Kind::SuperBlock) | (Flaw::GeometryFirst, Kind::Geometry) => {
                 Stable
@@ -101,6 +94,18 @@ impl Flaw {
             (Flaw::CleanTooEarly | Flaw::GeometryFirst, _) => Fickle,
             _ => Fair,
         }
+    }
+
+    /// Returns true if one kind of writes is stable at once and all others stay behind: a crash
+    /// loses all of those, or none.
+    pub fn is_one_ahead(self) -> bool {
+        matches!(
+            self,
+            Flaw::ReuseBeforeEntry
+                | Flaw::PageBeforeEntry
+                | Flaw::CountsBeforeEntry
+                | Flaw::ChildBeforeEntry
+        )
     }
 
     /// Returns true if users must not flush, so that it is not a broken promise to them that is

@@ -70,9 +70,9 @@ pub fn audit(toy: &Toy, image: &[u8]) -> Result<(), String> {
     if report.is_sound() || (excused && broken.iter().all(|number| *number == 27)) {
         return Ok(());
     }
+    // For `dmox`, or a look with one's own eyes.
     if let Some(path) = std::env::var_os("DMOX_SIM_SAVE") {
         std::fs::write(path, image).unwrap_or_default();
-        eprintln!("{shape:?} {:?}", report.recovery);
     }
     let findings = report.findings.iter().take(4);
     let texts: Vec<String> = findings.map(|finding| finding.to_string()).collect();

@@ -134,6 +134,7 @@ impl Machine {
             self.destroy(&volume).await;
             return Err(error.errno());
         }
+        volume.device.set_started();
         *self.volume.borrow_mut() = Some(volume);
         self.suspended.set(false);
         Ok(())

@@ -83,7 +83,7 @@ impl Plan {
         let changes = 2 * journal_memory_blocks as u16 * journal_shape.entries_per_block();
         let spare = 2 + rng.below(3) as u32;
         let full = changes.div_ceil(spare as u16);
-        let slab_journal_blocks = spare + 4 + rng.below(6) as u32;
+        let slab_journal_blocks = spare + 5 + rng.below(6) as u32;
         let toy = Toy {
             layout: Layout {
                 slabs: 2 + rng.below(4) as u32,

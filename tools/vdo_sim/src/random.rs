@@ -17,6 +17,7 @@ use crate::toy;
 use crate::user::User;
 use kernel::prelude::*;
 use sim::clock::sleep;
+use sim::disk::Survival;
 use sim::fault::CrashPoint;
 use sim::fault::Fault;
 use sim::fault::Kind;
@@ -86,6 +87,12 @@ fn live(
         return Err(text);
     }
     match outcome {
+        Outcome::Done if plan.flaw.is_some_and(|flaw| flaw != Flaw::CleanTooEarly) => {
+            // What is broken is not what an orderly stop promises.
+            let model = user.model.borrow().clone();
+            executor.power_off();
+            return Ok((world.images().swap_remove(0), model));
+        }
         Outcome::Done | Outcome::Crashed => {}
         Outcome::Stuck(tasks) => {
             let statistics = machine.statistics();
@@ -98,7 +105,12 @@ fn live(
     // Also what was stopped in order must not need what is not stable.
     let mut model = user.model.borrow().clone();
     model.crash();
-    Ok((world.survivors(&[], rng).swap_remove(0), model))
+    let survival = *rng.pick(&[Survival::Lost, Survival::Kept]);
+    let survivals: &[Survival] = match plan.flaw {
+        Some(flaw) if flaw.is_one_ahead() => &[survival],
+        _ => &[],
+    };
+    Ok((world.survivors(survivals, rng).swap_remove(0), model))
 }
 
 /// Half of all lives go without faults; the others have a few rare ones.
@@ -217,8 +229,16 @@ fn pick_sectors(plan: &Plan, rng: &mut Rng) -> Range<u64> {
 /// Suspends and growth.
 async fn operate(user: User, mut rng: Rng) {
     let machine = &user.machine;
+    // A suspend is an orderly stop.
+    let stops = machine
+        .plan
+        .flaw
+        .is_none_or(|flaw| flaw == Flaw::CleanTooEarly);
     for _ in 0..rng.below(5) {
         sleep(&machine.world, rng.below(40_000)).await;
+        if !stops {
+            continue;
+        }
         let result = match rng.below(8) {
             0..=2 => machine.suspend_and_resume(true).await,
             3..=4 => machine.suspend_and_resume(false).await,
