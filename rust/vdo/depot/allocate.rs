@@ -3,14 +3,10 @@
 //! Free blocks for who needs them.
 
 use super::counts::Found;
-use super::slab::State;
 use super::Depot;
-use crate::error::Error;
 use crate::error::Result;
 use crate::format::Pbn;
-use crate::format::SlabNumber;
 use crate::world::World;
-use kernel::prelude::ENOMEM;
 
 /// How far away a block is that may be good where another is not.
 const AWAY: u64 = 1024;
@@ -30,15 +26,17 @@ impl<W: World> Depot<W> {
     /// block of a slab that is ready is free; [`wait_for_scrubbed`](Self::wait_for_scrubbed) tells
     /// whether to try again.
     ///
-    /// Waits only for memory, when a slab is used for the first time.
+    /// Waits for nothing, but for memory when a slab is used for the first time.
     ///
     /// # Errors
     ///
-    /// `ReadOnly`, or `NO_MEMORY`.
+    /// `ReadOnly`, or `ENOMEM`.
     pub async fn allocate(&self, wanted: u32) -> Result<Option<Run>> {
-        // Each slab may be found at its end once, and be looked at from its start once.
-        let mut tries = self.layout().slab_count.saturating_mul(2);
-        loop {
+        // Each slab may be at its end, then be looked at from its start, in as many parts as it has
+        // reference blocks.
+        let parts = self.slab_config.reference_blocks.saturating_add(3);
+        let tries = self.layout().slab_count.saturating_mul(parts);
+        for _ in 0..tries {
             self.health.check()?;
             let Some(open) = self.allocator.with(|allocator| allocator.open()) else {
                 return Ok(None);
@@ -60,16 +58,12 @@ impl<W: World> Depot<W> {
                     return Ok(Some(Run { start, blocks }));
                 }
                 Some(Found::NotYet) => {}
-                Some(Found::End) => {
-                    self.allocator.with(|allocator| allocator.close(slab));
-                    if tries == 0 {
-                        return Ok(None);
-                    }
-                    tries -= 1;
-                }
-                None => self.prepared(slab).await?,
+                Some(Found::End) => self.allocator.with(|allocator| allocator.close(slab)),
+                // The scrubber has not come to it yet; that may take long.
+                None => self.prepare(slab)?,
             }
         }
+        Ok(None)
     }
 
     /// As [`allocate`](Self::allocate), but not near `from`, where the storage has failed.
@@ -120,23 +114,6 @@ impl<W: World> Depot<W> {
         let freed = freed.unwrap_or(0).into();
         self.allocator
             .with(|allocator| allocator.adjust(number, freed));
-    }
-
-    /// Waits until a slab that was never used has memory.
-    async fn prepared(&self, number: SlabNumber) -> Result {
-        self.desk.tell(|work| work.scrubbing.unused.insert(number));
-        loop {
-            let (seen, is_pending) = self
-                .desk
-                .with(|work| (work.progress, work.scrubbing.is_preparing(number)));
-            if self.slab(number, |slab| matches!(slab.state, State::Ready(_)))? {
-                return Ok(());
-            }
-            if !is_pending {
-                return Err(Error::Errno(ENOMEM));
-            }
-            self.desk.progress_since(seen, &self.health).await?;
-        }
     }
 
     /// For who found no free block: waits until another slab is ready. Returns whether it is worth

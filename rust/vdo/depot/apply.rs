@@ -90,7 +90,11 @@ impl<W: World> Depot<W> {
             let progress = self.slab(number, |slab| {
                 slab.apply(&rules, number, &mut changes, spare, &mut effects)
             })?;
-            made += u64::from(effects.made);
+            if effects.made > 0 {
+                // Whatever blocks the next one is new, though it may look the same.
+                made += u64::from(effects.made);
+                wait = None;
+            }
             self.spread(number, effects);
             let Progress::Blocked(blocked) = progress? else {
                 wait = None;

@@ -50,7 +50,7 @@ pub(super) struct Scrubbing {
     pub(super) next: usize,
     /// A slab that somebody waits for.
     pub(super) urgent: Option<SlabNumber>,
-    /// Slabs never used that need memory: the open one, and the next.
+    /// Slabs never used that will need memory soon.
     pub(super) unused: SlabSet,
     /// What is just being done.
     pub(super) current: Option<Job>,
@@ -200,11 +200,6 @@ impl Scrubbing {
         };
         self.current = Some(job);
         Some(job)
-    }
-
-    /// Returns whether the scrubber has got to give memory to a slab.
-    pub(super) fn is_preparing(&self, slab: SlabNumber) -> bool {
-        self.current == Some(Job::Prepare(slab)) || self.unused.contains(slab)
     }
 }
 

@@ -124,6 +124,7 @@ impl<W: World> Depot<W> {
     }
 
     /// Gives memory to a slab that was never used.
+    #[inline(never)]
     pub(super) fn prepare(&self, number: SlabNumber) -> Result {
         self.health.check()?;
         if !self.slab(number, |slab| matches!(slab.state, State::Unused))? {

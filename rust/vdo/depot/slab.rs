@@ -246,6 +246,9 @@ impl<B: Buffer> Slab<B> {
             }
         }
         let config = &rules.layout.slab;
+        if self.would_seem_unused(config) {
+            return Ok(Some(Blocked::RingFull));
+        }
         match self.journal.blocked(config, rules.is_replay) {
             Some(Blocked::RingFull) if !rules.is_ring_kept => {}
             None => {}
@@ -276,6 +279,23 @@ impl<B: Buffer> Slab<B> {
             }
         }
         Ok(None)
+    }
+
+    /// Returns whether the summary would say of a slab whose counts were never written that the
+    /// next block of its journal is the first of the ring, if one more were written now. That is
+    /// what it says of slabs that were never used.
+    fn would_seem_unused(&self, config: &SlabConfig) -> bool {
+        let next = self.journal.tail() + 1;
+        self.journal.entries() == 0
+            && next.checked_rem(config.journal_blocks.into()) == Some(0)
+            && !self.has_counts_on_disk()
+    }
+
+    /// Returns whether the reference blocks on disk mean something.
+    fn has_counts_on_disk(&self) -> bool {
+        // Only when the first block is not needed any more was every count written once.
+        let first = self.initialised_by;
+        self.entry.load_ref_counts || first.is_some_and(|first| self.journal.head > first)
     }
 
     /// A block of the slab journal is begun: decides which counts to write now.
@@ -361,10 +381,7 @@ impl<B: Buffer> Slab<B> {
         SummaryEntry {
             tail_block_offset: next.unwrap_or(0) as u8,
             fullness_hint: self.hint(slab),
-            load_ref_counts: self.entry.load_ref_counts
-                || self
-                    .initialised_by
-                    .is_some_and(|first| self.journal.head > first),
+            load_ref_counts: self.has_counts_on_disk(),
             is_dirty: true,
         }
     }

@@ -40,11 +40,6 @@ impl SlabSet {
         }
     }
 
-    pub(super) fn contains(&self, slab: SlabNumber) -> bool {
-        let word = self.words.get((slab / u64::BITS) as usize);
-        word.is_some_and(|word| word >> (slab % u64::BITS) & 1 == 1)
-    }
-
     /// Takes a slab out.
     pub(super) fn pop(&mut self) -> Option<SlabNumber> {
         if self.len == 0 {
