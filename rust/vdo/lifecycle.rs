@@ -36,6 +36,8 @@ impl<W: World> Engine<W> {
             let saved = self.save().await;
             let _ = self.health.watch(saved);
         }
+        // Whoever moves the storage now must find no page on its way there.
+        self.map.pause().await;
         self.set_suspended(true);
         self.admin.give(admin);
     }
@@ -77,6 +79,7 @@ impl<W: World> Engine<W> {
             self.mark_dirty().await
         };
         if result.is_ok() {
+            self.map.unpause();
             self.depot.resume_scrubbing();
         }
         self.admin.give(admin);

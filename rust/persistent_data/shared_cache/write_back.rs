@@ -119,7 +119,7 @@ impl<S: Store> SharedCache<S> {
     }
 
     /// Writes all changes, together with the writers that run. They are not on stable storage then.
-    /// Not to be called during a pause.
+    /// Ends a pause.
     ///
     /// # Errors
     ///
@@ -132,6 +132,7 @@ impl<S: Store> SharedCache<S> {
         let entry = pin!(self.desk.entry(()));
         entry.as_ref().with(|turn| {
             turn.state.all += 1;
+            turn.state.paused = false;
             turn.state.look(&mut turn.others);
         });
         self.write_due(u64::MAX, writer, gate).await;

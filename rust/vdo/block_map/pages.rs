@@ -98,6 +98,24 @@ impl<W: World> Pages<W> {
         block_map::set_initialized(page, true);
     }
 
+    /// Logs an I/O that failed, as mainline does, which numbers leaf pages 3 and others 4.
+    fn log_failed(&self, what: &str, residence: Residence, block: u64, result: Result) -> Result {
+        if let Err(error) = result {
+            let number = match residence {
+                Residence::Evictable => 3,
+                Residence::Kept => 4,
+            };
+            self.world.log(
+                Level::Error,
+                fmt!(
+                    "Completing {what} vio of type {number} for physical block {block} with \
+                     error: {error}"
+                ),
+            );
+        }
+        result
+    }
+
     /// Returns the page that an entry of an interior page names, if it names one.
     ///
     /// # Errors
@@ -150,13 +168,14 @@ impl<W: World> Store for Pages<W> {
         residence: Residence,
         buffer: Self::Buffer,
     ) -> (Self::Buffer, Result) {
-        self.storage
-            .read(purpose(residence), block, 1, buffer, 0)
-            .await
+        let purpose = purpose(residence);
+        let (buffer, result) = self.storage.read(purpose, block, 1, buffer, 0).await;
+        (buffer, self.log_failed("read", residence, block, result))
     }
 
     async fn write(&self, run: Run, buffer: Self::Buffer) -> (Self::Buffer, Result) {
-        self.storage
+        let (buffer, result) = self
+            .storage
             .write(
                 purpose(run.residence),
                 run.first,
@@ -165,7 +184,11 @@ impl<W: World> Store for Pages<W> {
                 run.page,
                 Durability::Volatile,
             )
-            .await
+            .await;
+        (
+            buffer,
+            self.log_failed("write", run.residence, run.first, result),
+        )
     }
 
     async fn flush(&self, buffer: Self::Buffer) -> (Self::Buffer, Result) {
@@ -175,6 +198,15 @@ impl<W: World> Store for Pages<W> {
     fn loaded(&self, block: u64, residence: Residence, page: &mut Page) -> Result<Origin> {
         match block_map::validate(page, self.nonce, block) {
             Validity::Valid => return Ok(Origin::Written),
+            // Mainline takes it for an empty page, and what it maps is lost.
+            Validity::Invalid if block_map::is_damaged(page, self.nonce, block) => {
+                let error = Error::from(Status::BadPage);
+                self.world.log(
+                    Level::Error,
+                    fmt!("Block map page {block} is damaged: {error}"),
+                );
+                return Err(error);
+            }
             Validity::Invalid => {}
             Validity::Bad { pbn } => {
                 let error = Error::from(Status::BadPage);

@@ -70,6 +70,22 @@ pub fn validate(page: &Page, nonce: u64, pbn: Pbn) -> Validity {
     }
 }
 
+/// A nonce that differs in no more bits from ours is ours, damaged. Of two that were drawn by lot
+/// about 32 bits differ; that so few do happens once in 3,000,000,000 times.
+const DAMAGED_BITS: u32 = 8;
+
+/// Tells a damaged page from one that was never written: of an invalid page that says it is
+/// initialized, and in its place, either version or nonce is right and the other one nearly.
+pub fn is_damaged(page: &Page, nonce: u64, pbn: Pbn) -> bool {
+    let version = u32_at(page, MAJOR_AT) == MAJOR && u32_at(page, MINOR_AT) == MINOR;
+    let distance = (u64_at(page, NONCE_AT) ^ nonce).count_ones();
+    let damaged = match version {
+        true => distance != 0 && distance <= DAMAGED_BITS,
+        false => distance == 0,
+    };
+    damaged && is_initialized(page) && u64_at(page, PBN_AT) == pbn
+}
+
 /// Makes an empty page of `page`, which is not initialized yet.
 pub fn format_page(page: &mut Page, nonce: u64, pbn: Pbn) {
     page.fill(0);

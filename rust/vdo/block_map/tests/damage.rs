@@ -3,7 +3,6 @@
 //! Pages that are not what they should be, space that runs out, volumes that are read-only.
 
 use super::*;
-use crate::format::Page;
 use core::future::Future;
 use sim::executor::Executor;
 use sim::executor::Outcome;
@@ -129,16 +128,43 @@ fn a_page_of_another_place() {
 #[test]
 fn a_page_that_is_not_valid_is_empty() {
     let (sound, pages) = sample();
-    // Version, nonce, and whether it was initialized.
-    for at in [0, 4, 9, 32] {
-        for height in 0..5 {
+    // Of another volume, of another version of another volume, and not initialized.
+    let nonce: Vec<usize> = (8..16).collect();
+    let version_too = [&[0], &nonce[..]].concat();
+    for wrong in [nonce, version_too, vec![32]] {
+        for page in pages {
             let mut image = sound.clone();
-            page_of_mut(&mut image, pages[height])[at] ^= 1;
+            for &at in &wrong {
+                page_of_mut(&mut image, page)[at] ^= match at {
+                    32 => 1,
+                    _ => 0xff,
+                };
+            }
             let machine = &Machine::with_image(5, image, 4, Flaw::None, false);
             let found = run(machine, machine.read(lbn(0)));
             assert_eq!(found, Ok(Mapping::UNMAPPED));
             assert!(machine.world.lines().is_empty());
             assert!(!machine.health.is_read_only());
+        }
+    }
+}
+
+#[test]
+fn a_damaged_page_is_not_empty() {
+    let (sound, pages) = sample();
+    // Bits of the version, and of the nonce.
+    for at in [0, 4, 8, 15] {
+        for page in pages {
+            let mut image = sound.clone();
+            page_of_mut(&mut image, page)[at] ^= 0x41;
+            let machine = &Machine::with_image(5, image, 4, Flaw::None, false);
+            let found = run(machine, machine.read(lbn(0)));
+            assert_eq!(found, Err(Status::BadPage.into()));
+            let line = "is damaged: VDO Status: Corrupt or incorrect page (1470)";
+            assert_eq!(
+                machine.world.lines(),
+                [format!("Block map page {page} {line}")]
+            );
         }
     }
 }
@@ -244,6 +270,30 @@ fn a_write_that_fails_makes_the_volume_read_only() {
     assert_eq!(machine.map.oldest_change(), Some(1));
     let refused = run(machine, machine.write(1, &[3], Mapping::ZERO));
     assert_eq!(refused, Err(Error::READ_ONLY));
+}
+
+#[test]
+fn a_read_that_fails_is_logged() {
+    let (image, pages) = sample();
+    for (height, number) in [(0, 3), (3, 4), (4, 4)] {
+        let machine = &Machine::with_image(13, image.clone(), 4, Flaw::None, false);
+        let sector = pages[height] * 8;
+        let fault = Fault::new(0, &[IoKind::Read]).sectors(sector..sector + 8);
+        machine.sim.add_fault(fault);
+        let found = run(machine, machine.read(lbn(0)));
+        assert_eq!(found, Err(Error::Errno(kernel::error::code::EIO)));
+        let page = pages[height];
+        assert_eq!(
+            machine.world.lines(),
+            [format!(
+                "Completing read vio of type {number} for physical block {page} with error: \
+                 Input/output error (-5)"
+            )]
+        );
+        machine.sim.clear_faults();
+        let found = run(machine, machine.read(lbn(0)));
+        assert_eq!(found, Ok(Mapping::plain(50)));
+    }
 }
 
 #[test]
