@@ -130,7 +130,7 @@ fn a_page_that_is_not_valid_is_empty() {
     let (sound, pages) = sample();
     // Of another volume, of another version of another volume, and not initialized.
     let nonce: Vec<usize> = (8..16).collect();
-    let version_too = [&[0], &nonce[..]].concat();
+    let version_too = [&[0][..], &nonce[..]].concat();
     for wrong in [nonce, version_too, vec![32]] {
         for page in pages {
             let mut image = sound.clone();
