@@ -88,6 +88,10 @@ impl<W: World> Engine<W> {
             );
             if !found.state.needs_rebuild() {
                 self.health.enter_read_only(error);
+                if found.state.needs_recovery() {
+                    // What was flushed is in the journal, and some of it only there.
+                    self.start_read_only(found).await;
+                }
             } else {
                 return Err(error);
             }
