@@ -31,8 +31,8 @@ pub mod btree;
 pub mod cache;
 pub mod checksum;
 pub mod error;
-pub mod space_map;
 pub mod shared_cache;
+pub mod space_map;
 mod table;
 pub mod transaction;
 

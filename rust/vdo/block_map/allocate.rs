@@ -103,7 +103,7 @@ impl<W: World> BlockMap<W> {
         log: &impl Log,
         allocator: &impl Allocator,
     ) -> Result<Pbn> {
-        let key = place.page << SLOT_BITS | u64::from(place.slot);
+        let key = (place.page << SLOT_BITS) | u64::from(place.slot);
         let claim = pin!(self.allocating.claim(key..key.saturating_add(1)));
         range_lock::acquire(claim.as_ref()).await;
         if let Some(child) = self.child_at(place).await? {

@@ -49,7 +49,7 @@ impl Directory {
     pub(super) fn put(&self, page_number: u64, pbn: Pbn) {
         if let Some((place, tag)) = self.place(page_number) {
             if tag >> (u64::BITS - PBN_BITS) == 0 && pbn >> PBN_BITS == 0 {
-                place.store_relaxed(tag << PBN_BITS | pbn);
+                place.store_relaxed((tag << PBN_BITS) | pbn);
             }
         }
     }
