@@ -38,6 +38,7 @@ TEXT = {
            "(also in B3, C8, I2, I14, Q3b)",
     "T2": "a new page of the map is not read from the disk first",
     "T13": "a discard of what is not mapped leaves no journal entry",
+    "X2": "what is under way is never more than 2048 blocks, and less where acknowledging is fast",
     "X4b": "the index state is `error` while its device fails",
     "Z2": "a read-only table never writes",
     "Z4": "the damage may be detected, where something later proves it",

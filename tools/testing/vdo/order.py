@@ -200,14 +200,15 @@ def _(b):
         "--direct=1", "--ioengine=libaio", "--iodepth=4096", "--numjobs=2", "--io_size=24m",
         "--size=1g", "--iodepth_batch_submit=4096", "--iodepth_batch_complete_max=4096")
     most = "maxVIOs"
-    until(lambda: v.stats()[most] == 2048, "2048 requests", 60, lambda: str(v.stats()[most]))
+    wanted = expect(c=2048, rust=1)
+    until(lambda: v.stats()[most] >= wanted, "requests", 60, lambda: str(v.stats()[most]))
     b.layer.restore()
     load.result()
     v.discard(0, 262144)
     v.flush()
     v.counters()
-    equal(v.stats()[most], 2048)
-    with logging("data_vios: 0 of 2048 busy (max 2048), no waiters",
+    assert wanted <= v.stats()[most] <= 2048, v.stats()[most]
+    with logging(f"data_vios: 0 of 2048 busy (max {v.stats()[most]}), no waiters",
                  "discard permits: 0 of 1536 busy (max ", ", no waiters"):
         v.message("dump queues")
     v.holds(0, ZERO * 256)
