@@ -27,6 +27,7 @@ use sim::Outcome;
 use sim::Rng;
 use sim::World;
 use std::ops::Range;
+use vdo::format::super_block::State;
 use vdo::world::Operation;
 
 /// Runs `seed`, with a broken rule if one is given.
@@ -67,13 +68,15 @@ fn live(
     if last || rng.chance(1, 2) {
         toy::force_rebuild(&mut image)?;
     }
+    let rebuilt = toy::super_block(&image)?.state == State::ForceRebuild;
     let machine = Machine::new(&world, executor.spawner(), plan, image);
     let user = User::new(&machine, model);
     let mut choices = rng.fork();
     if last {
         executor.spawn("driver", finish(user.clone(), expected));
     } else {
-        if plan.flaw.is_none() {
+        // A rebuild counts what it cannot read as empty, as mainline does.
+        if plan.flaw.is_none() && !rebuilt {
             add_faults(&world, plan, &mut choices);
         }
         if choices.chance(3, 4) {
@@ -120,13 +123,14 @@ fn add_faults(world: &World, plan: &Plan, rng: &mut Rng) {
         return;
     }
     for _ in 0..=rng.below(2) {
-        let kinds: &[Kind] = *rng.pick(&[
-            &[Write] as &[Kind],
+        let choices: [&[Kind]; 5] = [
+            &[Write],
             &[Write, Flush],
             &[Read],
             &[Flush],
             &[Read, Write, Flush],
-        ]);
+        ];
+        let kinds = *rng.pick(&choices);
         let first = rng.below(400);
         let most = *rng.pick(&[1, 20]);
         let count = 1 + rng.below(most);

@@ -115,7 +115,7 @@ pub fn family() -> Vec<Script> {
         may_be_full: false,
     };
     let one_leaf = Plan {
-        space: Space::new(&[0..8]),
+        space: Space::new(std::slice::from_ref(&(0..8))),
         ..plan.clone()
     };
     let tall = Plan {
