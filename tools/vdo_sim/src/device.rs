@@ -86,12 +86,17 @@ impl Device {
         self.closing.store(closing, Ordering::Relaxed);
     }
 
+    /// Returns true while the volume is being closed.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
+    }
+
     fn treat(&self, pbn: Pbn, page: Option<&Page>) -> Treatment {
         let Some(flaw) = self.flaw else {
             return Treatment::Fair;
         };
         let applies = match flaw {
-            Flaw::CleanTooEarly => self.closing.load(Ordering::Relaxed),
+            Flaw::CleanTooEarly => self.is_closing(),
             Flaw::ChangeBeforeDirty | Flaw::GeometryFirst => true,
             _ => self.started.load(Ordering::Relaxed),
         };

@@ -401,6 +401,12 @@ impl Machine {
         })
     }
 
+    /// Returns whether the volume is being closed, or is not in use.
+    pub fn is_closing(&self) -> bool {
+        self.volume()
+            .is_none_or(|volume| volume.device.is_closing())
+    }
+
     /// Returns whether the volume is read-only.
     pub fn is_read_only(&self) -> bool {
         self.volume()

@@ -90,7 +90,10 @@ fn live(
         return Err(text);
     }
     match outcome {
-        Outcome::Done if plan.flaw.is_some_and(|flaw| flaw != Flaw::CleanTooEarly) => {
+        Outcome::Done | Outcome::Crashed
+            if machine.is_closing()
+                && plan.flaw.is_some_and(|flaw| flaw != Flaw::CleanTooEarly) =>
+        {
             // What is broken is not what an orderly stop promises.
             let model = user.model.borrow().clone();
             executor.power_off();
