@@ -157,7 +157,8 @@ async fn generate(machine: Machine, depot: Arc<Depot<TestWorld>>, model: Shared,
         if choice < 6 {
             let wanted = lock().rng.below(4) as u32 + 1;
             let Ok(run) = depot.allocate(wanted).await else {
-                return;
+                // Read-only: nothing comes any more.
+                break;
             };
             let Some(run) = run else {
                 let mut model = lock();
