@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 #[test]
 fn parts() {
-    let parse = |words: &[&'static str]| parse(words.to_vec().into_iter(), &mut |_, _| ());
+    let parse = |words: &[&'static str]| parse(words.iter().copied(), &mut |_, _| ());
     assert_eq!(parse(&[]), Ok(Parts::DEFAULT));
     assert_eq!(parse(&["all"]), Ok(Parts::ALL));
     assert_eq!(parse(&["DEFAULT"]), Ok(Parts::DEFAULT));

@@ -104,12 +104,12 @@ fn pages_behind_the_end_are_refused_until_the_volume_grows() {
 #[test]
 fn a_page_of_another_place() {
     let (sound, pages) = sample();
-    for height in 0..5 {
+    for (height, page) in pages.into_iter().enumerate() {
         let mut image = sound.clone();
-        page_of_mut(&mut image, pages[height])[16] ^= 0x80;
+        page_of_mut(&mut image, page)[16] ^= 0x80;
         let machine = &Machine::with_image(4, image, 4, Flaw::None, false);
         let found = run(machine, machine.read(lbn(0)));
-        let (expected, got) = (pages[height], pages[height] ^ 0x80);
+        let (expected, got) = (page, page ^ 0x80);
         assert_eq!(
             machine.world.lines(),
             [format!(
@@ -180,10 +180,10 @@ fn an_interior_entry_that_makes_no_sense() {
         Mapping::plain(depot().last_block()),
         Mapping::fragment(pages[0], 0).unwrap(),
     ];
-    for height in 1..5 {
+    for page in pages.into_iter().skip(1) {
         for mapping in wrong {
             let mut image = sound.clone();
-            block_map::set_entry(page_of_mut(&mut image, pages[height]), 0, mapping);
+            block_map::set_entry(page_of_mut(&mut image, page), 0, mapping);
             let machine = &Machine::with_image(6, image, 4, Flaw::None, false);
             let found = run(machine, machine.read(lbn(0)));
             assert_eq!(found, Err(Status::BadMapping.into()), "{mapping:?}");

@@ -161,11 +161,12 @@ async fn generate(machine: Machine, depot: Arc<Depot<TestWorld>>, model: Shared,
                 break;
             };
             let Some(run) = run else {
-                let mut model = lock();
-                if let Some(old) = model.data_block(MAX_COUNT) {
-                    model.commit(Operation::Data, 0, old);
+                {
+                    let mut model = lock();
+                    if let Some(old) = model.data_block(MAX_COUNT) {
+                        model.commit(Operation::Data, 0, old);
+                    }
                 }
-                drop(model);
                 sleep(&machine, 20).await;
                 continue;
             };
