@@ -70,9 +70,9 @@ pub fn validate(page: &Page, nonce: u64, pbn: Pbn) -> Validity {
     }
 }
 
-/// A nonce that differs in no more bits from ours is ours, damaged. Of two that were drawn by lot
-/// about 32 bits differ; that so few do happens once in 3,000,000,000 times.
-const DAMAGED_BITS: u32 = 8;
+/// A nonce that differs in no more bits from ours is ours, damaged. Nonces are times: of two
+/// volumes that were made on a device soon after each other, not many more bits differ.
+const DAMAGED_BITS: u32 = 1;
 
 /// Tells a damaged page from one that was never written: of an invalid page that says it is
 /// initialized, and in its place, either version or nonce is right and the other one nearly.

@@ -26,12 +26,14 @@ TEXT = {
     "I22": "a growth that cannot be is refused, and the old table resumes",
     "I25": "the flush fails that a failed journal write would have had to cover",
     "I26": "a failed data write is tried elsewhere, up to four places",
-    "I31": "may also be an error",
+    "I31": "an error and read-only mode, where the damage can be told from a page that was never "
+           "written",
     "K6b": "with deduplication off nothing is grouped: 16 blocks are written",
     "L17b": "a suspended volume may show a documented index state",
     "Q3": "space numbers while recovering are within the rounding of the stored hints",
     "R1": "a suspend and resume while recovering loses nothing at the next crash",
     "S13": "a device that does not hold this volume is refused, at load or at resume",
+    "S14": "one look at a page may serve several requests",
     "S15": "page writes follow from the number of journal blocks, which may be far fewer",
     "T1": "write-zeroes is offered where the storage offers it",
     "T22": "the index state of a suspended volume is a documented word, which LVM understands "

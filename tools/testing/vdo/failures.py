@@ -452,6 +452,10 @@ def _(v):
         v.holds(0, ZERO)
     elif not _outcome(v.read, 0):
         v.holds(0, ZERO)
+    else:
+        # What the map says cannot be trusted any more.
+        equal(v.status_now().mode, "read-only")
+        return
     equal(v.status_now().mode, "normal")
 
 

@@ -272,7 +272,7 @@ def _(s):
 
     def fill():
         """More than the third slab has room for."""
-        while at[0] < 300000 + 7900:
+        while at[0] < 300000 + 8200:
             s.v.write(at[0], uniques(at[0], 16))
             at[0] += 16
 

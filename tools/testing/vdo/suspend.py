@@ -208,7 +208,10 @@ def _():
                     ("foundInCache", "discardRequired", "fetchRequired", "waitForPage"))
         requests = sum(after[f"blockMap.{name}"] - before[f"blockMap.{name}"] for name in
                        ("readCount", "writeCount"))
-        equal(total, requests, f"page requests accounted for with cache {cache}")
+        if expect(c=True, rust=False):
+            equal(total, requests, f"page requests accounted for with cache {cache}")
+        else:
+            assert 600 <= total <= requests, f"{total} looks at pages for {requests} requests"
         equal(after["mode"], "normal")
         v.remove(5)
 

@@ -156,7 +156,7 @@ fn a_damaged_page_is_not_empty() {
     for at in [0, 4, 8, 15] {
         for page in pages {
             let mut image = sound.clone();
-            page_of_mut(&mut image, page)[at] ^= 0x41;
+            page_of_mut(&mut image, page)[at] ^= 0x40;
             let machine = &Machine::with_image(5, image, 4, Flaw::None, false);
             let found = run(machine, machine.read(lbn(0)));
             assert_eq!(found, Err(Status::BadPage.into()));
