@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 default=6
-[ "${DMOX_MODE:-test}" = test ] || default=30
+[ "${DMOX_MODE:-test}" = test ] || default=40
 rounds=${1:-$default}
 seed=${2:-$RANDOM}
 impls=${3:-c,rust}
