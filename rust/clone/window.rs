@@ -5,7 +5,8 @@
 //! The window tries other sizes from time to time. A larger one must move clearly more data to be
 //! kept, a smaller one only not much less: a remote source gets enough in flight to hide its
 //! latency, and what a saturated device has queued before a user's request stays short. As soon as
-//! users read from the source, smaller windows are tried, down to a floor that is lower then.
+//! users read from the source, smaller windows are tried, down to a floor that is lower then; a fifth of
+//! the throughput is a fair price for their shorter wait.
 
 use crate::geometry::Sectors;
 use runtime::clock::Millis;
@@ -142,10 +143,15 @@ impl Window {
                 before,
                 rate: old_rate,
             } => {
-                let better = if self.sectors > before {
-                    rate > old_rate + old_rate / 8
+                let (gain, loss) = if self.users_until.is_some() {
+                    (4, 4)
                 } else {
-                    rate + rate / 16 >= old_rate
+                    (8, 16)
+                };
+                let better = if self.sectors > before {
+                    rate > old_rate + old_rate / gain
+                } else {
+                    rate + rate / loss >= old_rate
                 };
                 if better && self.try_next(rate) {
                     return;

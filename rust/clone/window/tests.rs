@@ -5,18 +5,22 @@ use super::*;
 /// A device that answers after `latency_ms` and moves at most `rate_max` sectors a millisecond.
 struct Source {
     latency_ms: u64,
+    /// What a window costs beside its data.
+    overhead_ms: u64,
     rate_max: u64,
     users: bool,
 }
 
 const FAR: Source = Source {
     latency_ms: 20,
+    overhead_ms: 0,
     rate_max: 1 << 20,
     users: false,
 };
 
 const SATURATED: Source = Source {
     latency_ms: 0,
+    overhead_ms: 0,
     rate_max: 64,
     users: false,
 };
@@ -33,7 +37,8 @@ fn run(window: &mut Window, now: &mut Millis, seconds: u64, source: &Source) {
     let end = *now + seconds * 1000;
     while *now < end || matches!(window.trial, Trial::Of { .. }) {
         let sectors = window.sectors();
-        *now += source.latency_ms.max(sectors / source.rate_max).max(1);
+        let data_ms = sectors / source.rate_max + source.overhead_ms;
+        *now += source.latency_ms.max(data_ms).max(1);
         window.completed(sectors, source.users, *now);
     }
 }
@@ -88,6 +93,17 @@ fn makes_way_for_users() {
     }
     let (mut window, mut now) = (Window::new(), 0);
     run(&mut window, &mut now, 1, &used(SATURATED));
+    assert_eq!(window.sectors(), SECTORS_MIN_SHARED);
+}
+
+#[test]
+fn a_little_throughput_is_given_up_for_users() {
+    let (mut window, mut now) = (Window::new(), 0);
+    let source = Source {
+        overhead_ms: 2,
+        ..used(SATURATED)
+    };
+    run(&mut window, &mut now, 4, &source);
     assert_eq!(window.sectors(), SECTORS_MIN_SHARED);
 }
 
