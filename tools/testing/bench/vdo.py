@@ -266,11 +266,11 @@ def _start_again():
         volume.remove()
 
 
-def _memory(fill):
+def _memory(cache, fill=False):
     """MiB that a volume takes: after its start, and when every page of the cache was used."""
     def measure(bench, subject):
         before = _available()
-        with _volume(cache=4096) as volume:
+        with _volume(cache=cache) as volume:
             if fill:
                 # A block in each leaf page of the volume, and more than the cache holds.
                 load.fio(volume.path, LOGICAL * 512, bench.requests, "randwrite",
@@ -325,10 +325,12 @@ def _rows():
               _clean_start, subjects=(C, RUST), table=_LIFE, goal=Goal(RUST, C, at_most=1))
     yield Row("vdo.start.crashed", "start of a volume that crashed", "10^9 instructions",
               _recovery, subjects=(C, RUST), table=_LIFE, goal=Goal(RUST, C, at_most=1))
-    yield Row("vdo.memory.start", "memory of a new volume, page cache of 16 MiB", "MiB",
-              _memory(False), subjects=(C, RUST), table=_LIFE, goal=Goal(RUST, C, at_most=0.4))
-    yield Row("vdo.memory.full", "the same when the page cache is full", "MiB", _memory(True),
+    yield Row("vdo.memory.start", "memory of a new volume, page cache of 128 MiB", "MiB",
+              _memory(32768), subjects=(C, RUST), table=_LIFE, goal=Goal(RUST, C, at_most=0.4))
+    yield Row("vdo.memory.small", "the same with a page cache of 16 MiB", "MiB", _memory(4096),
               subjects=(C, RUST), table=_LIFE)
+    yield Row("vdo.memory.full", "and when that page cache is full", "MiB",
+              _memory(4096, fill=True), subjects=(C, RUST), table=_LIFE)
 
     yield Row("vdo.randwrite-2", "4 KiB random writes, two jobs, depth 32 each", "1000/s",
               _on(_filled, _two_writers), TIMED, table=_SCALING, more_is_better=True,
