@@ -77,6 +77,7 @@ impl Device {
 impl Deref for Device {
     type Target = BlockDevice;
 
+    #[inline]
     fn deref(&self) -> &BlockDevice {
         // SAFETY: The device is open for as long as `self` lives.
         unsafe { BlockDevice::from_raw((*self.raw.as_ptr()).bdev) }

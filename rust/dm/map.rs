@@ -42,6 +42,7 @@ impl<'a> MapBio<'a> {
     ///
     /// Called from the map callback of `target`, once for the bio. `'a` ends no later than the
     /// bio is completed, and no later than the target is destroyed.
+    #[inline]
     pub(crate) unsafe fn from_raw(
         raw: NonNull<bindings::bio>,
         target: NonNull<dm_bindings::dm_target>,
@@ -54,22 +55,26 @@ impl<'a> MapBio<'a> {
         }
     }
 
+    #[inline]
     fn bio(&self) -> &Bio {
         // SAFETY: By the invariant the bio is ours.
         unsafe { Bio::from_raw(self.raw) }
     }
 
+    #[inline]
     fn begin(&self) -> u64 {
         // SAFETY: By the invariant the target lives.
         unsafe { (*self.target.as_ptr()).begin }
     }
 
     /// Returns what the bio asks for.
+    #[inline]
     pub fn kind(&self) -> Kind {
         self.bio().kind()
     }
 
     /// Returns true if the data must be on stable storage when the bio completes.
+    #[inline]
     pub fn is_fua(&self) -> bool {
         self.bio().is_fua()
     }
@@ -80,11 +85,13 @@ impl<'a> MapBio<'a> {
     }
 
     /// Returns the first sector, counted from the start of the target.
+    #[inline]
     pub fn sector(&self) -> u64 {
         self.bio().sector().wrapping_sub(self.begin())
     }
 
     /// Returns the number of sectors; 0 for a flush.
+    #[inline]
     pub fn sectors(&self) -> u32 {
         self.bio().sectors()
     }
@@ -112,6 +119,7 @@ impl<'a> MapBio<'a> {
     }
 
     /// Sends the bio on, to `sector` of `device`.
+    #[inline]
     pub fn remap(self, device: &'a Device, sector: u64) -> Mapped<'a> {
         self.bio().set_target(device, sector);
         Mapped::new(dm_bindings::DM_MAPIO_REMAPPED)
@@ -152,6 +160,7 @@ pub struct Mapped<'a> {
 }
 
 impl Mapped<'_> {
+    #[inline]
     fn new(code: u32) -> Self {
         Self {
             code: code as c_int,
@@ -159,6 +168,7 @@ impl Mapped<'_> {
         }
     }
 
+    #[inline]
     pub(crate) fn into_raw(self) -> c_int {
         self.code
     }

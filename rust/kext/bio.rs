@@ -152,21 +152,25 @@ impl Bio {
     ///
     /// The bio is valid, and for `'a` it is neither submitted nor completed, and no other thread
     /// touches it.
+    #[inline]
     pub unsafe fn from_raw<'a>(raw: NonNull<bindings::bio>) -> &'a Self {
         // SAFETY: By the contract; the types have the same layout.
         unsafe { &*raw.as_ptr().cast() }
     }
 
+    #[inline]
     fn raw(&self) -> *mut bindings::bio {
         self.0.get()
     }
 
+    #[inline]
     fn opf(&self) -> u32 {
         // SAFETY: The bio is ours.
         unsafe { (*self.raw()).bi_opf }
     }
 
     /// Returns what the bio asks for.
+    #[inline]
     pub fn kind(&self) -> Kind {
         match self.opf() & OP_MASK {
             bindings::req_op_REQ_OP_READ => Kind::Read,
@@ -180,11 +184,13 @@ impl Bio {
         }
     }
 
+    #[inline]
     fn is_empty_flush(&self) -> bool {
         self.opf() & PREFLUSH != 0 && self.bytes() == 0
     }
 
     /// Returns true if the bio wants its data on stable storage before it completes.
+    #[inline]
     pub fn is_fua(&self) -> bool {
         self.opf() & FUA != 0
     }
@@ -194,23 +200,27 @@ impl Bio {
         self.opf() & NOWAIT != 0
     }
 
+    #[inline]
     fn bytes(&self) -> u32 {
         // SAFETY: The bio is ours.
         unsafe { (*self.raw()).bi_iter.bi_size }
     }
 
     /// Returns the first sector.
+    #[inline]
     pub fn sector(&self) -> u64 {
         // SAFETY: The bio is ours.
         unsafe { (*self.raw()).bi_iter.bi_sector }
     }
 
     /// Returns the number of sectors.
+    #[inline]
     pub fn sectors(&self) -> u32 {
         self.bytes() >> SECTOR_SHIFT
     }
 
     /// Points the bio at `sector` of `device`; a flush has no sector.
+    #[inline]
     pub fn set_target(&self, device: &BlockDevice, sector: u64) {
         // SAFETY: The bio is ours, and the device open.
         unsafe { dm_bindings::dmox_bio_set_dev(self.raw(), device.as_raw()) };

@@ -57,12 +57,14 @@ impl BlockDevice {
     /// # Safety
     ///
     /// The device stays open for `'a`.
+    #[inline]
     pub unsafe fn from_raw<'a>(raw: *mut bindings::block_device) -> &'a Self {
         // SAFETY: By the contract; the types have the same layout.
         unsafe { &*raw.cast() }
     }
 
     /// Returns the C pointer.
+    #[inline]
     pub fn as_raw(&self) -> *mut bindings::block_device {
         self.0.get()
     }
