@@ -83,6 +83,13 @@ impl RegionMap {
         self.hydrated() == self.regions
     }
 
+    /// Returns true if every region was hydrated and [`shrink`](Self::shrink) has been here, that is
+    /// for good.
+    #[inline]
+    pub fn is_shrunk(&self) -> bool {
+        self.words.is_taken()
+    }
+
     /// Returns true if region `region` is hydrated.
     pub fn is_hydrated(&self, region: u64) -> bool {
         self.run(&(region..region.saturating_add(1))).hydrated

@@ -111,32 +111,13 @@ impl Target for CloneTarget {
         Self::load(setup, args).map_err(|failure| failure.0)
     }
 
-    fn map<'a>(&'a self, mut bio: MapBio<'a>) -> Mapped<'a> {
-        let operation = match bio.kind() {
-            Kind::Read => Operation::Read,
-            Kind::Write => Operation::Write { fua: bio.is_fua() },
-            Kind::Discard => Operation::Discard,
-            Kind::Flush => Operation::Flush,
-            _ => return bio.end(Err(eopnotsupp())),
-        };
-        let start = bio.sector();
-        let sectors = start..start.saturating_add(bio.sectors().into());
-        match self.engine.route(operation, sectors) {
-            Route::Remap(side, front) => {
-                cut(&mut bio, &front);
-                let device = match side {
-                    Side::Source => &self.source,
-                    Side::Destination => &self.destination,
-                };
-                bio.remap(device, front.start)
-            }
-            Route::Serve(job, front) => {
-                cut(&mut bio, &front);
-                bio_task::serve(&self.executor, bio, |io| self.serve(job, io))
-            }
-            Route::Complete => bio.end(Ok(())),
-            Route::Fail(error) => bio.end(Err(error)),
+    fn map<'a>(&'a self, bio: MapBio<'a>) -> Mapped<'a> {
+        let plain = matches!(bio.kind(), Kind::Read | Kind::Write) && !bio.is_fua();
+        if plain && self.engine.is_finished() {
+            let sector = bio.sector();
+            return bio.remap(&self.destination, sector);
         }
+        self.map_by_route(bio)
     }
 
     fn preresume(&self) -> Result {
@@ -308,6 +289,36 @@ impl CloneTarget {
         Ok(())
     }
 
+    // Never inlined: what it needs on the stack would cost every bio.
+    #[inline(never)]
+    fn map_by_route<'a>(&'a self, mut bio: MapBio<'a>) -> Mapped<'a> {
+        let operation = match bio.kind() {
+            Kind::Read => Operation::Read,
+            Kind::Write => Operation::Write { fua: bio.is_fua() },
+            Kind::Discard => Operation::Discard,
+            Kind::Flush => Operation::Flush,
+            _ => return bio.end(Err(eopnotsupp())),
+        };
+        let start = bio.sector();
+        let sectors = start..start.saturating_add(bio.sectors().into());
+        match self.engine.route(operation, sectors) {
+            Route::Remap(side, front) => {
+                cut(&mut bio, &front);
+                let device = match side {
+                    Side::Source => &self.source,
+                    Side::Destination => &self.destination,
+                };
+                bio.remap(device, front.start)
+            }
+            Route::Serve(job, front) => {
+                cut(&mut bio, &front);
+                bio_task::serve(&self.executor, bio, |io| self.serve(job, io))
+            }
+            Route::Complete => bio.end(Ok(())),
+            Route::Fail(error) => bio.end(Err(error)),
+        }
+    }
+
     async fn serve<'a>(&'a self, job: Job, io: BioIo<'a>) -> Served<'a> {
         let sector = io.sector();
         let mut request = UserRequest {
@@ -351,6 +362,9 @@ impl Request for UserRequest<'_> {
 /// Shortens `bio` to `front`.
 fn cut(bio: &mut MapBio<'_>, front: &SectorRange) {
     let sectors = front.end.saturating_sub(front.start) as u32;
+    if sectors == bio.sectors() {
+        return;
+    }
     match bio.kind() {
         Kind::Discard => bio.trim(front.start, sectors),
         _ => bio.accept_partial(sectors),

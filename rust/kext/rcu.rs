@@ -42,6 +42,14 @@ impl<T: Send + Sync> RcuBox<T> {
         f(unsafe { value.as_ref() })
     }
 
+    /// Returns true if the value was taken away, for good.
+    #[inline]
+    pub fn is_taken(&self) -> bool {
+        // SAFETY: The pointer to the pointer is valid. A volatile read is `READ_ONCE`; what it
+        // points to is not looked at, so that no reader's section is needed.
+        unsafe { self.value.as_ptr().read_volatile() }.is_null()
+    }
+
     /// Takes the value away, when the last reader is done; sleeps.
     pub fn take(&self) -> Option<KBox<T>> {
         let value = self.value.xchg(ptr::null_mut(), Full);

@@ -145,6 +145,11 @@ mod host {
             f(value.as_deref())
         }
 
+        /// Returns true if the value was taken away, for good.
+        pub fn is_taken(&self) -> bool {
+            self.0.with(|value| value.is_none())
+        }
+
         /// Takes the value away; the kernel's waits for the last reader.
         pub fn take(&self) -> Option<KBox<T>> {
             let value = self.0.with(Option::take)?;

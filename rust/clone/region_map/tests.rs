@@ -110,12 +110,14 @@ fn a_complete_map_needs_no_bits() {
     let map = map(100);
     map.set_hydrated(&(0..99));
     map.shrink();
+    assert!(!map.is_shrunk());
     assert!(!map.is_hydrated(99));
     map.set_hydrated(&(99..100));
     let (mut before, mut after) = ([0; 3], [0; 3]);
     map.copy_words(0, &mut before);
     map.shrink();
     map.copy_words(0, &mut after);
+    assert!(map.is_shrunk());
     assert_eq!(after, before);
     assert!(map.is_range_hydrated(&(0..100)));
     assert_eq!(map.hydrated(), 100);
