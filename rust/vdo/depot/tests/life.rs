@@ -492,39 +492,3 @@ fn without_memory_a_slab_is_scrubbed_later() {
     assert_eq!(rig.depot.count(pbn), Some(1));
     assert!(!rig.depot.health.is_read_only());
 }
-
-/// What a change costs; run by hand, with --ignored --nocapture.
-#[test]
-#[ignore = "a measurement"]
-fn time_of_a_change() {
-    let mut rig = Rig::new(Toy {
-        slab: SlabConfig::new(1 << 15, 224).unwrap(),
-        slabs: 1,
-        shape: Shape::STANDARD,
-        zone_count: 1,
-    });
-    std::println!("size of a depot: {}", size_of::<Depot<TestWorld>>());
-    std::println!("size of a slab: {}", size_of::<Slab<BufferOf<TestWorld>>>());
-    let pbn = rig.write();
-    let entries: Vec<_> = (0..4340)
-        .map(|index| {
-            let entry = match index % 2 {
-                0 => data(pbn, 0),
-                _ => data(0, pbn),
-            };
-            (
-                JournalPoint::new(2 + index / 217, (index % 217) as u16),
-                entry,
-            )
-        })
-        .collect();
-    let depot = rig.depot.clone();
-    let elapsed = run(&mut rig.executor, async move {
-        let start = std::time::Instant::now();
-        for block in entries[..1085].chunks(217) {
-            depot.apply(block).await.unwrap();
-        }
-        start.elapsed()
-    });
-    std::println!("{} ns per change", elapsed.as_nanos() / 1085);
-}
