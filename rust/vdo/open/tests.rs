@@ -2,147 +2,13 @@
 
 use super::*;
 use crate::fixture::now;
+use crate::fixture::sparse::SparseDisk;
+use crate::fixture::world::arc;
 use crate::table;
 use core::cell::RefCell;
-use core::future::ready;
-use core::future::Future;
-use runtime::disk::Buffer;
-use runtime::disk::Durability;
-use runtime::disk::Page;
-use runtime::disk::View;
-use std::collections::BTreeMap;
 use std::format;
 use std::string::String;
-use std::sync::Mutex;
-use std::vec;
 use std::vec::Vec;
-
-/// A disk that remembers what is not zero.
-struct SparseDisk {
-    blocks: u64,
-    content: Mutex<BTreeMap<u64, Page>>,
-    written: Mutex<Vec<(u64, u64)>>,
-    fails: bool,
-}
-
-struct Pages(Vec<Page>);
-
-impl Buffer for Pages {
-    fn pages(&self) -> usize {
-        self.0.len()
-    }
-
-    fn page(&self, index: usize) -> Option<&Page> {
-        self.0.get(index)
-    }
-
-    fn page_mut(&mut self, index: usize) -> Option<&mut Page> {
-        self.0.get_mut(index)
-    }
-
-    type View = Nothing;
-
-    fn view(&self) -> Nothing {
-        Nothing
-    }
-
-    fn is_viewed(&self) -> bool {
-        false
-    }
-}
-
-/// Nobody here wants a view.
-#[derive(Clone)]
-struct Nothing;
-
-impl View for Nothing {
-    fn page(&self, _: usize) -> Option<&Page> {
-        None
-    }
-}
-
-impl SparseDisk {
-    fn new(blocks: u64) -> Arc<Self> {
-        let disk = Self {
-            blocks,
-            content: Mutex::default(),
-            written: Mutex::default(),
-            fails: false,
-        };
-        Arc::new(disk, GFP_KERNEL).unwrap()
-    }
-
-    fn put(&self, block: u64, change: impl FnOnce(&mut Page)) {
-        let mut content = self.content.lock().unwrap();
-        change(content.entry(block).or_insert([0; 4096]));
-    }
-
-    fn get(&self, block: u64) -> Page {
-        *self
-            .content
-            .lock()
-            .unwrap()
-            .get(&block)
-            .unwrap_or(&[0; 4096])
-    }
-
-    fn inside(&self, sector: u64, sectors: u32) -> Result<core::ops::Range<u64>> {
-        let range = sector / 8..(sector + u64::from(sectors)) / 8;
-        if self.fails || range.end > self.blocks {
-            return Err(EIO);
-        }
-        Ok(range)
-    }
-}
-
-impl Disk for SparseDisk {
-    type Buffer = Pages;
-
-    fn sectors(&self) -> u64 {
-        self.blocks * 8
-    }
-
-    fn buffer(&self, pages: usize) -> Result<Pages> {
-        Ok(Pages(vec![[0; 4096]; pages]))
-    }
-
-    fn read_into(
-        &self,
-        sector: u64,
-        sectors: u32,
-        mut buffer: Pages,
-        page: usize,
-    ) -> impl Future<Output = (Pages, Result)> + Send {
-        let result = self.inside(sector, sectors).map(|range| {
-            for (index, block) in range.enumerate() {
-                buffer.0[page + index] = self.get(block);
-            }
-        });
-        ready((buffer, result))
-    }
-
-    fn write_from(
-        &self,
-        sector: u64,
-        sectors: u32,
-        buffer: Pages,
-        page: usize,
-        _: Durability,
-    ) -> impl Future<Output = (Pages, Result)> + Send {
-        let result = self.inside(sector, sectors).map(|range| {
-            let blocks = range.end - range.start;
-            self.written.lock().unwrap().push((range.start, blocks));
-            for (index, block) in range.enumerate() {
-                self.put(block, |content| *content = buffer.0[page + index]);
-            }
-        });
-        ready((buffer, result))
-    }
-
-    fn flush(&self, buffer: Pages) -> impl Future<Output = (Pages, Result)> + Send {
-        ready((buffer, Ok(())))
-    }
-}
 
 const IDENTITY: Identity = Identity {
     nonce: 0x1234_5678_9abc,
@@ -151,6 +17,11 @@ const IDENTITY: Identity = Identity {
 
 /// Blocks of 8 GiB.
 const DEVICE: u64 = 2097152;
+
+/// A device that is all zeroes.
+fn blank() -> Arc<SparseDisk> {
+    arc(SparseDisk::new(DEVICE))
+}
 
 /// The settings of `physical` blocks with `options`.
 fn settings(physical: u64, options: &str) -> Settings {
@@ -192,7 +63,7 @@ const LOAD: &str = "Cannot load metadata from device";
 
 #[test]
 fn a_blank_device_becomes_a_volume() {
-    let disk = SparseDisk::new(DEVICE);
+    let disk = blank();
     let settings = settings(DEVICE, "slabSize 8192");
     let (opened, lines) = try_open(&disk, &settings);
     let opened = opened.expect("a volume");
@@ -204,14 +75,13 @@ fn a_blank_device_becomes_a_volume() {
     assert_eq!(opened.super_block.partitions.journal.start, 2064320);
     assert_eq!(opened.maximum_age, 11738);
     // In this order: index, roots, journal, super block, geometry block; nothing else.
-    let mut written = disk.written.lock().unwrap();
+    let mut written = disk.writes();
     let (first, last) = (written.remove(0), written.pop().unwrap());
-    assert_eq!((first, last), ((1, 1), (0, 1)));
-    assert_eq!(written.remove(0), (679129, 60));
-    assert_eq!(written.pop().unwrap(), (679128, 1));
-    let journal: u64 = written.iter().map(|(_, blocks)| blocks).sum();
-    assert_eq!((written[0].0, journal), (2064320, 32768));
-    drop(written);
+    assert_eq!((first, last), (1..2, 0..1));
+    assert_eq!(written.remove(0), 679129..679189);
+    assert_eq!(written.pop().unwrap(), 679128..679129);
+    let journal: u64 = written.iter().map(|blocks| blocks.end - blocks.start).sum();
+    assert_eq!((written[0].start, journal), (2064320, 32768));
     // Opened again it is the same.
     assert_eq!(try_open(&disk, &settings).0, Ok(opened));
 }
@@ -230,22 +100,22 @@ fn b1_b2_too_small_to_format() {
         (720211, "slabSize 8192", 2949992448, 2),
         (720212, "slabSize 8192", 2949992448, 1),
     ] {
-        let disk = SparseDisk::new(DEVICE);
+        let disk = blank();
         let (error, found, log) = refused(&disk, &settings(physical, options));
         assert_eq!((error.errno(), found.as_str()), (ENOSPC, text), "{options}");
         let size = format!("Minimum required size for VDO volume: {minimum} bytes");
         assert_eq!(log.last(), Some(&size));
         assert_eq!(log.len(), lines, "{physical}");
-        assert!(disk.written.lock().unwrap().is_empty());
+        assert!(disk.writes().is_empty());
     }
-    let disk = SparseDisk::new(DEVICE);
+    let disk = blank();
     let (opened, _) = try_open(&disk, &settings(720213, "slabSize 8192"));
     assert_eq!(opened.unwrap().super_block.depot.slab_count, 1);
 }
 
 #[test]
 fn a84_b16_no_such_index_and_too_many_slabs() {
-    let disk = SparseDisk::new(DEVICE);
+    let disk = blank();
     let (error, text, log) = refused(&disk, &settings(DEVICE, "indexMemory 0"));
     assert_eq!(error.number(), -22);
     assert_eq!(text, "Could not initialize volume geometry during format");
@@ -260,20 +130,20 @@ fn a84_b16_no_such_index_and_too_many_slabs() {
     let (error, text, _) = refused(&disk, &settings(68693600, "slabSize 8192"));
     assert_eq!(error.number(), 1482);
     assert_eq!(text, "Could not initialize data layout during format");
-    assert!(disk.written.lock().unwrap().is_empty());
+    assert!(disk.writes().is_empty());
 }
 
 #[test]
 fn b11_a_device_that_is_too_small_stays_as_it_was() {
-    let disk = SparseDisk::new(DEVICE);
+    let disk = blank();
     let (error, text, _) = refused(&disk, &settings(2359296, "slabSize 8192"));
     assert_eq!((error.number(), text.as_str()), (-5, LOAD));
-    assert!(disk.written.lock().unwrap().is_empty());
+    assert!(disk.writes().is_empty());
 }
 
 #[test]
 fn a88_to_a93_settings_that_do_not_fit_the_volume() {
-    let disk = SparseDisk::new(DEVICE);
+    let disk = blank();
     let line = |era: u32, more: &str| {
         settings_of(
             262144,
@@ -336,31 +206,31 @@ fn a88_to_a93_settings_that_do_not_fit_the_volume() {
 #[test]
 fn b5_to_b10_damage() {
     let volume = || {
-        let disk = SparseDisk::new(DEVICE);
+        let disk = blank();
         let settings = settings(DEVICE, "slabSize 8192");
         assert!(try_open(&disk, &settings).0.is_ok());
         (disk, settings)
     };
     let parse = "Could not parse geometry block";
 
-    let disk = SparseDisk::new(DEVICE);
-    disk.put(0, |page| page[4095] = 1);
+    let disk = blank();
+    disk.change(0, |page| page[4095] = 1);
     let (error, text, _) = refused(&disk, &settings(DEVICE, ""));
     assert_eq!((error.number(), text.as_str()), (1487, parse));
-    assert!(disk.written.lock().unwrap().is_empty());
+    assert!(disk.writes().is_empty());
 
     let (disk, settings) = volume();
-    disk.put(0, |page| page[40] ^= 1);
+    disk.change(0, |page| page[40] ^= 1);
     let (error, text, _) = refused(&disk, &settings);
     assert_eq!((error.number(), text.as_str()), (1477, parse));
 
     let (disk, settings) = volume();
-    disk.put(679128, |page| page[100] ^= 1);
+    disk.change(679128, |page| page[100] ^= 1);
     let (error, text, _) = refused(&disk, &settings);
     assert_eq!((error.number(), text.as_str()), (1477, LOAD));
 
     let (disk, settings) = volume();
-    disk.put(679128, |page| page.fill(0));
+    disk.change(679128, |page| page.fill(0));
     let (error, text, log) = refused(&disk, &settings);
     assert_eq!((error.number(), text.as_str()), (1471, LOAD));
     assert_eq!(
@@ -374,25 +244,18 @@ fn b5_to_b10_damage() {
 
 #[test]
 fn a_device_that_cannot_be_read() {
-    let disk = Arc::new(
-        SparseDisk {
-            blocks: DEVICE,
-            content: Mutex::default(),
-            written: Mutex::default(),
-            fails: true,
-        },
-        GFP_KERNEL,
-    );
-    let (error, text, _) = refused(&disk.unwrap(), &settings(DEVICE, ""));
+    let disk = blank();
+    disk.set_bad(0, true);
+    let (error, text, _) = refused(&disk, &settings(DEVICE, ""));
     assert_eq!(error.number(), -5);
     assert_eq!(text, "Could not load geometry block");
 }
 
 #[test]
 fn without_an_identity_nothing_is_formatted() {
-    let disk = SparseDisk::new(DEVICE);
+    let disk = blank();
     let settings = settings(DEVICE, "");
     let result = now(open(&disk, &settings, None, |_, _| ()));
     assert_eq!(result.map_err(|failure| failure.error.errno()), Err(EROFS));
-    assert!(disk.written.lock().unwrap().is_empty());
+    assert!(disk.writes().is_empty());
 }

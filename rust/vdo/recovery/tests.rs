@@ -102,8 +102,8 @@ fn tuning() -> Tuning {
     }
 }
 
-fn crashed(world: &sim::world::World) -> (Arc<SparseDisk>, SuperBlock) {
-    let disk = SparseDisk::new(world, BLOCKS);
+fn crashed() -> (Arc<SparseDisk>, SuperBlock) {
+    let disk = SparseDisk::new(BLOCKS);
     let found = SuperBlock::decode(block!("before/super")).unwrap();
     disk.put(0, block!("before/geometry"));
     disk.put(SUPER_BLOCK, block!("before/super"));
@@ -164,7 +164,7 @@ fn run(
 #[test]
 fn what_mainline_made_of_a_crash() {
     let world = sim::world::World::new(1);
-    let (disk, found) = crashed(&world);
+    let (disk, found) = crashed();
     let engine = engine(&world, &disk, found);
     let mut executor = run(&world, &engine);
     let (own, logical_blocks) = (engine.clone(), found.logical_blocks);
@@ -235,7 +235,7 @@ fn what_mainline_made_of_a_crash() {
 #[test]
 fn a_read_only_volume_shows_what_its_journal_has() {
     let world = sim::world::World::new(2);
-    let (disk, mut found) = crashed(&world);
+    let (disk, mut found) = crashed();
     found.state = State::ReadOnly;
     let engine = engine(&world, &disk, found);
     let mut executor = run(&world, &engine);

@@ -27,11 +27,9 @@ use kernel::sync::Arc;
 use loom::thread;
 use runtime::clock::Clock;
 use runtime::clock::Timer;
-use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
-use runtime::disk::Page;
-use runtime::disk::View;
+use sim::disk::SimBuffer;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Mutex;
@@ -39,8 +37,6 @@ use std::sync::Mutex;
 /// A disk; clones are handles on the same one.
 #[derive(Clone)]
 struct Memory(std::sync::Arc<Mutex<Vec<u8>>>);
-
-struct Pages(Vec<Page>);
 
 impl Memory {
     fn new(sectors: usize, content: u8) -> Self {
@@ -61,62 +57,27 @@ impl Memory {
     }
 }
 
-impl Buffer for Pages {
-    fn pages(&self) -> usize {
-        self.0.len()
-    }
-
-    fn page(&self, index: usize) -> Option<&Page> {
-        self.0.get(index)
-    }
-
-    fn page_mut(&mut self, index: usize) -> Option<&mut Page> {
-        self.0.get_mut(index)
-    }
-
-    type View = Copied;
-
-    fn view(&self) -> Copied {
-        Copied(self.0.as_slice().into())
-    }
-
-    fn is_viewed(&self) -> bool {
-        false
-    }
-}
-
-#[derive(Clone)]
-struct Copied(std::sync::Arc<[Page]>);
-
-impl View for Copied {
-    fn page(&self, index: usize) -> Option<&Page> {
-        self.0.get(index)
-    }
-}
-
 impl Disk for Memory {
-    type Buffer = Pages;
+    type Buffer = SimBuffer;
 
     fn sectors(&self) -> u64 {
         self.0.lock().unwrap().len() as u64 / 512
     }
 
-    fn buffer(&self, pages: usize) -> Result<Pages> {
-        Ok(Pages(vec![[0; 4096]; pages]))
+    fn buffer(&self, pages: usize) -> Result<SimBuffer> {
+        SimBuffer::new(pages)
     }
 
     async fn read_into(
         &self,
         sector: u64,
         sectors: u32,
-        mut buffer: Pages,
+        mut buffer: SimBuffer,
         page: usize,
-    ) -> (Pages, Result) {
+    ) -> (SimBuffer, Result) {
         let bytes = self.0.lock().unwrap();
         let from = &bytes[sector as usize * 512..][..sectors as usize * 512];
-        for (page, bytes) in buffer.0.iter_mut().skip(page).zip(from.chunks(4096)) {
-            page[..bytes.len()].copy_from_slice(bytes);
-        }
+        buffer.scatter(page, from);
         drop(bytes);
         (buffer, Ok(()))
     }
@@ -125,20 +86,18 @@ impl Disk for Memory {
         &self,
         sector: u64,
         sectors: u32,
-        buffer: Pages,
+        buffer: SimBuffer,
         page: usize,
         _: Durability,
-    ) -> (Pages, Result) {
+    ) -> (SimBuffer, Result) {
         let mut bytes = self.0.lock().unwrap();
         let to = &mut bytes[sector as usize * 512..][..sectors as usize * 512];
-        for (bytes, page) in to.chunks_mut(4096).zip(buffer.0.iter().skip(page)) {
-            bytes.copy_from_slice(&page[..bytes.len()]);
-        }
+        to.copy_from_slice(&buffer.to_bytes(page, sectors.into()));
         drop(bytes);
         (buffer, Ok(()))
     }
 
-    async fn flush(&self, buffer: Pages) -> (Pages, Result) {
+    async fn flush(&self, buffer: SimBuffer) -> (SimBuffer, Result) {
         (buffer, Ok(()))
     }
 }

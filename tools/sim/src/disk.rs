@@ -2,6 +2,7 @@
 
 //! Block devices of the simulated machine.
 
+mod buffer;
 pub(crate) mod cache;
 
 use crate::fault::Kind;
@@ -14,20 +15,16 @@ use crate::world::State;
 use crate::world::World;
 use cache::Cache;
 use kernel::prelude::*;
-use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
-use runtime::disk::Page;
-use runtime::disk::View;
-use runtime::disk::PAGE_SIZE;
 use runtime::disk::SECTOR_SIZE;
 use std::future::Future;
 use std::ops::Range;
-use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
 
+pub use buffer::SimBuffer;
 pub use cache::Survival;
 
 /// A block device. Clones are handles on the same device.
@@ -411,80 +408,6 @@ impl Drive {
             Discards::Keep | Discards::Unsupported => return,
         };
         self.cache.start(id, operation.sector, &data, false);
-    }
-}
-
-/// Memory for one I/O.
-pub struct SimBuffer {
-    pages: KVec<KBox<Page>>,
-}
-
-impl SimBuffer {
-    fn new(pages: usize) -> Result<Self> {
-        let mut all = KVec::with_capacity(pages, GFP_KERNEL)?;
-        for _ in 0..pages {
-            all.push(KBox::new([0xA5; PAGE_SIZE], GFP_KERNEL)?, GFP_KERNEL)?;
-        }
-        Ok(Self { pages: all })
-    }
-
-    /// Returns the bytes of `sectors` sectors from page `page` on.
-    pub fn to_bytes(&self, page: usize, sectors: u64) -> Vec<u8> {
-        let bytes = sectors as usize * SECTOR_SIZE;
-        assert!(
-            bytes + page * PAGE_SIZE <= self.pages.len() * PAGE_SIZE,
-            "an I/O larger than its buffer"
-        );
-        self.pages
-            .iter()
-            .skip(page)
-            .flat_map(|page| page.iter().copied())
-            .take(bytes)
-            .collect()
-    }
-
-    fn scatter(&mut self, page: usize, data: &[u8]) {
-        assert!(
-            data.len() + page * PAGE_SIZE <= self.pages.len() * PAGE_SIZE,
-            "an I/O larger than its buffer"
-        );
-        for (page, bytes) in self.pages.iter_mut().skip(page).zip(data.chunks(PAGE_SIZE)) {
-            page[..bytes.len()].copy_from_slice(bytes);
-        }
-    }
-}
-
-impl Buffer for SimBuffer {
-    fn pages(&self) -> usize {
-        self.pages.len()
-    }
-
-    fn page(&self, index: usize) -> Option<&Page> {
-        self.pages.get(index).map(|page| &**page)
-    }
-
-    fn page_mut(&mut self, index: usize) -> Option<&mut Page> {
-        self.pages.get_mut(index).map(|page| &mut **page)
-    }
-
-    type View = SimView;
-
-    fn view(&self) -> SimView {
-        SimView(self.pages.iter().map(|page| **page).collect())
-    }
-
-    fn is_viewed(&self) -> bool {
-        false
-    }
-}
-
-/// A copy of what a buffer held.
-#[derive(Clone)]
-pub struct SimView(Arc<[Page]>);
-
-impl View for SimView {
-    fn page(&self, index: usize) -> Option<&Page> {
-        self.0.get(index)
     }
 }
 

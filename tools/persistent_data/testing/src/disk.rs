@@ -3,14 +3,12 @@
 //! A disk in memory: every operation completes at once and is remembered.
 
 use kernel::prelude::*;
-use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
-use runtime::disk::Page;
-use runtime::disk::View;
 use runtime::disk::PAGE_SIZE;
 use runtime::disk::SECTOR_SIZE;
 use runtime::sync::Arc;
+use sim::disk::SimBuffer;
 use std::future::ready;
 use std::future::Future;
 use std::sync::Mutex;
@@ -43,43 +41,6 @@ struct State {
 pub struct MemDisk {
     sectors: u64,
     state: Mutex<State>,
-}
-
-/// A buffer of such a disk.
-pub struct Pages(Vec<Page>);
-
-impl Buffer for Pages {
-    fn pages(&self) -> usize {
-        self.0.len()
-    }
-
-    fn page(&self, index: usize) -> Option<&Page> {
-        self.0.get(index)
-    }
-
-    fn page_mut(&mut self, index: usize) -> Option<&mut Page> {
-        self.0.get_mut(index)
-    }
-
-    type View = Copied;
-
-    fn view(&self) -> Copied {
-        Copied(self.0.as_slice().into())
-    }
-
-    fn is_viewed(&self) -> bool {
-        false
-    }
-}
-
-/// A copy of what a buffer held.
-#[derive(Clone)]
-pub struct Copied(std::sync::Arc<[Page]>);
-
-impl View for Copied {
-    fn page(&self, index: usize) -> Option<&Page> {
-        self.0.get(index)
-    }
 }
 
 impl MemDisk {
@@ -170,28 +131,26 @@ fn range(sector: u64, sectors: u32) -> std::ops::Range<usize> {
 }
 
 impl Disk for MemDisk {
-    type Buffer = Pages;
+    type Buffer = SimBuffer;
 
     fn sectors(&self) -> u64 {
         self.sectors
     }
 
-    fn buffer(&self, pages: usize) -> Result<Pages> {
-        // Asked for through the stand-in's allocator, so that it can be made to fail.
-        KVec::<u8>::with_capacity(pages, GFP_KERNEL)?;
-        Ok(Pages(vec![[0xa5; PAGE_SIZE]; pages]))
+    fn buffer(&self, pages: usize) -> Result<SimBuffer> {
+        SimBuffer::new(pages)
     }
 
     fn read_into(
         &self,
         sector: u64,
         sectors: u32,
-        mut buffer: Pages,
+        mut buffer: SimBuffer,
         page: usize,
-    ) -> impl Future<Output = (Pages, Result)> + Send {
+    ) -> impl Future<Output = (SimBuffer, Result)> + Send {
         let result = self.operate(|state| {
             let data = state.image.get(range(sector, sectors)).ok_or(EIO)?;
-            buffer.0[page..].as_flattened_mut()[..data.len()].copy_from_slice(data);
+            buffer.scatter(page, data);
             state.reads += 1;
             state.sectors_read += u64::from(sectors);
             Ok(())
@@ -203,27 +162,24 @@ impl Disk for MemDisk {
         &self,
         sector: u64,
         sectors: u32,
-        buffer: Pages,
+        buffer: SimBuffer,
         page: usize,
         durability: Durability,
-    ) -> impl Future<Output = (Pages, Result)> + Send {
+    ) -> impl Future<Output = (SimBuffer, Result)> + Send {
         let result = self.operate(|state| {
             let target = state.image.get_mut(range(sector, sectors)).ok_or(EIO)?;
-            let data = &buffer.0[page..].as_flattened()[..target.len()];
-            target.copy_from_slice(data);
+            let data = buffer.to_bytes(page, sectors.into());
+            target.copy_from_slice(&data);
             if durability == Durability::Ordered {
                 state.log.push(Op::Flush);
             }
-            state.log.push(Op::Write {
-                sector,
-                data: data.to_vec(),
-            });
+            state.log.push(Op::Write { sector, data });
             Ok(())
         });
         ready((buffer, result))
     }
 
-    fn flush(&self, buffer: Pages) -> impl Future<Output = (Pages, Result)> + Send {
+    fn flush(&self, buffer: SimBuffer) -> impl Future<Output = (SimBuffer, Result)> + Send {
         let result = self.operate(|state| {
             state.log.push(Op::Flush);
             Ok(())
