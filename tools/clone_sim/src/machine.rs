@@ -3,6 +3,7 @@
 //! A simulated machine with a clone device: device-mapper and the glue, as far as the core can
 //! tell.
 
+use crate::device::Broken;
 use crate::device::Device;
 use crate::device::Role;
 use crate::flaw::Flaw;
@@ -168,7 +169,7 @@ impl Machine {
     }
 
     fn device(&self, disk: &SimDisk, role: Role) -> Device {
-        Device::new(disk.clone(), role, self.plan.flaw)
+        Device::new(disk.clone(), Broken::new(role, self.plan.flaw))
     }
 
     /// Returns how many events were raised.

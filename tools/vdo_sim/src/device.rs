@@ -4,16 +4,12 @@
 //! break a rule of order.
 
 use crate::flaw::Flaw;
-use crate::flaw::Treatment;
 use crate::toy::Layout;
-use kernel::prelude::*;
-use runtime::disk::Disk;
-use runtime::disk::Durability;
 use runtime::disk::PAGE_SECTORS;
 use runtime::disk::PAGE_SIZE;
-use sim::disk::Operation;
-use sim::disk::SimBuffer;
-use sim::SimDisk;
+use sim::flawed::Flaws;
+use sim::flawed::Treatment;
+use sim::FlawedDisk;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
@@ -49,31 +45,27 @@ pub enum Kind {
     Summary,
 }
 
-/// A device in the hands of the core.
+/// The storage in the hands of the core.
+pub type Device = FlawedDisk<Broken>;
+
+/// The rule that is broken, if one is.
 #[derive(Clone)]
-pub struct Device {
-    disk: SimDisk,
+pub struct Broken {
     layout: Layout,
     flaw: Option<Flaw>,
     started: Arc<AtomicBool>,
     closing: Arc<AtomicBool>,
 }
 
-impl Device {
-    /// Returns a handle of `disk`, whose volume is laid out like this, with a flaw.
-    pub fn new(disk: SimDisk, layout: Layout, flaw: Option<Flaw>) -> Self {
+impl Broken {
+    /// Returns how storage breaks the rule whose volume is laid out like this.
+    pub fn new(layout: Layout, flaw: Option<Flaw>) -> Self {
         Self {
-            disk,
             layout,
             flaw,
             started: Arc::default(),
             closing: Arc::default(),
         }
-    }
-
-    /// Returns the disk.
-    pub fn disk(&self) -> &SimDisk {
-        &self.disk
     }
 
     /// The volume is in use now.
@@ -91,18 +83,11 @@ impl Device {
         self.closing.load(Ordering::Relaxed)
     }
 
-    fn treat(&self, pbn: Pbn, page: Option<&Page>) -> Treatment {
-        let Some(flaw) = self.flaw else {
-            return Treatment::Fair;
-        };
-        let applies = match flaw {
+    fn applies(&self, flaw: Flaw) -> bool {
+        match flaw {
             Flaw::CleanTooEarly => self.is_closing(),
             Flaw::ChangeBeforeDirty | Flaw::GeometryFirst => true,
             _ => self.started.load(Ordering::Relaxed),
-        };
-        match applies {
-            true => flaw.treat(self.kind(pbn, page)),
-            false => Treatment::Fair,
         }
     }
 
@@ -121,67 +106,12 @@ impl Device {
     }
 }
 
-impl Disk for Device {
-    type Buffer = SimBuffer;
-
-    fn sectors(&self) -> u64 {
-        self.disk.sectors()
-    }
-
-    fn buffer(&self, pages: usize) -> Result<SimBuffer> {
-        self.disk.buffer(pages)
-    }
-
-    async fn read_into(
-        &self,
-        sector: u64,
-        sectors: u32,
-        buffer: SimBuffer,
-        page: usize,
-    ) -> (SimBuffer, Result) {
-        self.disk.read_into(sector, sectors, buffer, page).await
-    }
-
-    async fn write_from(
-        &self,
-        sector: u64,
-        sectors: u32,
-        buffer: SimBuffer,
-        page: usize,
-        durability: Durability,
-    ) -> (SimBuffer, Result) {
-        let data = buffer.to_bytes(page, sectors.into());
-        let first: Option<&Page> = data
-            .get(..PAGE_SIZE)
-            .and_then(|bytes| bytes.try_into().ok());
-        let treatment = self.treat(sector / PAGE_SECTORS, first);
-        match treatment {
-            Treatment::Fair => {
-                self.disk
-                    .write_from(sector, sectors, buffer, page, durability)
-                    .await
-            }
-            Treatment::Stable => {
-                self.disk
-                    .write_from(sector, sectors, buffer, page, Durability::Stable)
-                    .await
-            }
-            Treatment::Dropped => (buffer, Ok(())),
-            Treatment::Fickle => {
-                if durability == Durability::Ordered {
-                    let (_, flushed) = self.disk.submit(Operation::flush()).await;
-                    if flushed.is_err() {
-                        return (buffer, flushed);
-                    }
-                }
-                let write = Operation::write(sector, data, false).fickle();
-                let (_, result) = self.disk.submit(write).await;
-                (buffer, result)
-            }
-        }
-    }
-
-    async fn flush(&self, buffer: SimBuffer) -> (SimBuffer, Result) {
-        self.disk.flush(buffer).await
+impl Flaws for Broken {
+    fn treat(&self, sector: u64, data: &[u8]) -> Treatment {
+        let Some(flaw) = self.flaw.filter(|&flaw| self.applies(flaw)) else {
+            return Treatment::Fair;
+        };
+        let page = data.first_chunk::<PAGE_SIZE>();
+        flaw.treat(self.kind(sector / PAGE_SECTORS, page))
     }
 }

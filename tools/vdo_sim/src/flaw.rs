@@ -7,6 +7,7 @@
 //! the order in question: the core, which is the one that the kernel runs, can no longer keep it.
 
 use crate::device::Kind;
+use sim::flawed::Treatment;
 
 /// A rule that is broken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,19 +39,6 @@ pub enum Flaw {
     CleanTooEarly,
     /// O11: the geometry block is durable before the rest of what the formatter writes.
     GeometryFirst,
-}
-
-/// What happens to a write because of a flaw.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Treatment {
-    /// Nothing.
-    Fair,
-    /// It never gets stable.
-    Fickle,
-    /// It is stable at once.
-    Stable,
-    /// It is not done.
-    Dropped,
 }
 
 impl Flaw {

@@ -2,6 +2,7 @@
 
 //! A device is formatted, and the power fails at every moment of that.
 
+use crate::device::Broken;
 use crate::device::Device;
 use crate::flaw::Flaw;
 use crate::toy;
@@ -27,7 +28,8 @@ pub fn run(seed: u64, flaw: Option<Flaw>) -> core::result::Result<u64, String> {
     let mut executor = Executor::new(&world);
     let mut image = toy.junk(0);
     toy::block_mut(&mut image, 0).fill(0);
-    let device = Device::new(world.add_disk("storage", image), toy.layout, flaw);
+    let broken = Broken::new(toy.layout, flaw);
+    let device = Device::new(world.add_disk("storage", image), broken);
     let parameters = toy.parameters();
     let formatter = executor.spawn("formatter", async move {
         let device = Arc::new(device, GFP_KERNEL).expect("memory");

@@ -4,6 +4,7 @@
 
 use crate::bio::SimBio;
 use crate::bio::Wait;
+use crate::device::Broken;
 use crate::device::Device;
 use crate::host::Host;
 use crate::plan::Growth;
@@ -61,7 +62,7 @@ pub struct Machine {
 pub struct Volume {
     /// The engine.
     pub engine: Arc<Engine<Host>>,
-    device: Device,
+    broken: Broken,
     tasks: RefCell<Vec<Join<()>>>,
 }
 
@@ -134,7 +135,7 @@ impl Machine {
             self.destroy(&volume).await;
             return Err(error.errno());
         }
-        volume.device.set_started();
+        volume.broken.set_started();
         *self.volume.borrow_mut() = Some(volume);
         self.suspended.set(false);
         Ok(())
@@ -142,8 +143,8 @@ impl Machine {
 
     /// Reads what is on the storage and makes an engine of it; writes nothing.
     async fn load(&self) -> Result<Volume> {
-        let device = Device::new(self.disk.clone(), self.toy().layout, self.plan.flaw);
-        let disk = Arc::new(device.clone(), GFP_KERNEL)?;
+        let broken = Broken::new(self.toy().layout, self.plan.flaw);
+        let disk = Arc::new(Device::new(self.disk.clone(), broken.clone()), GFP_KERNEL)?;
         let geometry = match load::find(&*disk).await {
             Ok(Found::Volume(geometry)) => geometry,
             _ => return Err(EIO),
@@ -174,7 +175,7 @@ impl Machine {
         let engine = engine.map_err(Error::errno)?;
         let volume = Volume {
             engine: Arc::new(engine, GFP_KERNEL)?,
-            device,
+            broken,
             tasks: RefCell::default(),
         };
         let spawned = self.spawn_tasks(&volume);
@@ -259,7 +260,7 @@ impl Machine {
     async fn resume_alone(&self) -> Result {
         let volume = self.volume().ok_or(EIO)?;
         volume.engine.resume().await.map_err(Error::errno)?;
-        volume.device.set_closing(false);
+        volume.broken.set_closing(false);
         self.suspended.set(false);
         Ok(())
     }
@@ -271,7 +272,7 @@ impl Machine {
             sleep(&self.world, 20).await;
         }
         if let Some(volume) = self.volume() {
-            volume.device.set_closing(save);
+            volume.broken.set_closing(save);
             volume.engine.suspend(save).await;
         }
     }
@@ -404,7 +405,7 @@ impl Machine {
     /// Returns whether the volume is being closed, or is not in use.
     pub fn is_closing(&self) -> bool {
         self.volume()
-            .is_none_or(|volume| volume.device.is_closing())
+            .is_none_or(|volume| volume.broken.is_closing())
     }
 
     /// Returns whether the volume is read-only.

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A disk that breaks rules: what a core is given instead of the simulated disk, to see whether
+//! that is found.
+
+use crate::disk::Operation;
+use crate::disk::SimBuffer;
+use crate::disk::SimDisk;
+use kernel::prelude::*;
+use runtime::disk::Disk;
+use runtime::disk::Durability;
+use std::future::pending;
+use std::future::poll_fn;
+use std::future::Future;
+use std::pin::pin;
+use std::task::Poll;
+
+/// What happens to a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Treatment {
+    /// Nothing: it is done as it was asked for.
+    Fair,
+    /// It is not done, and seems to complete.
+    Dropped,
+    /// It seems to complete when it is issued.
+    Unawaited,
+    /// It never gets stable.
+    Fickle,
+    /// It is stable at once.
+    Stable,
+}
+
+/// Decides which operations of a disk are not done as they should be.
+pub trait Flaws: Clone + Send + Sync + 'static {
+    /// Returns true if the next read of `disk` never completes.
+    fn loses_read(&self, disk: &SimDisk) -> bool {
+        let _ = disk;
+        false
+    }
+
+    /// Says what happens to a write of `data`.
+    fn treat(&self, sector: u64, data: &[u8]) -> Treatment;
+
+    /// Returns true if flushes are not done, and seem to succeed.
+    fn drops_flushes(&self) -> bool {
+        false
+    }
+}
+
+/// A simulated disk with flaws. Clones are handles on the same disk.
+#[derive(Clone)]
+pub struct FlawedDisk<F> {
+    disk: SimDisk,
+    flaws: F,
+}
+
+impl<F: Flaws> FlawedDisk<F> {
+    /// Returns a handle of `disk` with these flaws.
+    pub fn new(disk: SimDisk, flaws: F) -> Self {
+        Self { disk, flaws }
+    }
+
+    /// Issues a write and does not wait for it.
+    async fn write_behind(&self, sector: u64, data: Vec<u8>) {
+        let mut write = pin!(self.disk.submit(Operation::write(sector, data, false)));
+        poll_fn(|context| {
+            let _ = write.as_mut().poll(context);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    async fn write_fickle(&self, sector: u64, data: Vec<u8>, durability: Durability) -> Result {
+        if durability == Durability::Ordered {
+            self.disk.submit(Operation::flush()).await.1?;
+        }
+        let write = Operation::write(sector, data, false).fickle();
+        self.disk.submit(write).await.1
+    }
+}
+
+impl<F: Flaws> Disk for FlawedDisk<F> {
+    type Buffer = SimBuffer;
+
+    fn sectors(&self) -> u64 {
+        self.disk.sectors()
+    }
+
+    fn buffer(&self, pages: usize) -> Result<SimBuffer> {
+        self.disk.buffer(pages)
+    }
+
+    async fn read_into(
+        &self,
+        sector: u64,
+        sectors: u32,
+        buffer: SimBuffer,
+        page: usize,
+    ) -> (SimBuffer, Result) {
+        if self.flaws.loses_read(&self.disk) {
+            pending::<()>().await;
+        }
+        self.disk.read_into(sector, sectors, buffer, page).await
+    }
+
+    async fn write_from(
+        &self,
+        sector: u64,
+        sectors: u32,
+        buffer: SimBuffer,
+        page: usize,
+        durability: Durability,
+    ) -> (SimBuffer, Result) {
+        let data = buffer.to_bytes(page, sectors.into());
+        let durability = match self.flaws.treat(sector, &data) {
+            Treatment::Fair => durability,
+            Treatment::Stable => Durability::Stable,
+            Treatment::Dropped => return (buffer, Ok(())),
+            Treatment::Unawaited => {
+                self.write_behind(sector, data).await;
+                return (buffer, Ok(()));
+            }
+            Treatment::Fickle => {
+                let result = self.write_fickle(sector, data, durability).await;
+                return (buffer, result);
+            }
+        };
+        self.disk
+            .write_from(sector, sectors, buffer, page, durability)
+            .await
+    }
+
+    async fn flush(&self, buffer: SimBuffer) -> (SimBuffer, Result) {
+        if self.flaws.drops_flushes() {
+            return (buffer, Ok(()));
+        }
+        self.disk.flush(buffer).await
+    }
+}
