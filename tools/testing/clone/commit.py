@@ -9,14 +9,12 @@ from clone.rig import META
 from clone.rig import Rig
 from clone.rig import SECTORS
 from clone.rig import SPARE_DISK
-from clone.rig import commit
 from clone.rig import holds
 from clone.rig import same
 from clone.rig import source
 from clone.rig import user
 from lib import pdata
 from lib.blockio import Background
-from lib.blockio import BlockFile
 from lib.devices import Loop
 from lib.devices import remove_all
 from lib.devices import until

@@ -20,18 +20,17 @@ from clone.rig import SPARE_DISK
 from clone.rig import Clone
 from clone.rig import Rig
 from clone.workload import Administrator
-from clone.workload import Journal
-from clone.workload import Shadow
+from clone.workload import Model
 from clone.workload import Workload
-from lib.blockio import Background
 from lib.blockio import BlockFile
 from lib.blockio import pattern
 from lib.devices import Layer
 from lib.devices import prepare
 from lib.devices import remove_all
-from lib.devices import until
+from lib.journal import Journal
 from lib.runner import IMPL
 from lib.runner import watchdog
+from lib.turns import Workers
 
 _LENGTH = 32763
 # Where storage is rebuilt: far behind the log on the log's own disk.
@@ -43,18 +42,13 @@ def _record(seed, requests):
     rig = Rig(logged=True)
     table = rig.table("8 1 no_hydration 4 hydration_threshold 16 hydration_batch_size 4", _LENGTH)
     clone = Clone("clone", table)
-    journal = Journal(Shadow.fresh(_LENGTH),
+    journal = Journal(Model.fresh(_LENGTH),
                       lambda line: rig.both.mark(line.strip().replace(" ", "-")))
     admin = Administrator(clone, lambda: table, random.Random(seed), IMPL)
     load = Workload(clone, journal, seed, 8, admin.may_discard)
-    workers = [Background(load.run, 0, thread) for thread in range(load.THREADS)]
-    workers.append(Background(admin.run))
-    until(lambda: load.done >= requests or any(worker.ended() for worker in workers),
-          "the requests' end", 300)
-    load.stop()
-    admin.stop()
-    for worker in workers:
-        worker.result()
+    workers = Workers(load, admin)
+    workers.work(requests)
+    workers.stop()
     clone.remove()
     entries = rig.both.entries()
     remove_all()
@@ -101,7 +95,7 @@ def _epochs(entries):
             epoch = []
 
 
-def _try(stage, shadow, epoch, chance):
+def _try(stage, model, epoch, chance):
     """Power fails just before the epoch's flush is done."""
     for entry in epoch:
         if not entry.mark and not entry.flush:
@@ -113,7 +107,7 @@ def _try(stage, shadow, epoch, chance):
         formatted = any(file.read(0, 8))
     if formatted:
         clone = Clone("clone", rig.table(length=_LENGTH))
-        trial = copy.deepcopy(shadow)
+        trial = copy.deepcopy(model)
         assert clone.hydrated >= trial.committed, "fewer regions than were committed"
         with clone.open(readonly=True) as file:
             trial.check(file, crashed=True)
@@ -138,15 +132,15 @@ def main():
     chosen = set(chance.sample(range(len(epochs)), min(options.trials, len(epochs))))
     print(f"# {len(epochs)} flushes, {sum(map(len, epochs))} entries", flush=True)
     stage = Stage()
-    shadow = Shadow.fresh(_LENGTH)
+    model = Model.fresh(_LENGTH)
     failed = 0
     for at, epoch in enumerate(epochs):
         # What the marks say holds before the flush at the epoch's end.
-        shadow.replay([entry.mark.replace("-", " ") + "\n" for entry in epoch if entry.mark])
+        model.replay([entry.mark.replace("-", " ") + "\n" for entry in epoch if entry.mark])
         if at in chosen:
             with watchdog(f"trial at flush {at}", 120):
                 try:
-                    _try(stage, shadow, epoch, chance)
+                    _try(stage, model, epoch, chance)
                 except (AssertionError, OSError) as error:
                     failed += 1
                     print(f"FAIL at flush {at}, seed {seed}: {error}", flush=True)

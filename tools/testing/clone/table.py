@@ -26,7 +26,6 @@ from clone.rig import parse
 from clone.rig import same
 from clone.rig import source
 from clone.rig import user
-from lib.blockio import BlockFile
 from lib.devices import Layer
 from lib.devices import Loop
 from lib.devices import remove_all

@@ -8,29 +8,25 @@ to know about those before it is in /share: the number of the next round, the ta
 the journal of the last round. The host's part is takeover.sh.
 """
 
-import argparse
 import array
 import os
 import random
-import time
 
 from clone.rig import DEST_TAG
 from clone.rig import SOURCE_TAG
 from clone.rig import Clone
 from clone.workload import Administrator
-from clone.workload import Journal
-from clone.workload import Shadow
+from clone.workload import Model
 from clone.workload import Workload
 from lib import target
-from lib.blockio import Background
+from lib import turns
 from lib.blockio import BlockFile
 from lib.blockio import pattern
-from lib.devices import until
+from lib.journal import Journal
 from lib.store import Store
 
 _LENGTH = 131067
 _DISKS = [os.path.realpath(f"/dev/disk/{name}") for name in ("meta", "dest", "src")]
-CUT = "cut the power now"
 
 
 def _new_volume(store, fill):
@@ -44,18 +40,20 @@ def _new_volume(store, fill):
     with BlockFile(meta) as file:
         file.write(0, bytes(4096))
         file.flush()
-    store.put("tags", Shadow.fresh(_LENGTH).base.tobytes())
+    store.put("tags", Model.fresh(_LENGTH).base.tobytes())
     store.drop("journal")
 
 
 class Round:
     """One implementation's turn."""
 
-    def __init__(self, store, seed, number, impl, region_size):
+    REQUESTS = 900
+
+    def __init__(self, store, seed, number, impl):
         self._store = store
         self._number = number
         self._impl = impl
-        self._region_size = region_size
+        self._region_size = int(store.get("region_size", b"8"))
         self._seed = seed
         self._chance = random.Random(f"{seed} {number}")
 
@@ -69,42 +67,38 @@ class Round:
         """Create it, and judge what the round before left."""
         target.use(self._impl)
         self._clone = Clone("clone", self._table())
-        shadow = Shadow(array.array("Q", self._store.get("tags")))
+        model = Model(array.array("Q", self._store.get("tags")))
         journal = self._store.get("journal", b"").decode().splitlines(keepends=True)
-        shadow.replay(journal)
+        model.replay(journal)
         crashed = self._store.get("clean") is None
         hydrated = self._clone.hydrated
         print(f"# round {self._number}: {self._impl}, {hydrated} regions hydrated, "
               f"{'crashed' if crashed and journal else 'clean'}, {len(journal)} lines", flush=True)
-        assert hydrated >= shadow.committed, f"{hydrated} regions, {shadow.committed} were committed"
+        assert hydrated >= model.committed, f"{hydrated} regions, {model.committed} were committed"
         with self._clone.open() as file:
-            shadow.check(file, crashed)
-        self._shadow = shadow
-        self._store.put("tags", shadow.base.tobytes())
+            model.check(file, crashed)
+        self._model = model
+        self._store.put("tags", model.base.tobytes())
         self._store.drop("journal")
         self._store.drop("clean")
         self._store.put("next", str(self._number + 1).encode())
-        return hydrated
+        self._nearly_whole = hydrated * self._region_size > _LENGTH * 0.8
 
     def serve(self, requests, cut):
         """Random requests; at the end the power goes, or the device is removed cleanly."""
-        journal = Journal(self._shadow, self._store.appender("journal"))
+        journal = Journal(self._model, self._store.appender("journal"))
         admin = Administrator(self._clone, self._table, self._chance, self._impl)
         load = Workload(self._clone, journal, self._seed, self._region_size, admin.may_discard)
-        workers = [Background(load.run, self._number, thread) for thread in range(load.THREADS)]
-        workers.append(Background(admin.run))
-        until(lambda: load.done >= requests or any(worker.ended() for worker in workers),
-              "the requests' end", 300)
-        if cut:
-            print(CUT, flush=True)
-            time.sleep(60)
-            raise AssertionError("the power was not cut")
-        load.stop()
-        admin.stop()
-        for worker in workers:
-            worker.result()
+        workers = turns.Workers(load, admin, self._number)
+        if workers.work(requests) and cut:
+            turns.cut_power()
+        workers.stop()
         self._clone.remove()
         self._store.put("clean", b"")
+        if self._nearly_whole:
+            size = self._chance.choice((8, 8, 16, 64, 128))
+            self._store.put("region_size", str(size).encode())
+            _new_volume(self._store, fill=False)
 
     def end(self):
         """After the last round there is only the comparison."""
@@ -112,31 +106,12 @@ class Round:
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--rounds", type=int, required=True)
-    parser.add_argument("--impls", default="c,rust", help="who takes turns")
-    parser.add_argument("--cut", type=float, default=0.5, help="share of rounds that end in a cut")
-    options = parser.parse_args()
-    impls = options.impls.split(",")
+    options = turns.options()
     store = Store("/share")
-    number = int(store.get("next", b"0"))
-    if not number and store.get("tags") is None:
+    if store.get("tags") is None:
         _new_volume(store, fill=True)
-    while True:
-        chance = random.Random(f"{options.seed} {number} plan")
-        size = int(store.get("region_size", b"8"))
-        turn = Round(store, options.seed, number, impls[number % len(impls)], size)
-        hydrated = turn.open()
-        if number == options.rounds:
-            turn.end()
-            break
-        turn.serve(chance.randrange(300, 900), chance.random() < options.cut)
-        if hydrated * size > _LENGTH * 0.8:
-            store.put("region_size", str(chance.choice((8, 8, 16, 64, 128))).encode())
-            _new_volume(store, fill=False)
-        number += 1
-    print(f"{options.rounds} passed, 0 failed")
+    turns.take_turns(options, store,
+                     lambda number, impl: Round(store, options.seed, number, impl))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ import time
 from contextlib import contextmanager
 
 from clone.rig import SOURCE_TAG
+from lib import journal
 from lib.blockio import pattern
 from lib.devices import until
+from lib.turns import Stoppable
 
 WILD = 0
 _WORDS = 64
@@ -24,49 +26,33 @@ _ZONE = 2048
 _CHUNK = 8192
 
 
-class Shadow:
+class Model(journal.Model):
     """What the sectors of a volume may hold, by tag."""
 
     def __init__(self, tags):
+        super().__init__()
         self.base = tags
         self.latest = array.array("Q", tags)
         self.committed = 0
-        self._writes = {}
-        self._flushes = {}
 
     @classmethod
     def fresh(cls, sectors):
         """A volume that shows its source."""
         return cls(array.array("Q", [SOURCE_TAG]) * sectors)
 
-    def replay(self, lines):
-        """Follow a journal; a last line that was cut off does not count."""
-        for line in lines:
-            if line.endswith("\n"):
-                kind, *words = line.split()
-                getattr(self, f"_{kind}")(*map(int, words))
-
     def _write(self, number, start, count, tag):
-        self._writes[number] = [start, count, tag, False]
+        self._writes[number] = start, count, tag
         self.latest[start:start + count] = array.array("Q", [tag]) * count
 
-    def _written(self, number):
-        self._writes[number][3] = True
-
-    def _flush(self, number):
-        self._flushes[number] = [key for key, write in self._writes.items() if write[3]]
-
     def _flushed(self, number, hydrated):
-        for key in sorted(self._flushes.pop(number)):
-            if write := self._writes.pop(key, None):
-                start, count, tag, _ = write
-                self.base[start:start + count] = array.array("Q", [tag]) * count
+        for _, (start, count, tag) in self._covered(number):
+            self.base[start:start + count] = array.array("Q", [tag]) * count
         self.committed = max(self.committed, hydrated)
 
     def allowed(self):
         """Sector to the tags it may hold, for those that may hold another than the base's."""
         also = {}
-        for start, count, tag, _ in self._writes.values():
+        for start, count, tag in self._writes.values():
             for sector in range(start, start + count):
                 also.setdefault(sector, set()).add(tag)
         return also
@@ -88,8 +74,7 @@ class Shadow:
                 self._judge(sector, words[(sector - at) * _WORDS:(sector - at + 1) * _WORDS],
                             {wanted[sector]} | also.get(sector, set()))
         self.base = array.array("Q", self.latest)
-        self._writes.clear()
-        self._flushes.clear()
+        self._forget()
 
     def _judge(self, sector, words, allowed):
         if WILD in allowed:
@@ -102,41 +87,19 @@ class Shadow:
         self.latest[sector] = found
 
 
-class Journal:
-    """The events of a run, in an order that is true: a line before a request goes out, another
-    after it came back. Each line is where it survives before the call returns."""
-
-    def __init__(self, shadow, put):
-        self.shadow = shadow
-        self._put = put
-        self._lock = threading.Lock()
-        self._next = 0
-
-    def number(self):
-        with self._lock:
-            self._next += 1
-            return self._next
-
-    def add(self, *words):
-        line = " ".join(map(str, words)) + "\n"
-        with self._lock:
-            self._put(line)
-            self.shadow.replay([line])
-
-
-class Workload:
+class Workload(Stoppable):
     """Threads that write, discard, flush and read; each has zones of its own."""
 
     THREADS = 3
 
-    def __init__(self, clone, journal, seed, region_size, may_discard):
+    def __init__(self, clone, events, seed, region_size, may_discard):
+        super().__init__()
         self._clone = clone
-        self._journal = journal
+        self._journal = events
         self._seed = seed
         self._region_size = region_size
         self._may_discard = may_discard
-        self._sectors = len(journal.shadow.latest)
-        self._stop = threading.Event()
+        self._sectors = len(events.model.latest)
         self.done = 0
 
     def run(self, turn, thread):
@@ -144,7 +107,7 @@ class Workload:
         chance = random.Random(f"{self._seed} {turn} {thread}")
         serial = 0
         with self._clone.open() as file:
-            while not self._stop.is_set():
+            while not self._over.is_set():
                 zone = chance.randrange(thread, -(-self._sectors // _ZONE), self.THREADS)
                 start = zone * _ZONE + chance.randrange(_ZONE)
                 end = min((zone + 1) * _ZONE, self._sectors)
@@ -165,14 +128,10 @@ class Workload:
                     self._read(file, start, count)
                 self.done += 1
 
-    def stop(self):
-        self._stop.set()
-
     def _write(self, file, start, count, tag):
-        number = self._journal.number()
-        self._journal.add("write", number, start, count, tag)
+        number = self._journal.start("write", start, count, tag)
         file.write(start, pattern(tag, start, count))
-        self._journal.add("written", number)
+        self._journal.end("written", number)
 
     def _discard(self, file, start, count):
         size = self._region_size
@@ -180,27 +139,24 @@ class Workload:
         if start + count == self._sectors:
             # Ours counts a short last region as whole.
             last = self._sectors
-        if first >= last:
-            first, last = start, start
         with self._may_discard() as allowed:
             if not allowed:
                 return
-            number = self._journal.number()
-            if last > first:
-                self._journal.add("write", number, first, last - first, WILD)
+            if last <= first:
+                file.discard(start, count)
+                return
+            number = self._journal.start("write", first, last - first, WILD)
             file.discard(start, count)
-            if last > first:
-                self._journal.add("written", number)
+            self._journal.end("written", number)
 
     def _flush(self, file):
-        number = self._journal.number()
         hydrated = self._clone.hydrated
-        self._journal.add("flush", number)
+        number = self._journal.start("flush")
         file.flush()
-        self._journal.add("flushed", number, hydrated)
+        self._journal.end("flushed", number, hydrated)
 
     def _read(self, file, start, count):
-        latest = self._journal.shadow.latest
+        latest = self._journal.model.latest
         words = array.array("Q", file.read(start, count))
         for at in range(count):
             tag = latest[start + at]
@@ -209,17 +165,17 @@ class Workload:
                 f"sector {start + at} reads {found[1]:#x} (number {found[0]}), not {tag:#x}"
 
 
-class Administrator:
+class Administrator(Stoppable):
     """What an administrator does meanwhile: copies on and off, status, suspend, reload."""
 
     def __init__(self, clone, table, chance, impl):
         """`table()` gives the table for a reload."""
+        super().__init__()
         self._clone = clone
         self._table = table
         self._chance = chance
         self._impl = impl
         self._copying = threading.Lock()
-        self._over = threading.Event()
 
     @contextmanager
     def may_discard(self):
@@ -233,9 +189,6 @@ class Administrator:
         finally:
             if free:
                 self._copying.release()
-
-    def stop(self):
-        self._over.set()
 
     def run(self):
         clone = self._clone

@@ -14,14 +14,14 @@ import json
 import os
 import random
 import subprocess
-import threading
-import time
 
 from lib import devices
 from lib import target
 from lib.blockio import Background
 from lib.devices import until
 from lib.store import Store
+from lib.turns import Stoppable
+from lib.turns import cut_power
 from vdo.rig import MEDIUM
 from vdo.rig import Volume
 from vdo.rig import blank
@@ -30,7 +30,6 @@ from vdo.suite import HAS
 
 _DISK = os.path.realpath("/dev/disk/data")
 _MOUNT = "/tmp/files"
-CUT = "cut the power now"
 _CHECK = {"ext4": ("e2fsck", "-fn"), "xfs": ("xfs_repair", "-n")}
 
 
@@ -42,18 +41,15 @@ def _content(key, size):
     return b"".join(chance.choice(pieces) for _ in range(size // 4096 + 1))[:size]
 
 
-class Files:
+class Files(Stoppable):
     """Threads that make, rename and remove files; what is stored is written down."""
 
     def __init__(self, store, folder, turn):
+        super().__init__()
         self._put = store.appender("files")
         self._folder = folder
         self._turn = turn
-        self._stop = threading.Event()
         self.done = 0
-
-    def stop(self):
-        self._stop.set()
 
     def _note(self, *words):
         self._put(json.dumps(words) + "\n")
@@ -65,7 +61,7 @@ class Files:
         self._sync(self._folder)
         names = []
         serial = 0
-        while not self._stop.is_set():
+        while not self._over.is_set():
             serial += 1
             path = os.path.join(folder, f"file{serial}")
             if names and chance.random() < 0.3:
@@ -174,9 +170,7 @@ def main():
             one.result()
     if workers[3].ended():
         workers[3].result()
-    print(CUT, flush=True)
-    time.sleep(60)
-    raise AssertionError("the power was not cut")
+    cut_power()
 
 
 if __name__ == "__main__":

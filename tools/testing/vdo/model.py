@@ -7,8 +7,9 @@ crash a block may hold what was durable or any later version; without one it hol
 """
 
 import random
-import threading
 
+from lib import journal
+from lib.turns import Stoppable
 from vdo.data import BLOCK
 from vdo.data import ZERO
 from vdo.data import compressible
@@ -36,53 +37,33 @@ def content(code):
     return compressible(key, 700) if kind else unique(key)
 
 
-class Model:
+class Model(journal.Model):
     """What the blocks of a volume may hold, by code."""
 
     def __init__(self, base=None):
+        super().__init__()
         self.base = list(base or [0] * BLOCKS)
         self.latest = list(self.base)
-        self._writes = {}
-        self._flushes = {}
-
-    def replay(self, lines):
-        """Follow a journal; a last line that was cut off does not count."""
-        for line in lines:
-            if line.endswith("\n"):
-                kind, *words = line.split()
-                getattr(self, f"_{kind}")(*map(int, words))
 
     def _write(self, number, index, *codes):
-        self._writes[number] = [index, codes, False]
+        self._writes[number] = [index, codes]
         self.latest[index:index + len(codes)] = codes
 
-    def _written(self, number):
-        self._writes[number][2] = True
-
-    def _settle(self, number):
-        if write := self._writes.pop(number, None):
-            self.base[write[0]:write[0] + len(write[1])] = write[1]
-
     def _stored(self, number):
-        """It was a write with FUA: it is durable, and all older versions are gone."""
-        index, codes, _ = self._writes[number]
-        for older in [key for key in sorted(self._writes) if key < number]:
-            first, versions, _ = self._writes[older]
-            for at in range(max(first, index), min(first + len(versions), index + len(codes))):
-                versions = versions[:at - first] + (None,) + versions[at - first + 1:]
-            self._writes[older][1] = versions
-        self._settle(number)
-
-    def _flush(self, number):
-        self._flushes[number] = [key for key, write in self._writes.items() if write[2]]
+        """It was a write with FUA."""
+        index, codes = self._writes.pop(number)
+        self._settle(number, index, codes)
 
     def _flushed(self, number):
-        for key in sorted(self._flushes.pop(number)):
-            if write := self._writes.pop(key, None):
-                for at, code in enumerate(write[1]):
-                    if code is not None:
-                        self.base[write[0] + at] = code
-                        self._outdate(key, write[0] + at)
+        for write, (index, codes) in self._covered(number):
+            self._settle(write, index, codes)
+
+    def _settle(self, number, index, codes):
+        """A write is durable, and all older versions are gone; unless one that is newer is durable."""
+        for at, code in enumerate(codes, index):
+            if code is not None:
+                self.base[at] = code
+                self._outdate(number, at)
 
     def _outdate(self, number, index):
         """Versions of a block that are older than a durable one are gone."""
@@ -95,7 +76,7 @@ class Model:
         """Compare every block; what is found becomes the new base."""
         allowed = [{code} for code in (self.base if crashed else self.latest)]
         if crashed:
-            for index, codes, _ in self._writes.values():
+            for index, codes in self._writes.values():
                 for at, code in enumerate(codes):
                     if code is not None:
                         allowed[index + at].add(code)
@@ -105,8 +86,7 @@ class Model:
                 block = data[at * BLOCK:(at + 1) * BLOCK]
                 self.latest[first + at] = _judge(first + at, block, allowed[first + at])
         self.base = list(self.latest)
-        self._writes.clear()
-        self._flushes.clear()
+        self._forget()
 
 
 def _judge(index, block, allowed):
@@ -118,57 +98,24 @@ def _judge(index, block, allowed):
                          f"{[name(content(code)) for code in allowed]}")
 
 
-class Journal:
-    """Where the events go, in an order that is true, before the call returns."""
-
-    def __init__(self, model, put):
-        self.model = model
-        self._put = put
-        self._lock = threading.Lock()
-        self._next = 0
-
-    def number(self):
-        with self._lock:
-            self._next += 1
-            return self._next
-
-    def add(self, *words):
-        line = " ".join(map(str, words)) + "\n"
-        with self._lock:
-            self._put(line)
-            self.model.replay([line])
-
-    def start(self, index, codes):
-        """A number that grows in the order of the lines."""
-        with self._lock:
-            self._next += 1
-            line = f"write {self._next} {index} {' '.join(map(str, codes))}\n"
-            self._put(line)
-            self.model.replay([line])
-            return self._next
-
-
-class Workload:
+class Workload(Stoppable):
     """Threads that write, discard, flush and read; each has zones of its own."""
 
     THREADS = 4
 
-    def __init__(self, open_file, journal, seed):
+    def __init__(self, open_file, events, seed):
+        super().__init__()
         self._open = open_file
-        self._journal = journal
+        self._journal = events
         self._seed = seed
-        self._stop = threading.Event()
         self.done = 0
-
-    def stop(self):
-        self._stop.set()
 
     def run(self, turn, thread):
         """Requests until the stop; `turn` makes the keys of this run its own."""
         chance = random.Random(f"{self._seed} {turn} {thread}")
         fresh = (turn * self.THREADS + thread + 1) << 20
         with self._open() as file, self._open(dsync=True) as durable:
-            while not self._stop.is_set():
+            while not self._over.is_set():
                 zone = chance.randrange(thread, _ZONES, self.THREADS)
                 at = chance.randrange(_ZONE)
                 index = zone * _ZONE + at
@@ -201,15 +148,14 @@ class Workload:
         return [(fresh + at) << 1 | kind for at in range(count)]
 
     def _write(self, index, codes, call, fua=False):
-        number = self._journal.start(index, codes)
+        number = self._journal.start("write", index, *codes)
         call()
-        self._journal.add("stored" if fua else "written", number)
+        self._journal.end("stored" if fua else "written", number)
 
     def _flush(self, file):
-        number = self._journal.number()
-        self._journal.add("flush", number)
+        number = self._journal.start("flush")
         file.flush()
-        self._journal.add("flushed", number)
+        self._journal.end("flushed", number)
 
     def _read(self, file, index, count):
         data = file.read(lbn_of(index) * 8, count * 8)

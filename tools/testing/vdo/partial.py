@@ -27,7 +27,6 @@ from vdo.rig import small
 from vdo.rig import volume
 from vdo.stats import DUPLICATE
 from vdo.stats import NEW
-from vdo.stats import OVERWRITE
 from vdo.stats import times
 from vdo.suite import IMPL
 from vdo.suite import Session

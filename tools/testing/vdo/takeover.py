@@ -8,21 +8,17 @@ must find nothing. What a round needs to know of those before it is in /share. T
 takeover.sh.
 """
 
-import argparse
 import json
 import os
 import random
-import threading
-import time
 
 from lib import devices
 from lib import target
-from lib.blockio import Background
-from lib.devices import until
+from lib import turns
+from lib.journal import Journal
 from lib.store import Store
 from vdo.model import BLOCKS
 from vdo.model import LAST
-from vdo.model import Journal
 from vdo.model import Model
 from vdo.model import Workload
 from vdo.rig import SMALL
@@ -31,7 +27,6 @@ from vdo.rig import blank
 from vdo.rig import tool
 
 _DISK = os.path.realpath("/dev/disk/data")
-CUT = "cut the power now"
 _TOOLS = (("vdoaudit", "--summary"), ("vdolistmetadata",),
           ("vdodumpblockmap",))
 
@@ -78,17 +73,14 @@ class Plan:
         return [self.sizes] + ([json.loads(growing)] if growing else [])
 
 
-class Administrator:
+class Administrator(turns.Stoppable):
     """What an administrator does meanwhile: status, messages, suspend, reload, growth."""
 
     def __init__(self, volume, plan, chance):
+        super().__init__()
         self._volume = volume
         self._plan = plan
         self._chance = chance
-        self._over = threading.Event()
-
-    def stop(self):
-        self._over.set()
 
     def run(self):
         v = self._volume
@@ -117,6 +109,8 @@ class Administrator:
 
 class Round:
     """One implementation's turn."""
+
+    REQUESTS = 1200
 
     def __init__(self, store, seed, number, impl, has):
         self._store = store
@@ -169,18 +163,10 @@ class Round:
         journal = Journal(self.model, self._store.appender("journal"))
         admin = Administrator(v, self._plan, self._chance)
         load = Workload(v.open, journal, self._seed)
-        workers = [Background(load.run, self._number, thread) for thread in range(load.THREADS)]
-        workers.append(Background(admin.run))
-        until(lambda: load.done >= requests or any(worker.ended() for worker in workers),
-              "the requests' end", 300)
-        if cut and not any(worker.ended() for worker in workers):
-            print(CUT, flush=True)
-            time.sleep(60)
-            raise AssertionError("the power was not cut")
-        load.stop()
-        admin.stop()
-        for worker in workers:
-            worker.result()
+        workers = turns.Workers(load, admin, self._number)
+        if workers.work(requests) and cut:
+            turns.cut_power()
+        workers.stop()
         self.end()
         self._store.put("clean", b"")
 
@@ -196,32 +182,19 @@ class Round:
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--rounds", type=int, required=True)
-    parser.add_argument("--impls", default="c,rust", help="who takes turns")
-    parser.add_argument("--cut", type=float, default=0.5, help="share of rounds that end in a cut")
-    parser.add_argument("--has", default="index,packer", help="what C uses of what ours lacks")
-    options = parser.parse_args()
-    impls = options.impls.split(",")
+    options = turns.options(("--has", {"default": "index,packer",
+                                       "help": "what C uses of what ours lacks"}))
     devices.modprobe("dm-mod")
     store = Store("/share")
-    number = int(store.get("next", b"0"))
-    if not number and store.get("codes") is None:
+    if store.get("codes") is None:
         blank(_DISK)
         store.put("codes", json.dumps([0] * BLOCKS).encode())
-    while True:
-        chance = random.Random(f"{options.seed} {number} plan")
-        impl = impls[number % len(impls)]
+
+    def turn_of(number, impl):
         has = options.has if impl == "c" else os.environ.get("DMOX_VDO_HAS", "")
-        turn = Round(store, options.seed, number, impl, has)
-        turn.open()
-        if number == options.rounds:
-            turn.end()
-            break
-        turn.serve(chance.randrange(300, 1200), chance.random() < options.cut)
-        number += 1
-    print(f"{options.rounds} passed, 0 failed")
+        return Round(store, options.seed, number, impl, has)
+
+    turns.take_turns(options, store, turn_of)
 
 
 if __name__ == "__main__":
