@@ -1,132 +1,30 @@
 # SPDX-License-Identifier: GPL-2.0
 
-"""In the VM: clones a disk while it is in use, and proves that nothing was lost.
+"""python3 -m demo clone | vdo-before | vdo-after: a part of the demo, in the VM.
 
-A source with a file system of real files, slow and far away, is cloned. The clone is mounted at
-once, and read and written while the target copies. At the end the clone is swapped for a plain
-`linear` mapping of the destination, and every file is compared with the checksum it ought to have.
 Any surprise is an exception, and a non-zero status.
 """
 
-import os
 import random
 import subprocess
 import sys
-import time
 
-from clone_device import Clone
-from clone_device import command
-from clone_device import is_block_device
-from clone_device import sectors_written
-from files import Files
-from screen import Screen
+from demo import clone
+from demo import vdo
+from demo.screen import Screen
 
-SOURCE, DEST, META = "/dev/disk/source", "/dev/disk/dest", "/dev/disk/meta"
-FAR = "/dev/mapper/far"
-FAR_MS = 5
-MIB = 1 << 20
-MOUNT = "/tmp/files"
-# Our target finds out by itself how much to have in flight; the in-tree one has to be told.
-TUNING = {"c": " 0 4 hydration_threshold 256 hydration_batch_size 256"}
-
-
-def mount(device):
-    os.makedirs(MOUNT, exist_ok=True)
-    command("mount", "-t", "ext4", device, MOUNT)
-
-
-def unmount():
-    command("umount", MOUNT)
-
-
-def drop_caches():
-    command("sync")
-    with open("/proc/sys/vm/drop_caches", "w") as file:
-        file.write("3")
-
-
-def fill_source(files):
-    """A file system on the source, then the delay that makes it far away."""
-    command("mkfs.ext4", "-q", "-F", "-N", "8192", "-J", "size=4",
-            "-E", "lazy_itable_init=0,nodiscard", SOURCE)
-    mount(SOURCE)
-    files.copy_real_ones(["/usr/lib/python3.13", "/usr/share", "/usr/sbin", "/usr/bin"])
-    unmount()
-    drop_caches()
-    sectors = int(command("blockdev", "--getsz", SOURCE))
-    command("dmsetup", "create", "far", "--table",
-            f"0 {sectors} delay {SOURCE} 0 {FAR_MS} {SOURCE} 0 0")
-    is_block_device(FAR)
-    return sectors
-
-
-def show_progress(files, clone, screen):
-    hydrated, regions = clone.progress()
-    screen.progress(hydrated / regions, f"read {files.read}, wrote {files.new}, "
-                    f"changed {files.changed} files")
-    return hydrated, regions
-
-
-def use(files, clone, screen):
-    """Reads, writes and changes files for as long as the target copies."""
-    while not clone.has_raised_event():
-        files.read_some(4)
-        files.write_new(256 << 10)
-        files.change_one()
-        show_progress(files, clone, screen)
-        time.sleep(0.1)
-    hydrated, regions = show_progress(files, clone, screen)
-    assert hydrated == regions, f"the event came at {hydrated} of {regions} regions"
-    assert files.read and files.new and files.changed, "hydration ended before anybody came"
+_PARTS = {"clone": clone.run, "vdo-before": vdo.before, "vdo-after": vdo.after}
 
 
 def main():
     random.seed(1)
-    screen = Screen()
-    implementation = os.environ["DMOX_IMPL"]
-    whose = {"rust": "of this project", "c": "that comes with the kernel"}[implementation]
-    screen.title("A disk is cloned while it is in use")
-    command("modprobe", "-a", "dm-clone", "dm-delay")
-    files = Files(MOUNT)
-    sectors = fill_source(files)
-    screen.line(f"module:      dm-clone {whose}, on Linux {os.uname().release}")
-    screen.line(f"source:      a slow disk far away ({FAR_MS} ms a read, 32 MB/s) of "
-                f"{sectors * 512 // MIB} MiB,")
-    screen.line(f"             ext4 with {files.count} files, {files.bytes // MIB} MiB; "
-                "their checksums are known")
-    screen.line("destination: a fast disk, empty")
-    screen.line("")
-    source_written = sectors_written(SOURCE)
-
-    screen.start_clock()
-    table = f"0 {sectors} clone {META} {DEST} {FAR} 8{TUNING.get(implementation, '')}"
-    screen.at(f"dmsetup create clone --table '0 {sectors} clone META DEST SOURCE 8'")
-    clone = Clone("clone", table)
-    mount(clone.path)
-    hydrated, regions = clone.progress()
-    usable = screen.at(f"mounted and in use, with {hydrated * 100 // regions} % copied")
-    found = files.listed()
-    assert found == files.count, f"{found} files instead of {files.count}"
-    use(files, clone, screen)
-    copied = screen.at("event: hydration has ended, the source is no longer needed")
-    clone.replace(f"0 {sectors} linear {DEST} 0")
-    screen.at("dmsetup suspend, load, resume: now linear; the files stayed mounted")
-    drop_caches()
-    checked = files.check_all()
-    screen.at(f"{checked} files compared with their checksums: all right")
-    unmount()
-    clone.remove()
-    command("dmsetup", "remove", "far")
-    command("e2fsck", "-f", "-n", DEST)
-    assert sectors_written(SOURCE) == source_written, "the source was written to"
-    end = screen.at("e2fsck on the destination alone: clean; the source was never written")
-    screen.line("")
-    screen.line(f"usable after {usable:.1f} s, copied after {copied:.1f} s, proved after {end:.1f} s")
+    try:
+        _PARTS[sys.argv[1]](Screen())
+    except (AssertionError, OSError, subprocess.CalledProcessError) as error:
+        print(f"\nDEMO FAILED: {error}\n{getattr(error, 'stderr', None) or ''}", flush=True)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (AssertionError, OSError, subprocess.CalledProcessError) as error:
-        print(f"\nDEMO FAILED: {error}\n{getattr(error, 'stderr', None) or ''}", flush=True)
-        sys.exit(1)
+    sys.exit(main())

@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0
 
-"""In the VM: a thin volume is filled, trimmed, loses power, and recovers.
+"""A thin volume is filled, trimmed, loses power, and recovers.
 
 `before` formats a volume that is larger than its disk, puts a file system with real files on it and
 ends in the middle of a write, when the power is cut; what was flushed by then is noted in /share.
-`after` starts the volume again, in another boot, and looks for all of it. Any surprise is an
-exception, and a non-zero status.
+`after` starts the volume again, in another boot, and looks for all of it.
 """
 
 import json
 import os
-import random
 import re
-import subprocess
-import sys
 import time
 
-from clone_device import command
-from clone_device import is_block_device
-from files import Files
-from screen import Screen
+from demo.device import command
+from demo.device import is_block_device
+from demo.device import module
+from demo.device import mount
+from demo.files import Files
 
 DISK = "/dev/disk/storage"
 MOUNT = "/tmp/files"
@@ -60,11 +57,6 @@ class Volume:
         command("dmsetup", "remove", "vdo")
 
 
-def mount(*options):
-    os.makedirs(MOUNT, exist_ok=True)
-    command("mount", "-t", "ext4", *options, PATH, MOUNT)
-
-
 def note(files):
     """What is on the volume for good, for the boot to come."""
     with open(NOTES, "w") as file:
@@ -74,10 +66,9 @@ def note(files):
 
 
 def before(screen):
-    whose = {"rust": "of this project", "c": "that comes with the kernel"}[os.environ["DMOX_IMPL"]]
     screen.title("A thin volume loses power")
     command("modprobe", "dm-vdo")
-    screen.line(f"module:      dm-vdo {whose}, on Linux {os.uname().release}")
+    screen.line(module("dm-vdo"))
     size = int(command("blockdev", "--getsz", DISK)) * 512
     screen.line(f"volume:      {LOGICAL_GIB} GiB on a disk of {size >> 30} GiB")
     screen.line("")
@@ -85,7 +76,7 @@ def before(screen):
     volume = Volume()
     screen.at("dmsetup create vdo: formatted, and there")
     command("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1", PATH)
-    mount("-o", "noinit_itable")
+    mount(PATH, MOUNT, "-o", "noinit_itable")
     empty = volume.used()
     screen.at(f"mkfs.ext4: takes {empty:.0f} MiB")
     files = Files(MOUNT)
@@ -124,7 +115,7 @@ def after(screen):
     screen.start_clock()
     volume = Volume()
     screen.at(f"the machine boots again; dmsetup create vdo: {volume.mode()}")
-    mount()
+    mount(PATH, MOUNT)
     files = Files(MOUNT)
     with open(NOTES) as file:
         files.expect(json.load(file))
@@ -139,12 +130,3 @@ def after(screen):
     volume.remove()
     screen.line("")
     screen.line(f"recovered and proved after {end:.1f} s")
-
-
-if __name__ == "__main__":
-    random.seed(1)
-    try:
-        {"before": before, "after": after}[sys.argv[1]](Screen())
-    except (AssertionError, OSError, subprocess.CalledProcessError) as error:
-        print(f"\nDEMO FAILED: {error}\n{getattr(error, 'stderr', None) or ''}", flush=True)
-        sys.exit(1)
