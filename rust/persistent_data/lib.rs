@@ -11,8 +11,10 @@
 //! - [`transaction`]: changes that become real all at once;
 //! - [`btree`], [`array`], [`bitset`]: what users store.
 //!
-//! Nothing here knows any target. One task at a time uses one metadata device: everything takes
-//! `&mut`, and there is no lock.
+//! One task at a time uses one metadata device: all of these take `&mut`, and there is no lock.
+//!
+//! [`shared_cache`] stands beside them: pages of any format, in memory for many tasks at once.
+//! Nothing here knows any target.
 //!
 //! # Durability
 //!
