@@ -21,7 +21,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Target {
-    /// Volumes that are compressed and deduplicated
+    /// Thin volumes of the target vdo
     #[command(subcommand, arg_required_else_help = true)]
     Vdo(vdo::Command),
 }
