@@ -52,16 +52,6 @@ impl<T> Pool<T> {
             .await
     }
 
-    /// Takes a thing if more than `spare` are there and nobody waits for one.
-    pub fn try_take(&self, spare: usize) -> Option<T> {
-        self.monitor.with(|shelf, waiting| {
-            if shelf.things.len() <= spare || waiting.iter().next().is_some() {
-                return None;
-            }
-            shelf.things.pop()
-        })
-    }
-
     /// Gives a thing back. A pool holds what it was created with: a thing that does not fit is
     /// one that never came from here, and is dropped.
     pub fn give(&self, thing: T) {

@@ -50,12 +50,6 @@ impl RangeLock {
     pub fn claim(&self, range: Range<u64>) -> Claim<'_> {
         self.monitor.entry(range)
     }
-
-    /// Returns true if somebody holds or waits for a part of `range`.
-    pub fn is_claimed(&self, range: &Range<u64>) -> bool {
-        self.monitor
-            .with(|_, claims| claims.iter().any(|other| overlap(other, range)))
-    }
 }
 
 impl Default for RangeLock {
@@ -86,16 +80,6 @@ pub fn try_acquire(claim: Pin<&Claim<'_>>) -> bool {
         }
         free
     })
-}
-
-/// Gives up the part of a held claim that lies before `start`.
-pub fn release_before(claim: Pin<&Claim<'_>>, start: u64) {
-    claim.with(|turn| {
-        let start = start.clamp(turn.key.start, turn.key.end);
-        let given_up = turn.key.start..start;
-        turn.key.start = start;
-        turn.others.wake_where(|other| overlap(other, &given_up));
-    });
 }
 
 #[cfg(test)]

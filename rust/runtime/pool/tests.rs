@@ -47,7 +47,6 @@ fn nobody_overtakes_who_was_woken() {
     let mut first = Hand::waiting(pool.take());
     pool.give(7);
     assert_eq!(first.wakes(), 1);
-    assert_eq!(pool.try_take(0), None);
     let mut second = Hand::waiting(pool.take());
     assert_eq!(first.poll(), Some(7));
     assert_eq!(second.wakes(), 0);
@@ -79,15 +78,6 @@ fn a_waiter_that_goes_away_passes_its_wake_on() {
     drop(first);
     assert_eq!(second.wakes(), 1);
     assert_eq!(second.poll(), Some(7));
-}
-
-#[test]
-fn try_take_spares_what_it_is_told_to() {
-    let pool = pool_of(&[1, 2, 3]);
-    assert!(pool.try_take(3).is_none());
-    assert!(pool.try_take(2).is_some());
-    assert!(pool.try_take(2).is_none());
-    assert!(pool.try_take(0).is_some());
 }
 
 #[test]

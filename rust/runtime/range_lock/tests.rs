@@ -2,7 +2,6 @@
 
 use super::acquire;
 use super::overlap;
-use super::release_before;
 use super::try_acquire;
 use super::RangeLock;
 use crate::tests::block_on;
@@ -24,42 +23,36 @@ use std::vec::Vec;
 struct Holder<'l> {
     task: Hand<'l, ()>,
     held: Rc<Cell<bool>>,
-    order: Rc<Cell<Option<Order>>>,
-}
-
-/// What a holder is told to do with its range.
-enum Order {
-    ReleaseBefore(u64),
-    Release,
+    is_done: Rc<Cell<bool>>,
 }
 
 impl<'l> Holder<'l> {
     /// Makes a claim and polls it once.
     fn start(lock: &'l RangeLock, range: Range<u64>) -> Self {
         let held = Rc::new(Cell::new(false));
-        let order = Rc::new(Cell::new(None));
-        let (told_held, orders) = (held.clone(), order.clone());
+        let is_done = Rc::new(Cell::new(false));
+        let (told_held, told_done) = (held.clone(), is_done.clone());
         let mut task = Hand::new(async move {
             let claim = pin!(lock.claim(range));
             acquire(claim.as_ref()).await;
             told_held.set(true);
-            poll_fn(|_| match orders.take() {
-                Some(Order::Release) => Poll::Ready(()),
-                Some(Order::ReleaseBefore(start)) => {
-                    release_before(claim.as_ref(), start);
-                    Poll::Pending
-                }
-                None => Poll::Pending,
+            poll_fn(|_| match told_done.get() {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
             })
             .await;
         });
         task.poll();
-        Self { task, held, order }
+        Self {
+            task,
+            held,
+            is_done,
+        }
     }
 
-    fn tell(&mut self, order: Order) {
+    fn release(&mut self) {
         assert!(self.held.get());
-        self.order.set(Some(order));
+        self.is_done.set(true);
         self.task.poll();
     }
 
@@ -79,7 +72,7 @@ fn overlapping_claims_wait_and_others_do_not() {
     let mut second = Holder::start(&lock, 3..6);
     let mut apart = Holder::start(&lock, 6..8);
     assert!(first.settle() && !second.settle() && apart.settle());
-    first.tell(Order::Release);
+    first.release();
     assert!(second.settle());
 }
 
@@ -90,9 +83,9 @@ fn a_claim_does_not_overtake_a_waiter() {
     let mut waiter = Holder::start(&lock, 2..8);
     let mut late = Holder::start(&lock, 6..8);
     assert!(!waiter.settle() && !late.settle());
-    first.tell(Order::Release);
+    first.release();
     assert!(waiter.settle() && !late.settle());
-    waiter.tell(Order::Release);
+    waiter.release();
     assert!(late.settle());
 }
 
@@ -104,39 +97,6 @@ fn a_waiter_that_goes_away_lets_others_through() {
     let mut late = Holder::start(&lock, 6..8);
     drop(waiter);
     assert!(late.settle());
-}
-
-#[test]
-fn the_front_is_given_up_piece_by_piece() {
-    let lock = RangeLock::new();
-    let mut first = Holder::start(&lock, 0..8);
-    let mut front = Holder::start(&lock, 0..2);
-    let mut back = Holder::start(&lock, 2..6);
-    first.tell(Order::ReleaseBefore(3));
-    assert!(front.settle() && !back.settle());
-    // Backwards does nothing; beyond the end gives up everything.
-    first.tell(Order::ReleaseBefore(1));
-    assert!(!lock.is_claimed(&(0..0)) && lock.is_claimed(&(3..4)));
-    first.tell(Order::ReleaseBefore(100));
-    assert!(back.settle());
-}
-
-#[test]
-fn a_claim_that_was_given_up_whole_stands_in_nobodys_way() {
-    let lock = RangeLock::new();
-    let mut first = Holder::start(&lock, 0..8);
-    let mut across = Holder::start(&lock, 4..12);
-    first.tell(Order::ReleaseBefore(8));
-    assert!(across.settle());
-    assert!(Holder::start(&lock, 2..2).settle());
-}
-
-#[test]
-fn is_claimed_sees_holders_and_waiters() {
-    let lock = RangeLock::new();
-    let _first = Holder::start(&lock, 0..4);
-    let _waiter = Holder::start(&lock, 2..8);
-    assert!(lock.is_claimed(&(0..1)) && lock.is_claimed(&(7..9)) && !lock.is_claimed(&(8..9)));
 }
 
 #[test]
@@ -181,7 +141,6 @@ fn threads_exclude_each_other() {
 #[derive(Clone, Debug)]
 enum Action {
     Claim(Range<u64>),
-    ReleaseBefore(usize, u64),
     Release(usize),
     GiveUpWaiting(usize),
 }
@@ -189,7 +148,6 @@ enum Action {
 fn actions() -> impl Strategy<Value = Action> {
     prop_oneof![
         3 => (0..16_u64, 0..8_u64).prop_map(|(start, len)| Action::Claim(start..start + len)),
-        1 => (any::<usize>(), 0..24_u64).prop_map(|(who, to)| Action::ReleaseBefore(who, to)),
         1 => any::<usize>().prop_map(Action::Release),
         1 => any::<usize>().prop_map(Action::GiveUpWaiting),
     ]
@@ -217,16 +175,9 @@ proptest! {
                 Action::Claim(range) => {
                     claims.push((Holder::start(&lock, range.clone()), range));
                 }
-                Action::ReleaseBefore(who, start) => {
-                    if let Some(index) = pick(who, true, &claims) {
-                        let (holder, range) = &mut claims[index];
-                        holder.tell(Order::ReleaseBefore(start));
-                        range.start = start.clamp(range.start, range.end);
-                    }
-                }
                 Action::Release(who) => {
                     if let Some(index) = pick(who, true, &claims) {
-                        claims.remove(index).0.tell(Order::Release);
+                        claims.remove(index).0.release();
                     }
                 }
                 Action::GiveUpWaiting(who) => {

@@ -14,7 +14,6 @@ use runtime::monitor::Monitor;
 use runtime::monitor::Rules;
 use runtime::oneshot::Oneshot;
 use runtime::range_lock::acquire;
-use runtime::range_lock::release_before;
 use runtime::range_lock::RangeLock;
 use std::pin::pin;
 
@@ -73,14 +72,11 @@ struct Guarded {
 }
 
 impl Guarded {
-    async fn enter(&self, range: std::ops::Range<u64>, give_up: Option<u64>) {
+    async fn enter(&self, range: std::ops::Range<u64>) {
         let claim = pin!(self.lock.claim(range));
         acquire(claim.as_ref()).await;
         // SAFETY: That nobody else is inside is what is being tested.
         self.inside.with_mut(|inside| unsafe { *inside += 1 });
-        if let Some(start) = give_up {
-            release_before(claim.as_ref(), start);
-        }
     }
 }
 
@@ -93,25 +89,10 @@ fn claims_exclude_each_other_and_end() {
         };
         let guarded = Arc::new(guarded);
         let other = guarded.clone();
-        let other = thread::spawn(move || block_on(other.enter(0..4, None)));
-        block_on(guarded.enter(2..6, None));
+        let other = thread::spawn(move || block_on(other.enter(0..4)));
+        block_on(guarded.enter(2..6));
         other.join().unwrap();
         // SAFETY: Both are through.
         assert_eq!(guarded.inside.with(|inside| unsafe { *inside }), 2);
-    });
-}
-
-#[test]
-fn a_front_that_is_given_up_wakes_who_waits_for_it() {
-    explore(3, || {
-        let guarded = Guarded {
-            lock: RangeLock::new(),
-            inside: UnsafeCell::new(0),
-        };
-        let guarded = Arc::new(guarded);
-        let other = guarded.clone();
-        let other = thread::spawn(move || block_on(other.enter(0..4, Some(4))));
-        block_on(guarded.enter(2..3, None));
-        other.join().unwrap();
     });
 }
