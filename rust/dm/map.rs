@@ -132,12 +132,6 @@ impl<'a> MapBio<'a> {
         Mapped::new(dm_bindings::DM_MAPIO_SUBMITTED)
     }
 
-    /// Gives the bio back, to be mapped again after the suspend that is under way, by whatever
-    /// table is there then. Without such a suspend it fails.
-    pub fn requeue(self) -> Mapped<'a> {
-        Mapped::new(dm_bindings::DM_MAPIO_REQUEUE)
-    }
-
     /// Takes the bio out of its wrapper, with the memory reserved with it.
     ///
     /// Whoever does so submits or completes the bio himself, later or at once, and then returns

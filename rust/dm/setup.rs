@@ -155,9 +155,4 @@ impl<'s> Setup<'s> {
     pub fn accept_write_zeroes(&mut self) {
         self.target().num_write_zeroes_bios = 1;
     }
-
-    /// Asks for secure-erase requests, if the queue limits allow them.
-    pub fn accept_secure_erase(&mut self) {
-        self.target().num_secure_erase_bios = 1;
-    }
 }

@@ -26,8 +26,6 @@ impl Features {
     pub const NONE: Self = Self(0);
     /// A table with this target has no other.
     pub const SINGLETON: Self = Self(dm_bindings::DM_TARGET_SINGLETON);
-    /// Not for read-only tables.
-    pub const ALWAYS_WRITEABLE: Self = Self(dm_bindings::DM_TARGET_ALWAYS_WRITEABLE);
     /// `map` does not sleep for bios that ask for that.
     pub const NOWAIT: Self = Self(dm_bindings::DM_TARGET_NOWAIT);
 
