@@ -36,6 +36,28 @@ impl<'a> Args<'a> {
     pub fn is_empty(&self) -> bool {
         self.words.is_empty()
     }
+
+    /// Returns the words that are left, with blanks between them.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn join(self) -> Result<KVec<u8>> {
+        let mut line = KVec::new();
+        for word in self {
+            if !line.is_empty() {
+                line.push(b' ', GFP_KERNEL)?;
+            }
+            line.extend_from_slice(word.to_bytes(), GFP_KERNEL)?;
+        }
+        Ok(line)
+    }
+}
+
+/// Returns a word as text. What is no text is no word that a target knows, so it becomes an empty
+/// one.
+pub fn word(word: &CStr) -> &str {
+    word.to_str().unwrap_or("")
 }
 
 impl<'a> Iterator for Args<'a> {

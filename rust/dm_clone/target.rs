@@ -24,6 +24,7 @@ use clone::table;
 use clone::table::Refusal;
 use clone::volume::Volume;
 use core::ops::ControlFlow;
+use dm::args::word;
 use dm::map::Kind;
 use dm::Args;
 use dm::Device;
@@ -199,7 +200,10 @@ impl CloneTarget {
         }
         let read_only = setup.table_mode() == Mode::Read;
         let [metadata, destination, source] = open_devices(setup, &mut args, read_only)?;
-        let arguments = join(args.clone()).or_fail(c"Failed to allocate memory for table line")?;
+        let arguments = args
+            .clone()
+            .join()
+            .or_fail(c"Failed to allocate memory for table line")?;
         let length = setup.len();
         let block_sizes = [&source, &destination].map(|device| device.logical_block_size() >> 9);
         let region_size = args.next().map_or("", word);
@@ -442,21 +446,4 @@ fn load_volume(
     read_only: bool,
 ) -> Result<Volume<KernelDisk>> {
     block_on(boxed(|| Volume::load(disk, geometry, read_only)))?
-}
-
-/// Joins words with blanks.
-fn join(words: Args<'_>) -> Result<KVec<u8>> {
-    let mut line = KVec::new();
-    for word in words {
-        if !line.is_empty() {
-            line.push(b' ', GFP_KERNEL)?;
-        }
-        line.extend_from_slice(word.to_bytes(), GFP_KERNEL)?;
-    }
-    Ok(line)
-}
-
-/// Returns a word as text. What is no text is no word that we know, so it becomes an empty one.
-fn word(word: &CStr) -> &str {
-    word.to_str().unwrap_or("")
 }

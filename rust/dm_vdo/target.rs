@@ -13,6 +13,7 @@ use crate::volume::Path;
 use crate::volume::Volume;
 use core::fmt::Arguments;
 use core::ops::ControlFlow;
+use dm::args::word;
 use dm::map::Kind;
 use dm::Args;
 use dm::Device;
@@ -162,7 +163,7 @@ impl VdoTarget {
         log: Log,
     ) -> Result<Self, LoadError> {
         let line = setup.handle();
-        let arguments = join(args.clone()).or_fail(c"Could not populate string")?;
+        let arguments = args.clone().join().or_fail(c"Could not populate string")?;
         if running.is_none() {
             log.info(format_args!("table line: {}", text(&arguments)));
             let device = line.mapped_device();
@@ -333,23 +334,6 @@ fn refused(refusal: Refusal) -> LoadError {
     LoadError::new(refusal.error, refusal.text)
 }
 
-/// Joins words with blanks.
-fn join(words: Args<'_>) -> Result<KVec<u8>> {
-    let mut line = KVec::new();
-    for word in words {
-        if !line.is_empty() {
-            line.push(b' ', GFP_KERNEL)?;
-        }
-        line.extend_from_slice(word.to_bytes(), GFP_KERNEL)?;
-    }
-    Ok(line)
-}
-
 fn text(bytes: &[u8]) -> &str {
     core::str::from_utf8(bytes).unwrap_or("?")
-}
-
-/// Returns a word as text. What is no text is no word that we know, so it becomes an empty one.
-fn word(word: &CStr) -> &str {
-    word.to_str().unwrap_or("")
 }
