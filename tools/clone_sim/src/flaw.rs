@@ -22,15 +22,3 @@ pub enum Flaw {
     /// A completion never arrives.
     LostCompletion,
 }
-
-impl Flaw {
-    /// All flaws.
-    pub const ALL: [Flaw; 6] = [
-        Flaw::BitBeforeData,
-        Flaw::NoFlushBeforeCommit,
-        Flaw::SuperblockFirst,
-        Flaw::DiscardUnderCopy,
-        Flaw::StateReadAtLoad,
-        Flaw::LostCompletion,
-    ];
-}

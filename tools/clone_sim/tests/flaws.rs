@@ -10,9 +10,7 @@ use sim::harness;
 const SEEDS: u64 = 1_000;
 
 fn is_found(flaw: Flaw) {
-    let failure = harness::first_failure(0..SEEDS, |seed| random::run(seed, Some(flaw)));
-    let failure = failure.unwrap_or_else(|| panic!("{flaw:?} was not found in {SEEDS} seeds"));
-    println!("{flaw:?} found by seed {}: {}", failure.seed, failure.text);
+    harness::must_find(flaw, SEEDS, |seed| random::run(seed, Some(flaw)));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::disk::Survival;
 use crate::fault::CrashPoint;
 use crate::fault::Side;
 use std::any::Any;
+use std::fmt::Debug;
 use std::ops::Range;
 use std::panic::catch_unwind;
 use std::panic::AssertUnwindSafe;
@@ -84,6 +85,20 @@ pub fn run_seeds(
     if let Some(Failure { seed, text }) = first_failure(seeds, workload) {
         panic!("seed {seed}: {text}\nagain with: DMOX_SIM_SEED={seed} DMOX_SIM_TRACE=1 {command}");
     }
+}
+
+/// Runs a workload in which something is wrong, and panics if none of the first `count` seeds says
+/// so. Prints which one did.
+pub fn must_find(
+    what: impl Debug,
+    count: u64,
+    workload: impl Fn(u64) -> Result<(), String> + Sync,
+) {
+    let failure = first_failure(0..count, workload);
+    let Some(Failure { seed, text }) = failure else {
+        panic!("{what:?} was not found in {count} seeds");
+    };
+    println!("{what:?} found by seed {seed}: {text}");
 }
 
 /// Returns the seeds that the environment asks for, by default the first `count`.

@@ -42,23 +42,6 @@ pub enum Flaw {
 }
 
 impl Flaw {
-    /// All flaws.
-    pub const ALL: [Flaw; 13] = [
-        Flaw::EntryBeforeData,
-        Flaw::ReuseBeforeEntry,
-        Flaw::PageBeforeEntry,
-        Flaw::JournalReusedBeforePage,
-        Flaw::SummaryBeforeSlabJournal,
-        Flaw::JournalReusedBeforeSummary,
-        Flaw::CountsBeforeEntry,
-        Flaw::SlabJournalReusedBeforeCounts,
-        Flaw::PageInitializedAtOnce,
-        Flaw::ChildBeforeEntry,
-        Flaw::ChangeBeforeDirty,
-        Flaw::CleanTooEarly,
-        Flaw::GeometryFirst,
-    ];
-
     /// Returns what happens to a write of this kind.
     pub fn treat(self, kind: Kind) -> Treatment {
         use Treatment::{Dropped, Fair, Fickle, Stable};

@@ -17,9 +17,8 @@ fn a_crash_leaves_a_blank_device_or_a_whole_volume() {
 
 #[test]
 fn a_geometry_block_that_comes_first_is_found() {
-    let failure = harness::first_failure(0..100, |seed| {
-        formatting::run(seed, Some(Flaw::GeometryFirst)).map(drop)
+    let flaw = Flaw::GeometryFirst;
+    harness::must_find(flaw, 100, |seed| {
+        formatting::run(seed, Some(flaw)).map(drop)
     });
-    let failure = failure.expect("a flaw that is found");
-    println!("found by seed {}: {}", failure.seed, failure.text);
 }
