@@ -14,9 +14,9 @@ from clone import hydration
 from clone import io
 from clone import lifecycle
 from clone import metadata
+from clone import suite
 from clone import table
 from clone import trouble
-from lib import runner
 
 # What the VM cannot show, or another program shows.
 UNTESTED = [
@@ -24,4 +24,4 @@ UNTESTED = [
 ]
 
 if __name__ == "__main__":
-    sys.exit(runner.main(UNTESTED))
+    sys.exit(suite.main(UNTESTED))

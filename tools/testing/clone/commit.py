@@ -13,14 +13,14 @@ from clone.rig import holds
 from clone.rig import same
 from clone.rig import source
 from clone.rig import user
+from clone.suite import case
+from clone.suite import expect
 from lib import pdata
 from lib.blockio import Background
 from lib.devices import Loop
 from lib.devices import remove_all
 from lib.devices import until
-from lib.runner import case
 from lib.runner import equal
-from lib.runner import expect
 from lib.writelog import LogWrites
 
 

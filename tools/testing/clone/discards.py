@@ -21,7 +21,7 @@ from clone.rig import holds
 from clone.rig import old
 from clone.rig import source
 from clone.rig import user
-from lib.runner import case
+from clone.suite import case
 from lib.runner import equal
 
 _FITRIM = 0xC0185879

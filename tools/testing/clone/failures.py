@@ -17,13 +17,13 @@ from clone.rig import holds
 from clone.rig import same
 from clone.rig import source
 from clone.rig import user
+from clone.suite import case
+from clone.suite import expect
 from lib.blockio import Background
 from lib.devices import Loop
 from lib.devices import remove_all
 from lib.devices import until
-from lib.runner import case
 from lib.runner import equal
-from lib.runner import expect
 
 _COMMIT_FAILED = "Metadata operation `dm_clone_metadata_commit' failed: error = -5"
 _READ_ONLY = "Switching to read-only mode"

@@ -15,13 +15,13 @@ from clone.rig import old
 from clone.rig import same
 from clone.rig import source
 from clone.rig import user
+from clone.suite import case
+from clone.suite import expect
 from lib.blockio import Background
 from lib.devices import modprobe
 from lib.devices import remove_all
 from lib.devices import until
-from lib.runner import case
 from lib.runner import equal
-from lib.runner import expect
 
 _FAST = "4 hydration_threshold 256 hydration_batch_size 64"
 _BOUND = "C's times and counts are upper bounds"

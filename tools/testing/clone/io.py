@@ -10,11 +10,11 @@ from clone.rig import old
 from clone.rig import same
 from clone.rig import source
 from clone.rig import user
+from clone.suite import case
+from clone.suite import expect
 from lib.blockio import Background
 from lib.devices import until
-from lib.runner import case
 from lib.runner import equal
-from lib.runner import expect
 
 _MERGED = "neighbours of equal state are one I/O: "
 

@@ -17,14 +17,14 @@ from clone.rig import fails
 from clone.rig import holds
 from clone.rig import source
 from clone.rig import user
+from clone.suite import case
+from clone.suite import expect
 from lib import dm
 from lib.blockio import Background
 from lib.devices import Layer
 from lib.devices import remove_all
 from lib.devices import until
-from lib.runner import case
 from lib.runner import equal
-from lib.runner import expect
 
 IMAGES = os.path.join(os.path.dirname(__file__), "../vectors/persistent-data")
 

@@ -18,10 +18,10 @@ from clone.rig import SPARE_DISK
 from clone.rig import commit
 from clone.rig import fails
 from clone.rig import user
+from clone.suite import case
+from clone.suite import expect
 from lib import pdata
-from lib.runner import case
 from lib.runner import equal
-from lib.runner import expect
 from lib.writelog import LogWrites
 
 _LOAD = "Failed to load metadata"

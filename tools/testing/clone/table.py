@@ -26,13 +26,13 @@ from clone.rig import parse
 from clone.rig import same
 from clone.rig import source
 from clone.rig import user
+from clone.suite import case
+from clone.suite import expect
 from lib.devices import Layer
 from lib.devices import Loop
 from lib.devices import remove_all
 from lib.devices import until
-from lib.runner import case
 from lib.runner import equal
-from lib.runner import expect
 
 _REGION = "Invalid region size"
 _FEATURES = "Invalid number of feature arguments"

@@ -18,11 +18,11 @@ from clone.rig import holds
 from clone.rig import same
 from clone.rig import source
 from clone.rig import user
+from clone.suite import case
+from clone.suite import expect
 from lib import pdata
 from lib.blockio import Background
-from lib.runner import case
 from lib.runner import equal
-from lib.runner import expect
 
 _BATCHES = "8 0 4 hydration_threshold 64 hydration_batch_size 16"
 

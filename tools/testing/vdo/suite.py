@@ -6,26 +6,24 @@ A session makes its volume once, its rows use it one after the other; what a row
 implementation under test does not have (an index, a packer) is printed as skipped.
 """
 
-import argparse
 import os
 import re
 import sys
 import time
-import traceback
 
 from dataclasses import dataclass
 from typing import Callable
 
 from lib import devices
-from lib.runner import watchdog
+from lib import runner
+from lib.runner import IMPL
+from lib.runner import attempt
 from vdo import differences
 
-IMPL = os.environ.get("DMOX_IMPL", "c")
 INDEX, PACKER = "index", "packer"
 # What the implementation under test has; our module has neither yet.
 HAS = set(os.environ.get("DMOX_VDO_HAS", "index,packer" if IMPL == "c" else "").split(","))
 DEDUPE = INDEX in HAS
-_LIMIT_SECONDS = 240
 
 _sessions = []
 _running = None
@@ -82,44 +80,6 @@ def expect(*, c, rust):
     return c if IMPL == "c" else rust
 
 
-def _attempt(name, call, *arguments):
-    """None if it went well, else the reason."""
-    try:
-        with watchdog(name, _LIMIT_SECONDS):
-            call(*arguments)
-    except Exception as error:
-        traceback.print_exc(file=sys.stdout)
-        return f"{type(error).__name__}: {error}"
-    return None
-
-
-class Tally:
-    """The lines of output and their sum."""
-
-    def __init__(self):
-        self.passed, self.failed, self.skipped = [], [], []
-
-    def note(self, row, reason, seconds):
-        took = f"({seconds:.1f} s)"
-        if reason is None:
-            self.passed.append(row.name)
-            print(f"ok {row.name} {row.title} {took}", flush=True)
-        else:
-            self.failed.append(row.name)
-            print(f"FAIL {row.name} {row.title}: {reason} {took}", flush=True)
-
-    def skip(self, row, why):
-        self.skipped.append(row.name)
-        print(f"skip {row.name} {row.title}: {why}", flush=True)
-
-    def end(self):
-        print(f"# {len(self.skipped)} skipped: {' '.join(self.skipped) or '-'}")
-        print(f"{len(self.passed)} passed, {len(self.failed)} failed", flush=True)
-        if self.failed:
-            print(f"failed: {', '.join(self.failed)}", flush=True)
-        return 1 if self.failed else 0
-
-
 def _run(session, rows, tally, long):
     global _running
     wanted = []
@@ -135,14 +95,14 @@ def _run(session, rows, tally, long):
     state, broken = [], None
     _running = wanted[0]
     if session.make:
-        broken = _attempt(f"set-up of {session.name}", lambda: state.append(session.make()))
+        broken = attempt(f"set-up of {session.name}", lambda: state.append(session.make()))
     for row in wanted:
         _running = row
         reason = broken and f"no set-up: {broken}"
-        reason = reason or _attempt(row.name, row.run, *state)
+        reason = reason or attempt(row.name, row.run, *state)
         tally.note(row, reason, time.monotonic() - start)
         start = time.monotonic()
-    reason = _attempt(f"end of {session.name}", devices.remove_all)
+    reason = attempt(f"end of {session.name}", devices.remove_all)
     if reason:
         tally.note(Row(f"{session.name}-end", "clean-up", None, None, False, None), reason, 0)
 
@@ -161,21 +121,14 @@ def _selected(words):
 
 def main(prepare):
     """The command line, see --help. Returns the exit status."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("rows", nargs="*", help="sessions, rows, or patterns of rows")
-    parser.add_argument("--long", action="store_true", help="also the rows that take minutes")
-    parser.add_argument("--list", action="store_true", help="print names and titles only")
-    parser.add_argument("--noise", action="store_true", help="print the log lines to ignore on C")
-    parser.add_argument("--differences", action="store_true",
-                        help="print where ours differs from C, as a table")
-    options = parser.parse_args()
+    options = runner.options("sessions, rows, or patterns of rows")
     if options.differences:
         differences.write(sys.stdout)
         return 0
     if options.noise:
         print(differences.NOISE)
         return 0
-    chosen = list(_selected(options.rows))
+    chosen = list(_selected(options.cases))
     if options.list:
         for _, rows in chosen:
             for row in rows:
@@ -184,8 +137,7 @@ def main(prepare):
     print(f"# implementation: {IMPL}, has: {' '.join(sorted(HAS)) or 'neither index nor packer'}",
           flush=True)
     prepare()
-    long = options.long or os.environ.get("DMOX_MODE") == "long"
-    tally = Tally()
+    tally = runner.Tally()
     for session, rows in chosen:
-        _run(session, rows, tally, long)
+        _run(session, rows, tally, options.long)
     return tally.end()
