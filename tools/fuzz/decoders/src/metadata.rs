@@ -186,17 +186,22 @@ pub fn index(data: &[u8]) -> Result {
     use_image(image)
 }
 
-/// The bitmap is `data`, and the index agrees with it as far as it is tested.
-pub fn bitmap(data: &[u8]) -> Result {
-    let mut image = sound();
-    plant(&mut image, BITMAP_BLOCK, &BITMAP, data);
+/// Puts `data` in the place of the bitmap, and makes the index agree with it.
+fn plant_bitmap(image: &mut [u8], data: &[u8]) {
+    plant(image, BITMAP_BLOCK, &BITMAP, data);
     let counts = bytes::<4080>(data, 16).into_iter();
     let free: u32 = counts
         .map(|byte| 4 - ((byte | (byte >> 1)) & 0x55).count_ones())
         .sum();
-    let mut index: Block = bytes(&image, INDEX_BLOCK as usize * 4096);
+    let mut index: Block = bytes(image, INDEX_BLOCK as usize * 4096);
     index[24..28].copy_from_slice(&free.to_le_bytes());
-    plant(&mut image, INDEX_BLOCK, &INDEX, &index);
+    plant(image, INDEX_BLOCK, &INDEX, &index);
+}
+
+/// The bitmap is `data`, and the index agrees with it as far as it is tested.
+pub fn bitmap(data: &[u8]) -> Result {
+    let mut image = sound();
+    plant_bitmap(&mut image, data);
     use_image(image)
 }
 
@@ -205,14 +210,7 @@ pub fn overflow(data: &[u8]) -> Result {
     let (counts, tree) = data.split_at(data.len() / 2);
     let mut image = sound();
     plant(&mut image, OVERFLOW_BLOCK, &NODE, tree);
-    plant(&mut image, BITMAP_BLOCK, &BITMAP, counts);
-    let counts = bytes::<4080>(counts, 16).into_iter();
-    let free: u32 = counts
-        .map(|byte| 4 - ((byte | (byte >> 1)) & 0x55).count_ones())
-        .sum();
-    let mut index: Block = bytes(&image, INDEX_BLOCK as usize * 4096);
-    index[24..28].copy_from_slice(&free.to_le_bytes());
-    plant(&mut image, INDEX_BLOCK, &INDEX, &index);
+    plant_bitmap(&mut image, counts);
     use_image(image)
 }
 
