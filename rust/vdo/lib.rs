@@ -9,6 +9,10 @@
 //! |---|---|
 //! | [`format`], [`error`] | what is on disk, and what can be wrong with it |
 //! | [`world`], [`storage`], [`health`] | what the core sees of the world; the device; read-only mode |
+//! | [`open`], [`load`], [`super_block`] | from a table line to a volume |
+//! | [`engine`], `start`, `lifecycle`, `growth` | a volume in use, from its start to its stop |
+//! | [`inbox`], [`batch`], [`locks`], [`unsettled`] | requests on their way to a worker, in its hands, and beside each other |
+//! | `write`, `read`, `discard`, `flush`, `room` | what is done for them |
 //! | [`journal`] | the recovery journal: every change of a mapping, in order |
 //! | [`block_map`] | the map from logical to physical blocks |
 //! | [`depot`] | slabs: which physical blocks are in use, and how often |
