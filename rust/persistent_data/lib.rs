@@ -9,7 +9,7 @@
 //! - [`cache`]: blocks in memory, validated when they come in, sealed when they go out;
 //! - [`space_map`]: a reference count for every block, and the allocator;
 //! - [`transaction`]: changes that become real all at once;
-//! - [`btree`], [`array`], [`bitset`]: what users store.
+//! - [`btree`], [`mod@array`], [`bitset`]: what users store.
 //!
 //! One task at a time uses one metadata device: all of these take `&mut`, and there is no lock.
 //!

@@ -14,7 +14,7 @@
 //!
 //! # Durability
 //!
-//! The journal has a change before the page has it on disk ([`Log::commit`]). The page has it
+//! The journal has a change before the page has it on disk ([`Log`] is the gate). The page has it
 //! before the journal's block is overwritten ([`BlockMap::oldest_change`]; the journal puts a flush
 //! between). A page that was never written is written twice, first as one that is not valid.
 //!

@@ -13,7 +13,7 @@
 //! | [`slab`] | what is where in a slab |
 //! | [`block_map`], [`tree`] | a page of the block map; which page and slot an LBN has |
 //! | [`recovery_journal`], [`slab_journal`] | a block of either journal |
-//! | [`reference`], [`summary`] | reference counts; what is known of each slab without reading it |
+//! | [`mod@reference`], [`summary`] | reference counts; what is known of each slab without reading it |
 //! | [`compressed`] | a block that holds several compressed ones |
 
 pub mod block_map;
