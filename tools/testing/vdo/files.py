@@ -118,7 +118,7 @@ def _fio(folder, turn):
     subprocess.run(
         ["fio", "--name=verified", f"--directory={folder}", f"--filename=fio{turn % 2}",
          "--rw=randwrite", "--bsrange=4k-64k", "--size=24m", "--ioengine=libaio", "--iodepth=16",
-         "--direct=1", "--verify=crc32c", "--do_verify=1", "--verify_fatal=1", "--fsync=32",
+         "--direct=1", "--eta=never", "--verify=crc32c", "--do_verify=1", "--verify_fatal=1", "--fsync=32",
          f"--randseed={turn}", "--output=/dev/null"], check=True)
 
 
