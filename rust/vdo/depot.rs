@@ -107,14 +107,6 @@ pub struct DepotConfig {
     pub io_pages: usize,
 }
 
-impl DepotConfig {
-    /// Blocks of slab journals that may be on their way to disk.
-    pub const JOURNAL_PAGES: usize = 32;
-
-    /// Pages of the buffers: what a disk takes in one request.
-    pub const IO_PAGES: usize = 128;
-}
-
 /// The slabs of a volume.
 pub struct Depot<W: World> {
     slab_config: SlabConfig,
