@@ -25,8 +25,8 @@ pub(super) struct Allocator {
     lines: [Line; PRIORITIES],
     open: Option<SlabNumber>,
     unused_priority: u8,
-    /// Free blocks of all slabs.
-    free: u64,
+    /// Free blocks of all slabs, as [`Place::free`].
+    free: i64,
     /// How many slabs were opened for the first time since they exist, or were used at the start.
     pub(super) opened: u64,
     /// How often a used slab was opened.
@@ -36,7 +36,8 @@ pub(super) struct Allocator {
 /// What is known of a slab.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
-    free: u32,
+    /// Below 0 for a moment, if what was freed was taken again before it was told of here.
+    free: i32,
     previous: u32,
     next: u32,
     priority: u8,
@@ -103,7 +104,7 @@ impl Allocator {
 
     /// Returns the number of free blocks; an estimate for slabs that are not usable yet.
     pub(super) fn free(&self) -> u64 {
-        self.free
+        self.free.max(0) as u64
     }
 
     /// Sets how many blocks of a slab are free.
@@ -117,9 +118,9 @@ impl Allocator {
         let Some(place) = self.slabs.get_mut(slab as usize) else {
             return;
         };
-        let free = i64::from(place.free).saturating_add(freed).max(0) as u32;
-        self.free = self.free - u64::from(place.free) + u64::from(free);
-        place.free = free;
+        // A slab has fewer than 2^23 blocks.
+        place.free = place.free.saturating_add(freed as i32);
+        self.free = self.free.saturating_add(freed);
         if place.is_usable && self.open != Some(slab) {
             let priority = self.priority(slab);
             if self
@@ -158,7 +159,7 @@ impl Allocator {
         self.remove(slab);
         self.open = Some(slab);
         let place = self.slabs.get_mut(slab as usize)?;
-        let is_full = place.free == 0;
+        let is_full = place.free <= 0;
         if core::mem::take(&mut place.is_unused) {
             self.opened += 1;
         } else {

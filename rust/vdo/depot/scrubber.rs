@@ -226,15 +226,7 @@ impl<W: World> Depot<W> {
             ..
         } = slab;
         counts.applied = last;
-        let free = counts.free();
-        let (is_dirty, can_be_clean) = self.slab(number, |slab| {
-            slab.set_ready(counts, first);
-            (slab.write_all(), slab.can_be_clean())
-        })?;
-        self.allocator.with(|allocator| {
-            allocator.set_free(number, free);
-            allocator.add(number, false);
-        });
+        let (is_dirty, can_be_clean) = self.publish(number, counts, first, || ())?;
         self.desk.tell(|work| {
             if is_dirty {
                 work.write.insert(number);
@@ -245,6 +237,29 @@ impl<W: World> Depot<W> {
             work.scrubbing.left = work.scrubbing.left.saturating_sub(1);
         });
         Ok(())
+    }
+
+    /// Lets everybody use the counts of a slab. Returns whether any of them are to be written, and
+    /// whether the slab can be clean. `meanwhile` is what others do as soon as they can.
+    pub(super) fn publish(
+        &self,
+        number: SlabNumber,
+        counts: Counts,
+        first: Option<Sequence>,
+        meanwhile: impl FnOnce(),
+    ) -> Result<(bool, bool)> {
+        // Before, nobody changes the counts; from then on, each change is told to the allocator.
+        let free = counts.free();
+        self.allocator
+            .with(|allocator| allocator.set_free(number, free));
+        let told = self.slab(number, |slab| {
+            slab.set_ready(counts, first);
+            (slab.write_all(), slab.can_be_clean())
+        })?;
+        meanwhile();
+        self.allocator
+            .with(|allocator| allocator.add(number, false));
+        Ok(told)
     }
 
     async fn read_references(&self, slab: &mut Slab, tools: &mut Tools<BufferOf<W>>) -> Result {

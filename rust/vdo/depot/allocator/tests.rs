@@ -88,6 +88,25 @@ fn a_slab_moves_when_its_priority_does() {
     assert_eq!(allocator.free(), 2);
 }
 
+/// Counts change under another lock, so one CPU may tell of a block that it took before another
+/// tells that it has freed that block.
+#[test]
+fn changes_count_in_any_order() {
+    let mut allocator = allocator(1);
+    allocator.set_free(0, 1);
+    allocator.add(0, false);
+    allocator.adjust(0, -1);
+    allocator.adjust(0, -1);
+    assert_eq!(allocator.free(), 0);
+    assert!(!allocator.has_free());
+    allocator.adjust(0, 1);
+    assert_eq!(allocator.free(), 0);
+    assert!(!allocator.has_free());
+    assert!(allocator.open().unwrap().is_full);
+    allocator.adjust(0, 1);
+    assert_eq!(allocator.free(), 1);
+}
+
 #[test]
 fn a_slab_that_is_set_aside_comes_last() {
     let mut allocator = allocator(2);

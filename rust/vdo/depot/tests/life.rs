@@ -492,3 +492,34 @@ fn without_memory_a_slab_is_scrubbed_later() {
     assert_eq!(rig.depot.count(pbn), Some(1));
     assert!(!rig.depot.health.is_read_only());
 }
+
+/// As soon as a slab is ready, another CPU changes its counts: that must not be forgotten.
+#[test]
+fn what_changes_as_soon_as_a_slab_is_ready_counts() {
+    let mut rig = Rig::new(Toy::tiny());
+    let pbn = rig.write();
+    rig.save();
+    let image = rig.machine.images().remove(0);
+    let mut rig = Rig::boot(rig.toy, image);
+    rig.sequence = 10;
+    let depot = rig.depot.clone();
+    run(
+        &mut rig.executor,
+        async move { depot.load(Load::Crashed).await },
+    )
+    .unwrap();
+    let per_slab = rig.toy.slab.data_blocks;
+    // What the scrubber has found.
+    let mut counts = counts::Counts::new(&rig.toy.slab).unwrap();
+    counts.set(0, 1);
+    let depot = rig.depot.clone();
+    depot
+        .slab(0, |slab| slab.state = slab::State::Scrubbing)
+        .unwrap();
+    let freed = || rig.apply(&[data(0, pbn)]).unwrap();
+    depot.publish(0, counts, Some(0), freed).unwrap();
+    assert_eq!(depot.count(pbn), Some(0));
+    let all = u64::from(per_slab * rig.toy.slabs);
+    assert_eq!(depot.statistics().free_blocks, all);
+    assert_eq!(depot.used_blocks(), 0);
+}
