@@ -36,8 +36,11 @@ impl<W: World> Engine<W> {
             let saved = self.save().await;
             let _ = self.health.watch(saved);
         }
-        // Whoever moves the storage now must find no page on its way there.
+        // Whoever moves the storage now, or grows the volume, must find nothing on its way there.
         self.map.pause().await;
+        self.depot.pause().await;
+        // What they gave up last may have had the journal write its heads.
+        let _ = self.journal.drain().await;
         self.set_suspended(true);
         self.admin.give(admin);
     }
@@ -80,6 +83,7 @@ impl<W: World> Engine<W> {
         };
         if result.is_ok() {
             self.map.unpause();
+            self.depot.unpause();
             self.depot.resume_scrubbing();
         }
         self.admin.give(admin);

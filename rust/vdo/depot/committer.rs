@@ -57,7 +57,7 @@ impl<W: World> Depot<W> {
     pub async fn run_committer(depot: Arc<Self>) {
         let mut tools = depot.committer.take().await;
         loop {
-            let more = depot.desk.wait(|work| {
+            let more = depot.desk.wait_to_write(|work| {
                 if work.closed.is_empty() && work.seal.is_empty() && work.clean.is_empty() {
                     return None;
                 }
@@ -68,6 +68,7 @@ impl<W: World> Depot<W> {
                 break;
             }
             let result = depot.commit(&mut tools).await;
+            depot.desk.done();
             if depot.health.watch(result).is_err() {
                 depot.wake_all();
                 break;

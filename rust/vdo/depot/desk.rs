@@ -27,6 +27,10 @@ pub(super) struct Work<B> {
     /// Counts what may let somebody go on.
     pub(super) progress: u64,
     pub(super) is_stopping: bool,
+    /// Nothing is written any more.
+    is_paused: bool,
+    /// How many tasks are writing.
+    busy: u32,
     /// Memory for blocks of slab journals.
     pub(super) pages: KVec<B>,
     /// Closed blocks of slab journals, for the committer.
@@ -75,6 +79,8 @@ impl<B> Desk<B> {
         Ok(Self(Monitor::new(Work {
             progress: 0,
             is_stopping: false,
+            is_paused: false,
+            busy: 0,
             closed: Ring::new(pages.len())?,
             holds: Holds::new(slabs as usize + pages.len())?,
             pages,
@@ -151,6 +157,39 @@ impl<B> Desk<B> {
                 ready(turn.state).map(Some)
             })
             .await
+    }
+
+    /// As [`wait`](Self::wait), for a task that will write; nobody writes during a pause. It is busy
+    /// until it says that it is [`done`](Self::done).
+    pub(super) async fn wait_to_write<R>(
+        &self,
+        mut ready: impl FnMut(&mut Work<B>) -> Option<R>,
+    ) -> Option<R> {
+        self.wait(|work| {
+            if work.is_paused {
+                return None;
+            }
+            let what = ready(work)?;
+            work.busy += 1;
+            Some(what)
+        })
+        .await
+    }
+
+    /// A task that was to write has done so.
+    pub(super) fn done(&self) {
+        self.tell(|work| work.busy = work.busy.saturating_sub(1));
+    }
+
+    /// Lets nobody begin to write, and waits until nobody does; also in read-only mode.
+    pub(super) async fn pause(&self) {
+        self.with(|work| work.is_paused = true);
+        let _ = self.wait(|work| (work.busy == 0).then_some(())).await;
+    }
+
+    /// Ends a pause.
+    pub(super) fn unpause(&self) {
+        self.tell(|work| work.is_paused = false);
     }
 
     /// Returns how far things have got.

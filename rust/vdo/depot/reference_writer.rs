@@ -60,11 +60,12 @@ impl<W: World> Depot<W> {
         loop {
             let more = depot
                 .desk
-                .wait(|work| (!work.write.is_empty()).then_some(()));
+                .wait_to_write(|work| (!work.write.is_empty()).then_some(()));
             if more.await.is_none() {
                 break;
             }
             let result = depot.write_references(&mut tools).await;
+            depot.desk.done();
             if depot.health.watch(result).is_err() {
                 depot.wake_all();
                 break;

@@ -39,6 +39,17 @@ impl<W: World> Depot<W> {
         Ok(())
     }
 
+    /// Has nothing written any more, and waits until nothing is being written: for a suspend that
+    /// saves nothing. Nothing is applied meanwhile, and no slab is read.
+    pub async fn pause(&self) {
+        self.desk.pause().await;
+    }
+
+    /// Goes on after a pause.
+    pub fn unpause(&self) {
+        self.desk.unpause();
+    }
+
     /// Puts all entries of slab journals on stable storage.
     pub(super) async fn commit_all(&self) -> Result {
         let slabs = self.layout().slab_count;

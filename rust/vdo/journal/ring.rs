@@ -370,6 +370,11 @@ impl Ring {
         }
     }
 
+    /// Returns whether a write is in flight.
+    pub(super) fn is_writing(&self) -> bool {
+        self.writing
+    }
+
     /// Notes what somebody waits for.
     pub(super) fn want(&mut self, seat: &Seat, tasks: &mut Entries<'_, Seat>) {
         let place = match seat {

@@ -265,7 +265,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Suspends: no request comes any more, and none is under way.
+    /// Suspends: no request comes any more, and none is under way. Checks that the volume leaves
+    /// the storage alone then.
     async fn suspend(&self, save: bool) {
         self.suspended.set(true);
         while self.in_flight.get() > 0 {
@@ -274,6 +275,10 @@ impl Machine {
         if let Some(volume) = self.volume() {
             volume.broken.set_closing(save);
             volume.engine.suspend(save).await;
+            let seen = (self.world.changes(), self.world.moments());
+            sleep(&self.world, 2000).await;
+            let now = (self.world.changes(), self.world.moments());
+            assert_eq!(now, seen, "a suspended volume writes");
         }
     }
 
@@ -300,7 +305,7 @@ impl Machine {
             let checked = volume.engine.check_physical_growth(physical);
             checked.map_err(Error::errno)?;
         }
-        self.suspend(true).await;
+        self.suspend(growth.flush).await;
         if growth.logical > 0 {
             let grown = volume.engine.grow_logical(toy.logical_blocks).await;
             grown.map_err(Error::errno)?;

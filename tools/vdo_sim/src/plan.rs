@@ -50,6 +50,8 @@ pub struct Growth {
     pub logical: u64,
     /// By so many slabs.
     pub slabs: u32,
+    /// Whether everything is saved before.
+    pub flush: bool,
 }
 
 /// Clusters on five leaf pages of three trees, two of them across the border of two pages.

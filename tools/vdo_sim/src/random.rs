@@ -253,6 +253,7 @@ async fn operate(user: User, mut rng: Rng) {
                 let growth = Growth {
                     logical: 1 + rng.below(2000),
                     slabs: 0,
+                    flush: rng.chance(1, 2),
                 };
                 machine.grow(growth).await
             }
@@ -260,6 +261,7 @@ async fn operate(user: User, mut rng: Rng) {
                 let growth = Growth {
                     logical: 0,
                     slabs: 3,
+                    flush: rng.chance(1, 2),
                 };
                 machine.grow(growth).await
             }

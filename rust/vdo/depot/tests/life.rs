@@ -523,3 +523,32 @@ fn what_changes_as_soon_as_a_slab_is_ready_counts() {
     assert_eq!(depot.statistics().free_blocks, all);
     assert_eq!(depot.used_blocks(), 0);
 }
+
+/// During a pause the storage is left alone, whatever there is to do; after it, that is done.
+#[test]
+fn nothing_is_written_during_a_pause() {
+    let mut rig = Rig::new(Toy::tiny());
+    rig.disk.set_latency(50..200);
+    for _ in 0..12 {
+        rig.write();
+    }
+    // Some of it is on its way.
+    rig.depot.write_before(rig.sequence);
+    let depot = rig.depot.clone();
+    run(&mut rig.executor, async move { depot.pause().await });
+    let seen = (rig.machine.changes(), rig.machine.moments());
+    for number in 0..rig.toy.slabs {
+        rig.depot.slab(number, |slab| slab.write_all()).unwrap();
+        rig.depot.desk.tell(|work| {
+            work.write.insert(number);
+            work.seal.insert(number);
+        });
+    }
+    rig.executor.run_until_idle();
+    assert_eq!((rig.machine.changes(), rig.machine.moments()), seen);
+    assert!(rig.depot.oldest_hold().is_some());
+    rig.depot.unpause();
+    rig.save();
+    assert_eq!(rig.depot.oldest_hold(), None);
+    assert!(rig.machine.changes() > seen.0);
+}
