@@ -268,6 +268,18 @@ impl<W: World> BlockMap<W> {
         Ok(())
     }
 
+    /// A page lacks changes that cannot be found out: it, and what it names, is not read any more.
+    /// For a volume that is read-only.
+    pub fn hide(&self, pbn: Pbn) {
+        self.cache.store().hide(pbn);
+    }
+
+    /// Any page may be one that lacks changes: no leaf page is found any more. For a volume that is
+    /// read-only from its start.
+    pub fn hide_all(&self) {
+        self.cache.store().hide_all();
+    }
+
     /// Returns the oldest journal block with a change that is not written.
     pub fn oldest_change(&self) -> Option<Sequence> {
         self.cache.oldest_change()
@@ -379,6 +391,7 @@ impl<W: World> BlockMap<W> {
 
     /// Returns the way to a leaf page, and the entry to look at first.
     fn path(&self, page_number: u64) -> Result<(Path, Place)> {
+        self.cache.store().check_shown()?;
         let forest = Forest::new(self.roots, self.logical_blocks.load_acquire());
         let forest = forest.ok_or(Status::BadConfiguration)?;
         if page_number >= forest.leaf_pages() {

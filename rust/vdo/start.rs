@@ -74,6 +74,13 @@ impl<W: World> Engine<W> {
             Ok(outcome) => self.go(outcome, logical_blocks).await,
             // An old journal: nothing was written, and nothing is.
             Err(Error::Errno(error)) if error == EINVAL => return Err(error.into()),
+            Err(error) if found.state.needs_rebuild() => {
+                self.world.log(
+                    Level::Error,
+                    fmt!("Rebuild aborted, the next start tries it again: {error}"),
+                );
+                return Err(error);
+            }
             Err(error) => {
                 if found.state.needs_recovery() {
                     self.world.log(Level::Error, fmt!("Recovery aborted"));
@@ -81,20 +88,20 @@ impl<W: World> Engine<W> {
                 Err(error)
             }
         };
-        if let Err(error) = started {
-            self.world.log(
-                Level::Error,
-                fmt!("Entering read-only mode due to load error: {error}"),
-            );
-            if !found.state.needs_rebuild() {
-                self.health.enter_read_only(error);
-                if found.state.needs_recovery() {
-                    // What was flushed is in the journal, and some of it only there.
-                    self.start_read_only(found).await;
-                }
-            } else {
-                return Err(error);
-            }
+        let Err(error) = started else {
+            return Ok(());
+        };
+        self.world.log(
+            Level::Error,
+            fmt!("Entering read-only mode due to load error: {error}"),
+        );
+        if found.state.needs_rebuild() {
+            return Err(error);
+        }
+        self.health.enter_read_only(error);
+        if found.state.needs_recovery() || found.state == State::Recovering {
+            // What was flushed is in the journal, and some of it only there.
+            self.start_read_only(found).await;
         }
         Ok(())
     }
@@ -103,6 +110,8 @@ impl<W: World> Engine<W> {
     async fn prepare(&self, found: &SuperBlock) -> Result<Outcome> {
         let load = match found.state {
             State::New => Load::New,
+            // Mainline may have gone on with it and left the state as it was.
+            State::Recovering if self.has_journal(found).await => return self.recover(found).await,
             State::Recovering => Load::Recovering,
             state if state.needs_recovery() => return self.recover(found).await,
             state if state.needs_rebuild() => return self.rebuild(found).await,
@@ -115,6 +124,14 @@ impl<W: World> Engine<W> {
             recovered: false,
             rebuilt: false,
         })
+    }
+
+    /// Returns whether the journal of a volume that seems to have been stopped in order is known to
+    /// go on.
+    async fn has_journal(&self, found: &SuperBlock) -> bool {
+        let volume = volume_of(found, self.tuning().journal_shape);
+        let survey = boxed(|| Survey::new(&*self.world, &self.storage, &volume)).await;
+        matches!(survey, Ok(Ok(survey)) if survey.extent.is_some())
     }
 
     async fn recover(&self, found: &SuperBlock) -> Result<Outcome> {
@@ -206,25 +223,53 @@ impl<W: World> Engine<W> {
         Ok(())
     }
 
-    /// Serves reads, as far as that is possible. What was flushed before the volume became
-    /// read-only is in its journal, and is shown; nothing is written.
+    /// Serves reads. What was flushed before the volume became read-only is in its journal, and is
+    /// shown; nothing is written. Where what the journal has cannot be found out, reads fail: what
+    /// is on the storage may be older than what was flushed.
     async fn start_read_only(&self, found: &SuperBlock) {
         let volume = volume_of(found, self.tuning().journal_shape);
         let shown = boxed(|| self.show_journal(&volume)).await;
         if let Err(error) = shown.map_err(Error::from).and_then(|result| result) {
+            self.map.hide_all();
             self.world.log(
-                Level::Warning,
-                fmt!("Recovery journal cannot be shown on the read-only volume: {error}"),
+                Level::Error,
+                fmt!(
+                    "Recovery journal cannot be shown on the read-only volume, all reads will \
+                     fail: {error}"
+                ),
             );
         }
     }
 
     async fn show_journal(&self, volume: &recovery::Volume) -> Result {
         let survey = Survey::new(&*self.world, &self.storage, volume).await?;
+        let point = self.depot.latest_point_on_disk().await;
+        survey.check_slab_point(&*self.world, point)?;
         if survey.entries == 0 {
             return Ok(());
         }
-        replay::replay_block_map(&*self.world, &self.storage, volume, &survey, self).await
+        let pages = Shown(self);
+        replay::replay_block_map(&*self.world, &self.storage, volume, &survey, &pages).await
+    }
+}
+
+/// The pages of a volume that is read-only. One that cannot be brought up to date is not shown.
+struct Shown<'e, W: World>(&'e Engine<W>);
+
+impl<W: World> replay::Pages for Shown<'_, W> {
+    async fn create(&self, pbn: Pbn) -> Result {
+        self.0.create(pbn).await
+    }
+
+    async fn update(&self, pbn: Pbn, kind: Kind, change: impl FnMut(&mut Page) + Send) -> Result {
+        if self.0.update(pbn, kind, change).await.is_err() {
+            self.0.map.hide(pbn);
+        }
+        Ok(())
+    }
+
+    async fn write_all(&self) -> Result {
+        Ok(())
     }
 }
 

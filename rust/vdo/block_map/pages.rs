@@ -28,6 +28,7 @@ use runtime::disk::Disk;
 use runtime::disk::Durability;
 use runtime::sync::Arc;
 use runtime::sync::AtomicU32;
+use runtime::sync::Lock;
 
 /// What the page cache knows of its pages.
 pub struct Pages<W: World> {
@@ -38,10 +39,16 @@ pub struct Pages<W: World> {
     world: Arc<W>,
     storage: Arc<Storage<W::Disk>>,
     health: Arc<Health>,
+    /// Pages that lack changes on the storage, see [`Pages::hide`].
+    hidden: Lock<KVec<Pbn>>,
+    hides_all: AtomicU32,
     /// Done wrong on purpose: new pages are said to be valid in their first version.
     #[cfg(test)]
     breaks_first_writes: AtomicU32,
 }
+
+/// So many pages are hidden one by one.
+const MAX_HIDDEN: usize = 256;
 
 impl Place {
     pub(super) fn entry(self, page: &Page) -> Mapping {
@@ -74,9 +81,46 @@ impl<W: World> Pages<W> {
             world,
             storage,
             health,
+            hidden: Lock::new(KVec::new()),
+            hides_all: AtomicU32::new(0),
             #[cfg(test)]
             breaks_first_writes: AtomicU32::new(0),
         }
+    }
+
+    /// A page on the storage lacks changes that nobody knows: it is not read any more. For a volume
+    /// that is read-only.
+    pub(super) fn hide(&self, page: Pbn) {
+        // Memory is not allocated, nor freed, under the lock.
+        let Ok(mut room) = KVec::with_capacity(MAX_HIDDEN, GFP_KERNEL) else {
+            return self.hide_all();
+        };
+        let fits = self.hidden.with(|hidden| {
+            if hidden.capacity() == 0 {
+                core::mem::swap(hidden, &mut room);
+            }
+            hidden.contains(&page) || hidden.push_within_capacity(page).is_ok()
+        });
+        if !fits {
+            self.hide_all();
+        }
+    }
+
+    /// Any page may be one that lacks changes.
+    pub(super) fn hide_all(&self) {
+        self.hides_all.store_release(1);
+    }
+
+    /// Fails if any page may lack changes.
+    pub(super) fn check_shown(&self) -> Result {
+        match self.hides_all.load_acquire() {
+            0 => Ok(()),
+            _ => Err(Status::CorruptJournal.into()),
+        }
+    }
+
+    fn is_hidden(&self, page: Pbn) -> bool {
+        self.hidden.with(|hidden| hidden.contains(&page))
     }
 
     #[cfg(test)]
@@ -168,6 +212,9 @@ impl<W: World> Store for Pages<W> {
         residence: Residence,
         buffer: Self::Buffer,
     ) -> (Self::Buffer, Result) {
+        if self.is_hidden(block) {
+            return (buffer, Err(Status::CorruptJournal.into()));
+        }
         let purpose = purpose(residence);
         let (buffer, result) = self.storage.read(purpose, block, 1, buffer, 0).await;
         (buffer, self.log_failed("read", residence, block, result))

@@ -90,6 +90,26 @@ impl<W: World> Depot<W> {
         Ok(())
     }
 
+    /// Returns the latest recovery point that a slab journal has on disk, as far as they can be
+    /// read. For a volume that is read-only, and so is not loaded. Writes nothing.
+    pub async fn latest_point_on_disk(&self) -> JournalPoint {
+        let mut tools = self.scrubber.take().await;
+        let mut latest = JournalPoint::NONE;
+        if self.read_summary(&mut tools).await.is_ok() {
+            for number in 0..self.layout().slab_count {
+                let Some(entry) = self.summary.get(number) else {
+                    break;
+                };
+                let end = self.read_journal_end(number, entry, &mut tools).await;
+                if let Ok(Some((_, _, point))) = end {
+                    latest = latest.max(point);
+                }
+            }
+        }
+        self.scrubber.give(tools);
+        latest
+    }
+
     /// Reads the summary: each slab's entry from the copy of its zone.
     async fn read_summary(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
         let slabs = self.layout().slab_count;
@@ -143,11 +163,7 @@ impl<W: World> Depot<W> {
         if entry == SummaryEntry::unused(&self.slab_config) {
             return Ok(());
         }
-        let journal = if entry.tail_block_offset == 0 && !entry.load_ref_counts {
-            None
-        } else {
-            self.read_journal_end(number, entry, tools).await?
-        };
+        let journal = self.read_journal_end(number, entry, tools).await?;
         let (head, tail, point) = journal.unwrap_or((1, 1, JournalPoint::NONE));
         let mut journal = SlabJournal::new(head, tail, point, self.nonce);
         let mut slab;
@@ -176,6 +192,9 @@ impl<W: World> Depot<W> {
         entry: SummaryEntry,
         tools: &mut Tools<BufferOf<W>>,
     ) -> Result<Option<(Sequence, Sequence, JournalPoint)>> {
+        if entry.tail_block_offset == 0 && !entry.load_ref_counts {
+            return Ok(None);
+        }
         let layout = self.layout();
         let size = layout.slab.journal_blocks;
         let offset = match u32::from(entry.tail_block_offset) {

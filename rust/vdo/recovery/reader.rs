@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! Reads the blocks of the ring, many with one I/O.
+//!
+//! A block that the storage does not deliver hides none of its neighbours.
 
 use super::Volume;
 use crate::error::Error;
@@ -19,47 +21,46 @@ use runtime::disk::Disk;
 /// Blocks that are read at once.
 const READ_BLOCKS: u64 = 256;
 
-/// What becomes of blocks that cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unreadable {
-    /// They are errors.
-    Fails,
-    /// They count as missing.
-    IsMissing,
-}
-
 /// Reads the blocks of the ring.
 pub(super) struct Reader<'a, D: Disk> {
     storage: &'a Storage<D>,
     volume: &'a Volume,
-    unreadable: Unreadable,
     buffer: Option<D::Buffer>,
     /// The positions whose blocks are in the buffer.
     held: Range<u64>,
+    /// Which of them could not be read, if any.
+    unreadable: [u64; WORDS],
 }
 
+/// Words of a bit for each block of the buffer.
+const WORDS: usize = (READ_BLOCKS / 64) as usize;
+
 impl<'a, D: Disk> Reader<'a, D> {
-    pub(super) fn new(
-        storage: &'a Storage<D>,
-        volume: &'a Volume,
-        unreadable: Unreadable,
-    ) -> Result<Self> {
+    pub(super) fn new(storage: &'a Storage<D>, volume: &'a Volume) -> Result<Self> {
         let pages = volume.size.min(READ_BLOCKS) as usize;
         Ok(Self {
             storage,
             volume,
-            unreadable,
             buffer: Some(storage.buffer(pages)?),
             held: 0..0,
+            unreadable: [0; WORDS],
         })
     }
 
     /// Returns the block at a position of the ring.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
     pub(super) async fn at(&mut self, position: u64) -> Result<&Page> {
         if !self.held.contains(&position) {
             self.load(position).await?;
         }
         let index = (position - self.held.start) as usize;
+        let word = self.unreadable.get(index / 64).copied().unwrap_or(0);
+        if (word >> (index % 64)) & 1 == 1 {
+            return Err(Error::Errno(EIO));
+        }
         let page = self.buffer.as_ref().and_then(|buffer| buffer.page(index));
         page.ok_or(Error::Errno(EIO))
     }
@@ -78,17 +79,15 @@ impl<'a, D: Disk> Reader<'a, D> {
     async fn load(&mut self, position: u64) -> Result {
         let blocks = (self.volume.size - position).min(READ_BLOCKS);
         self.held = position..position + blocks;
-        let result = self.read(position, blocks, 0).await;
-        if result.is_ok() || self.unreadable == Unreadable::Fails {
-            return result;
+        self.unreadable = [0; WORDS];
+        if self.read(position, blocks, 0).await.is_ok() {
+            return Ok(());
         }
-        // One of them is bad: the others still count.
         for index in 0..blocks {
             let page = index as usize;
             if self.read(position + index, 1, page).await.is_err() {
-                let page = self.buffer.as_mut().and_then(|own| own.page_mut(page));
-                if let Some(page) = page {
-                    page.fill(0);
+                if let Some(word) = self.unreadable.get_mut(page / 64) {
+                    *word |= 1 << (page % 64);
                 }
             }
         }

@@ -7,6 +7,9 @@
 //! lost loses more than a block that is. What makes no sense is cleared; all else is counted.
 //!
 //! Pages are read and written directly: nothing else knows of the volume yet.
+//!
+//! What is damaged is lost, but what only cannot be read need not be: the rebuild is given up, and
+//! can be tried again. (Mainline takes such a page for an empty one.)
 
 mod pages;
 mod walk;
@@ -14,7 +17,6 @@ mod walk;
 use super::lanes;
 use super::lanes::LANES;
 use super::reader::Reader;
-use super::reader::Unreadable;
 use super::replay::window::Window;
 use super::survey::find_extent;
 use super::survey::Extent;
@@ -95,7 +97,8 @@ enum Pass {
 ///
 /// # Errors
 ///
-/// Those of writes, and of memory. The super block is as it was, so it can be tried again.
+/// Those of I/O, and of memory. The super block and the journal are as they were, so it can be
+/// tried again.
 pub async fn rebuild<W: World>(
     world: &W,
     storage: &Storage<W::Disk>,
@@ -103,7 +106,7 @@ pub async fn rebuild<W: World>(
     found: &SuperBlock,
     counts: &impl Counts,
 ) -> Result<(Sequence, Counters)> {
-    let pages = PlainPages::new(storage, volume.nonce)?;
+    let pages = PlainPages::new(world, storage, volume.nonce)?;
     let highest = replay_leniently(world, storage, volume, &pages).await?;
     pages.flush().await?;
 
@@ -113,7 +116,7 @@ pub async fn rebuild<W: World>(
     for pass in [Pass::Interior, Pass::Leaves] {
         let next = AtomicU64::new(0);
         lanes::run(LANES, || async {
-            let mut walk = Walk::new(storage, volume, found.root_origin, forest, counts)?;
+            let mut walk = Walk::new(world, storage, volume, found.root_origin, forest, counts)?;
             loop {
                 let tree = next.fetch_add(1);
                 if tree >= forest.roots().into() {
@@ -146,9 +149,9 @@ async fn replay_leniently<W: World>(
     world: &W,
     storage: &Storage<W::Disk>,
     volume: &Volume,
-    pages: &PlainPages<'_, W::Disk>,
+    pages: &PlainPages<'_, W>,
 ) -> Result<Sequence> {
-    let mut reader = Reader::new(storage, volume, Unreadable::IsMissing)?;
+    let mut reader = Reader::new(storage, volume)?;
     let extent = find_extent(&mut reader, volume).await?;
     world.log(
         Level::Info,
@@ -232,7 +235,20 @@ fn each_entry(page: &Page, header: &Header, volume: &Volume, mut f: impl FnMut(R
     }
 }
 
-impl<D: Disk> PlainPages<'_, D> {
+/// Says which page of the block map cannot be read, as mainline does.
+fn log_unreadable<W: World>(world: &W, pbn: Pbn, result: Result) -> Result {
+    if let Err(error) = result {
+        world.log(
+            Level::Error,
+            format_args!(
+                "Completing read vio of type 3 for physical block {pbn} with error: {error}"
+            ),
+        );
+    }
+    result
+}
+
+impl<W: World> PlainPages<'_, W> {
     /// Puts everything that was written on stable storage.
     async fn flush(&self) -> Result {
         let buffer = self.buffers.take().await;

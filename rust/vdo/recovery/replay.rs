@@ -5,7 +5,6 @@
 pub(super) mod window;
 
 use super::reader::Reader;
-use super::reader::Unreadable;
 use super::Survey;
 use super::Volume;
 use crate::block_map::Kind;
@@ -130,7 +129,7 @@ async fn replay_in_windows<D: Disk>(
         return Ok(());
     };
     let mut window = Window::new(window_entries, volume.shape)?;
-    let mut reader = Reader::new(storage, volume, Unreadable::Fails)?;
+    let mut reader = Reader::new(storage, volume)?;
     let mut next = extent.block_map_head;
     while survey.has(next) {
         let (page, count) = block(&mut reader, survey, volume, next).await?;
@@ -158,7 +157,7 @@ async fn replay_slab_journals<D: Disk>(
 ) -> Result<u64> {
     let mut appended = 0;
     if let Some(extent) = survey.extent {
-        let mut reader = Reader::new(storage, volume, Unreadable::Fails)?;
+        let mut reader = Reader::new(storage, volume)?;
         let mut batch = KVec::with_capacity(SLAB_BATCH, GFP_KERNEL)?;
         let mut next = extent.slab_journal_head;
         while survey.has(next) {

@@ -10,7 +10,6 @@
 //! is not passed over, as all data that was flushed since would silently be gone.
 
 use super::reader::Reader;
-use super::reader::Unreadable;
 use super::Volume;
 use crate::error::Error;
 use crate::error::Result;
@@ -74,7 +73,7 @@ impl Survey {
         storage: &Storage<W::Disk>,
         volume: &Volume,
     ) -> Result<Self> {
-        let mut reader = Reader::new(storage, volume, Unreadable::Fails)?;
+        let mut reader = Reader::new(storage, volume)?;
         let extent = find_extent(&mut reader, volume).await?;
         world.log(
             Level::Info,
@@ -129,14 +128,26 @@ impl Survey {
 }
 
 /// Finds out how far the journal reaches.
+///
+/// # Errors
+///
+/// A block cannot be read that may belong to what counts of the journal, or show that more of it
+/// does.
 pub(super) async fn find_extent<D: Disk>(
     reader: &mut Reader<'_, D>,
     volume: &Volume,
 ) -> Result<Option<Extent>> {
     let mut found = None;
     let mut highest = volume.journal_start;
+    let mut unreadable = None;
     for position in 0..volume.size {
-        let page = reader.at(position).await?;
+        let page = match reader.at(position).await {
+            Ok(page) => page,
+            Err(error) => {
+                unreadable = Some(error);
+                continue;
+            }
+        };
         let Some(header) = volume.header(page) else {
             continue;
         };
@@ -157,7 +168,31 @@ pub(super) async fn find_extent<D: Disk>(
             extent.slab_journal_head = extent.slab_journal_head.max(header.slab_journal_head);
         }
     }
+    match (found, unreadable) {
+        (Some(extent), Some(_)) => check_readable(reader, volume, extent).await?,
+        (None, Some(error)) => return Err(error),
+        _ => {}
+    }
     Ok(found)
+}
+
+/// Fails if a block cannot be read from the heads on to where the last block that is in flight may
+/// be. The others are done with, or empty still.
+async fn check_readable<D: Disk>(
+    reader: &mut Reader<'_, D>,
+    volume: &Volume,
+    extent: Extent,
+) -> Result {
+    let head = extent.block_map_head.min(extent.slab_journal_head);
+    let blocks = extent
+        .highest
+        .saturating_add(MAX_BLOCKS_IN_FLIGHT + 1)
+        .saturating_sub(head);
+    for index in 0..blocks.min(volume.size) {
+        let position = recovery_journal::position(head.saturating_add(index), volume.size);
+        reader.at(position).await?;
+    }
+    Ok(())
 }
 
 /// Returns how many entries of a block of the current format are usable: all up to the first

@@ -5,6 +5,7 @@
 use super::*;
 use crate::engine::Engine;
 use crate::engine::Tuning;
+use crate::error::Status;
 use crate::fixture::sparse::SparseDisk;
 use crate::fixture::world::arc;
 use crate::fixture::world::TestWorld;
@@ -163,8 +164,27 @@ fn run(
 
 #[test]
 fn what_mainline_made_of_a_crash() {
+    recover_from(State::Dirty, &[]);
+}
+
+/// Mainline leaves the state as it is when it resumes a volume that recovers; when that crashes
+/// then, it knows of no journal, and what was flushed is lost.
+#[test]
+fn what_mainline_would_have_missed() {
+    recover_from(
+        State::Recovering,
+        &[
+            "Finished reading recovery journal",
+            "Highest-numbered recovery journal block has sequence number 2123, and the \
+             highest-numbered usable block is 2117",
+        ],
+    );
+}
+
+fn recover_from(state: State, first_lines: &[&str]) {
     let world = sim::world::World::new(1);
-    let (disk, found) = crashed();
+    let (disk, mut found) = crashed();
+    found.state = state;
     let engine = engine(&world, &disk, found);
     let mut executor = run(&world, &engine);
     let (own, logical_blocks) = (engine.clone(), found.logical_blocks);
@@ -216,8 +236,9 @@ fn what_mainline_made_of_a_crash() {
     );
     let lines = engine.world().lines();
     let lines: std::vec::Vec<_> = lines.iter().map(std::string::String::as_str).collect();
+    assert_eq!(lines[..first_lines.len()], *first_lines);
     assert_eq!(
-        lines[..8],
+        lines[first_lines.len()..][..8],
         [
             "Device was dirty, rebuilding reference counts",
             "Finished reading recovery journal",
@@ -264,4 +285,92 @@ fn a_read_only_volume_shows_what_its_journal_has() {
         assert_eq!(disk.get(pbn), *before);
     }
     assert_eq!(disk.get(SUPER_BLOCK), *block!("before/super"));
+}
+
+/// Starts the volume as one that is read-only, and returns what a look-up says then.
+fn looked_up(
+    world: &sim::world::World,
+    disk: &Arc<SparseDisk>,
+    found: SuperBlock,
+    pbn: Pbn,
+) -> [crate::error::Result; 2] {
+    let engine = engine(world, disk, found);
+    let mut executor = run(world, &engine);
+    let (own, logical_blocks) = (engine.clone(), found.logical_blocks);
+    let task = executor.spawn("life", async move {
+        own.start(logical_blocks).await.unwrap();
+        let page = own.map.pin(pbn, crate::block_map::Kind::Leaf).await;
+        let results = [own.map.leaf(0).await.map(drop), page.map(drop)];
+        own.suspend(true).await;
+        results
+    });
+    let results = executor.run_task(&task).unwrap();
+    assert!(engine.is_read_only());
+    results
+}
+
+const UNKNOWN: crate::error::Error = crate::error::Error::Status(Status::CorruptJournal);
+
+/// Flushed data must not read back as older than it is.
+#[test]
+fn what_a_journal_that_cannot_be_read_may_change_is_not_shown() {
+    let world = sim::world::World::new(3);
+    let (disk, mut found) = crashed();
+    let block = found.partitions.journal.start + 2113 % found.recovery_journal_size;
+    for state in [State::Dirty, State::ReadOnly] {
+        found.state = state;
+        disk.set_bad(block, true);
+        let [leaf, _] = looked_up(&world, &disk, found, PAGES[0].0);
+        assert_eq!(leaf, Err(UNKNOWN), "{state:?}");
+        disk.set_bad(block, false);
+    }
+    // What it says is known again.
+    found.state = State::ReadOnly;
+    let [leaf, page] = looked_up(&world, &disk, found, PAGES[0].0);
+    assert_eq!((leaf, page), (Ok(()), Ok(())));
+}
+
+/// The slab journals know of entries that the journal has no more.
+#[test]
+fn a_journal_that_has_lost_its_end_is_not_believed() {
+    let world = sim::world::World::new(4);
+    let (disk, mut found) = crashed();
+    let start = found.partitions.journal.start;
+    for (sequence, _) in JOURNAL.iter().skip(1) {
+        disk.put(start + sequence % found.recovery_journal_size, &[0; 4096]);
+    }
+    for state in [State::Dirty, State::ReadOnly] {
+        found.state = state;
+        let [leaf, _] = looked_up(&world, &disk, found, PAGES[0].0);
+        assert_eq!(leaf, Err(UNKNOWN), "{state:?}");
+    }
+}
+
+/// A page that cannot be read when the journal is shown may be read later, as it was before.
+#[test]
+fn a_page_that_could_not_be_brought_up_to_date_is_not_shown() {
+    let world = sim::world::World::new(5);
+    let (disk, mut found) = crashed();
+    found.state = State::ReadOnly;
+    let pbn = PAGES[2].0;
+    disk.set_bad(pbn, true);
+    let engine = engine(&world, &disk, found);
+    let mut executor = run(&world, &engine);
+    let (own, logical_blocks) = (engine.clone(), found.logical_blocks);
+    let task = executor.spawn("life", async move {
+        own.start(logical_blocks).await.unwrap();
+        disk.set_bad(pbn, false);
+        for (number, _, after) in PAGES {
+            let page = own.map.pin(number, crate::block_map::Kind::Leaf).await;
+            match page {
+                Ok(page) => page.read(|page| {
+                    assert!(block_map::entries(page).eq(block_map::entries(after)));
+                }),
+                Err(error) => assert_eq!((number, error), (pbn, UNKNOWN)),
+            }
+        }
+        assert_eq!(own.map.leaf(0).await, Ok(None));
+        own.suspend(true).await;
+    });
+    executor.run_task(&task).unwrap();
 }

@@ -30,13 +30,6 @@ impl Host {
         }
     }
 
-    /// Returns true if the volume has said that it may show old data: what its journal holds
-    /// could not be read.
-    pub fn is_warned(&self) -> bool {
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.iter().any(|(_, text)| text.contains("cannot be shown"))
-    }
-
     /// Returns the lines of the log.
     pub fn log(&self) -> Vec<(Level, String)> {
         self.log

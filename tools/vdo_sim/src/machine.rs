@@ -419,14 +419,6 @@ impl Machine {
             .is_some_and(|volume| volume.engine.is_read_only())
     }
 
-    /// Returns whether the volume, which is read-only, has said that it may show old data.
-    pub fn is_warned(&self) -> bool {
-        self.is_read_only()
-            && self
-                .volume()
-                .is_some_and(|volume| volume.engine.world().is_warned())
-    }
-
     /// Returns whether the volume runs and has nothing left to recover.
     pub fn is_recovered(&self) -> bool {
         self.volume()

@@ -27,7 +27,6 @@ use sim::Outcome;
 use sim::Rng;
 use sim::World;
 use std::ops::Range;
-use vdo::format::super_block::State;
 use vdo::world::Operation;
 
 /// Runs `seed`, with a broken rule if one is given.
@@ -68,15 +67,13 @@ fn live(
     if last || rng.chance(1, 2) {
         toy::force_rebuild(&mut image)?;
     }
-    let rebuilt = toy::super_block(&image)?.state == State::ForceRebuild;
     let machine = Machine::new(&world, executor.spawner(), plan, image);
     let user = User::new(&machine, model);
     let mut choices = rng.fork();
     if last {
         executor.spawn("driver", finish(user.clone(), expected));
     } else {
-        // A rebuild counts what it cannot read as empty, as mainline does.
-        if plan.flaw.is_none() && !rebuilt {
+        if plan.flaw.is_none() {
             add_faults(&world, plan, &mut choices);
         }
         if choices.chance(3, 4) {

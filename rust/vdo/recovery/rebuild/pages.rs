@@ -2,6 +2,7 @@
 
 //! Pages of the block map, read and written directly.
 
+use super::log_unreadable;
 use crate::block_map::Kind;
 use crate::error::Error;
 use crate::error::Result;
@@ -13,27 +14,32 @@ use crate::recovery::lanes::LANES;
 use crate::recovery::replay::Pages;
 use crate::storage::Purpose;
 use crate::storage::Storage;
+use crate::world::World;
 use kernel::prelude::*;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
 use runtime::pool::Pool;
 
-/// Pages of the block map, which are written as soon as they are changed. One that cannot be read,
-/// or is of another place, is empty.
-pub(super) struct PlainPages<'s, D: Disk> {
-    pub(super) storage: &'s Storage<D>,
+/// Pages of the block map, which are written as soon as they are changed. One that is of another
+/// place is empty.
+pub(super) struct PlainPages<'s, W: World> {
+    world: &'s W,
+    pub(super) storage: &'s Storage<W::Disk>,
     nonce: u64,
-    pub(super) buffers: Pool<D::Buffer>,
+    pub(super) buffers: Pool<BufferOf<W>>,
 }
 
-impl<'s, D: Disk> PlainPages<'s, D> {
-    pub(super) fn new(storage: &'s Storage<D>, nonce: u64) -> Result<Self> {
+type BufferOf<W> = <<W as World>::Disk as Disk>::Buffer;
+
+impl<'s, W: World> PlainPages<'s, W> {
+    pub(super) fn new(world: &'s W, storage: &'s Storage<W::Disk>, nonce: u64) -> Result<Self> {
         let mut buffers = KVec::with_capacity(LANES, GFP_KERNEL)?;
         for _ in 0..LANES {
             buffers.push(storage.buffer(1)?, GFP_KERNEL)?;
         }
         Ok(Self {
+            world,
             storage,
             nonce,
             buffers: Pool::new(buffers),
@@ -43,18 +49,21 @@ impl<'s, D: Disk> PlainPages<'s, D> {
     async fn change(
         &self,
         pbn: Pbn,
-        buffer: D::Buffer,
+        buffer: BufferOf<W>,
         mut change: impl FnMut(&mut Page) + Send,
-    ) -> (D::Buffer, Result) {
+    ) -> (BufferOf<W>, Result) {
         let (mut buffer, result) = self
             .storage
             .read(Purpose::Metadata, pbn, 1, buffer, 0)
             .await;
+        let result = log_unreadable(self.world, pbn, result);
+        if result.is_err() {
+            return (buffer, result);
+        }
         let Some(page) = buffer.page_mut(0) else {
             return (buffer, Err(Error::Errno(EIO)));
         };
-        let is_valid =
-            result.is_ok() && block_map::validate(page, self.nonce, pbn) == Validity::Valid;
+        let is_valid = block_map::validate(page, self.nonce, pbn) == Validity::Valid;
         if !is_valid {
             block_map::format_page(page, self.nonce, pbn);
         }
@@ -78,16 +87,16 @@ impl<'s, D: Disk> PlainPages<'s, D> {
     async fn write(
         &self,
         pbn: Pbn,
-        buffer: D::Buffer,
+        buffer: BufferOf<W>,
         durability: Durability,
-    ) -> (D::Buffer, Result) {
+    ) -> (BufferOf<W>, Result) {
         self.storage
             .write(Purpose::Metadata, pbn, 1, buffer, 0, durability)
             .await
     }
 }
 
-impl<D: Disk> Pages for PlainPages<'_, D> {
+impl<W: World> Pages for PlainPages<'_, W> {
     async fn create(&self, pbn: Pbn) -> Result {
         let mut buffer = self.buffers.take().await;
         if let Some(page) = buffer.page_mut(0) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use super::*;
+use crate::error::Error;
 use crate::format::block_map;
 use crate::format::metadata_type;
 use crate::format::Mapping;
@@ -12,6 +13,10 @@ use crate::recovery::fixture::Rig;
 use crate::recovery::fixture::FIRST_DATA;
 use crate::recovery::fixture::FULL;
 use crate::recovery::fixture::NONCE;
+use crate::recovery::fixture::ORIGIN;
+use kernel::prelude::EIO;
+use sim::fault::Fault;
+use sim::fault::Kind;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::vec::Vec;
@@ -97,19 +102,28 @@ impl Done {
     }
 }
 
-fn rebuilt(image: &Image) -> Done {
-    let rig = image.rig();
+fn found() -> SuperBlock {
     let block =
         include_bytes!("../../../../tools/testing/vectors/vdo/states/super-force-rebuild.bin");
     let mut found = SuperBlock::decode(block).unwrap();
     found.root_origin = ROOT;
     found.root_count = 2;
     found.logical_blocks = LOGICAL_BLOCKS;
+    found
+}
+
+fn attempt(rig: &Rig, counts: &Counted) -> Result<(Sequence, Counters)> {
+    let (volume, found) = (volume(), found());
+    rig.run(rebuild(&*rig.log, &rig.storage, &volume, &found, counts))
+}
+
+fn rebuilt(image: &Image) -> Done {
+    rebuilt_on(image.rig())
+}
+
+fn rebuilt_on(rig: Rig) -> Done {
     let counts = Counted::default();
-    let volume = volume();
-    let (next, counters) = rig
-        .run(rebuild(&*rig.log, &rig.storage, &volume, &found, &counts))
-        .unwrap();
+    let (next, counters) = attempt(&rig, &counts).unwrap();
     assert!(*counts.finished.lock().unwrap());
     let counts = counts.counts.into_inner().unwrap();
     Done {
@@ -265,6 +279,55 @@ fn the_journal_counts_gaps_or_not() {
         done.rig.log.lines()[1],
         "Replaying 13 recovery entries into block map"
     );
+}
+
+/// What cannot be read may be read the next time.
+#[test]
+fn a_page_that_cannot_be_read_ends_the_rebuild_and_is_not_lost() {
+    let mut image = image();
+    image.put(1, &[data(LEAF, 20, FIRST_DATA + 40)]);
+    for page in [ROOT, H2, LEAF, OTHER_LEAF] {
+        let rig = image.rig();
+        rig.world.add_fault(unreadable(page));
+        let counts = Counted::default();
+        assert_eq!(attempt(&rig, &counts), Err(Error::Errno(EIO)));
+        assert!(!*counts.finished.lock().unwrap());
+        assert!(rig.log.lines().contains(&std::format!(
+            "Completing read vio of type 3 for physical block {page} with error: Input/output \
+             error (-5)"
+        )));
+        rig.world.clear_faults();
+        let done = rebuilt_on(rig);
+        assert_eq!(done.mapping(LEAF, 0), Mapping::plain(DATA));
+        assert_eq!(done.mapping(LEAF, 20), Mapping::plain(FIRST_DATA + 40));
+        assert_eq!(done.mapping(OTHER_LEAF, 99), Mapping::plain(DATA + 1));
+        assert_eq!(done.counters, used(5, 5));
+    }
+}
+
+/// After a rebuild its journal is void, so nothing of it may be missed.
+#[test]
+fn a_journal_that_cannot_be_read_ends_the_rebuild() {
+    let mut image = image();
+    image.put(1, &[data(LEAF, 20, FIRST_DATA + 40); 7]);
+    image.put(2, &[data(LEAF, 21, FIRST_DATA + 41)]);
+    for (sequence, needed) in [(1, true), (2, true), (3, true), (31, false)] {
+        let rig = image.rig();
+        rig.world.add_fault(unreadable(ORIGIN + sequence));
+        if needed {
+            let before = rig.world.changes();
+            let result = attempt(&rig, &Counted::default());
+            assert_eq!(result, Err(Error::Errno(EIO)), "block {sequence}");
+            assert_eq!(rig.world.changes(), before);
+        } else {
+            let done = rebuilt_on(rig);
+            assert_eq!(done.mapping(LEAF, 21), Mapping::plain(FIRST_DATA + 41));
+        }
+    }
+}
+
+fn unreadable(pbn: Pbn) -> Fault {
+    Fault::new(0, &[Kind::Read]).sectors(pbn * 8..(pbn + 1) * 8)
 }
 
 #[test]

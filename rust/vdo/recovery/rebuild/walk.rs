@@ -2,6 +2,7 @@
 
 //! Walks a tree of the block map: clears what makes no sense, counts the rest.
 
+use super::log_unreadable;
 use super::Counts;
 use super::Pass;
 use crate::error::Error;
@@ -17,6 +18,7 @@ use crate::journal::Counters;
 use crate::recovery::Volume;
 use crate::storage::Purpose;
 use crate::storage::Storage;
+use crate::world::World;
 use kernel::prelude::*;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
@@ -34,20 +36,24 @@ struct Level<B> {
 }
 
 /// A walk, which does one tree after the other.
-pub(super) struct Walk<'a, D: Disk, C> {
-    storage: &'a Storage<D>,
+pub(super) struct Walk<'a, W: World, C> {
+    world: &'a W,
+    storage: &'a Storage<W::Disk>,
     volume: &'a Volume,
     root_origin: Pbn,
     forest: Forest,
     counts: &'a C,
     counters: Counters,
     /// By height.
-    levels: [Level<D::Buffer>; LEVELS],
+    levels: [Level<BufferOf<W>>; LEVELS],
 }
 
-impl<'a, D: Disk, C: Counts> Walk<'a, D, C> {
+type BufferOf<W> = <<W as World>::Disk as Disk>::Buffer;
+
+impl<'a, W: World, C: Counts> Walk<'a, W, C> {
     pub(super) fn new(
-        storage: &'a Storage<D>,
+        world: &'a W,
+        storage: &'a Storage<W::Disk>,
         volume: &'a Volume,
         root_origin: Pbn,
         forest: Forest,
@@ -64,6 +70,7 @@ impl<'a, D: Disk, C: Counts> Walk<'a, D, C> {
             level.buffer = Some(storage.buffer(1)?);
         }
         Ok(Self {
+            world,
             storage,
             volume,
             root_origin,
@@ -112,12 +119,11 @@ impl<'a, D: Disk, C: Counts> Walk<'a, D, C> {
         }
     }
 
-    fn level(&mut self, height: usize) -> Result<&mut Level<D::Buffer>> {
+    fn level(&mut self, height: usize) -> Result<&mut Level<BufferOf<W>>> {
         self.levels.get_mut(height).ok_or(Error::Errno(EIO))
     }
 
-    /// Reads a page; returns false if it is empty. One that cannot be read, or is of another
-    /// place, is made empty.
+    /// Reads a page; returns false if it is empty. One that is of another place is made empty.
     async fn enter(&mut self, height: usize, pbn: Pbn, index: u64) -> Result<bool> {
         let (storage, nonce) = (self.storage, self.volume.nonce);
         let level = self.level(height)?;
@@ -127,11 +133,9 @@ impl<'a, D: Disk, C: Counts> Walk<'a, D, C> {
         level.is_changed = false;
         let buffer = level.buffer.take().ok_or(Error::Errno(EIO))?;
         let (mut buffer, result) = storage.read(Purpose::Metadata, pbn, 1, buffer, 0).await;
+        log_unreadable(self.world, pbn, result)?;
         let page = buffer.page_mut(0).ok_or(Error::Errno(EIO))?;
-        let validity = match result {
-            Ok(()) => block_map::validate(page, nonce, pbn),
-            Err(_) => Validity::Bad { pbn: 0 },
-        };
+        let validity = block_map::validate(page, nonce, pbn);
         let mut is_lost = false;
         if let Validity::Bad { .. } = validity {
             block_map::format_page(page, nonce, pbn);

@@ -6,6 +6,10 @@ use crate::recovery::fixture::volume;
 use crate::recovery::fixture::Image;
 use crate::recovery::fixture::FIRST_DATA;
 use crate::recovery::fixture::FULL;
+use crate::recovery::fixture::ORIGIN;
+use crate::recovery::fixture::SIZE;
+use sim::fault::Fault;
+use sim::fault::Kind;
 use std::string::String;
 use std::vec::Vec;
 
@@ -121,6 +125,35 @@ fn blocks_of_other_lives_do_not_count() {
     let rig = image.rig();
     let found = rig.run(Survey::new(&*rig.log, &rig.storage, &volume));
     assert_eq!(found.unwrap().extent, None);
+}
+
+#[test]
+fn what_cannot_be_read_matters_only_where_it_may_count() {
+    let mut image = Image::new((3, 2));
+    image.fill_all(1..=5).fill(6, 4);
+    let expected = survey(&image).unwrap();
+    for position in 0..SIZE {
+        let rig = image.rig();
+        let sector = (ORIGIN + position) * 8;
+        rig.world
+            .add_fault(Fault::new(0, &[Kind::Read]).sectors(sector..sector + 8));
+        let volume = volume();
+        let found = rig.run(Survey::new(&*rig.log, &rig.storage, &volume));
+        // From the head on to what may be in flight.
+        if (2..=6 + MAX_BLOCKS_IN_FLIGHT).contains(&position) {
+            assert_eq!(found, Err(Error::Errno(EIO)), "block {position}");
+        } else {
+            assert_eq!(found, Ok(expected), "block {position}");
+        }
+    }
+    // Where no block is valid, any that cannot be read may be one.
+    let rig = Image::new((1, 1)).rig();
+    let sector = (ORIGIN + 20) * 8;
+    rig.world
+        .add_fault(Fault::new(0, &[Kind::Read]).sectors(sector..sector + 8));
+    let volume = volume();
+    let found = rig.run(Survey::new(&*rig.log, &rig.storage, &volume));
+    assert_eq!(found, Err(Error::Errno(EIO)));
 }
 
 #[test]
