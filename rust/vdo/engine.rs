@@ -126,6 +126,8 @@ pub struct Engine<W: World> {
     pub(crate) fullness: Fullness,
     /// Who has this is the one that starts, suspends, or resumes the volume.
     pub(crate) admin: Pool<Admin>,
+    /// Not 0 once a start was given up on the way: what is in memory is of no use then.
+    pub(crate) given_up: AtomicU32,
     state: AtomicU32,
     tuning: Tuning,
 }
@@ -294,6 +296,7 @@ impl<W: World> Engine<W> {
             started: Oneshot::new(),
             fullness: Fullness::new(),
             admin: Pool::new(admin),
+            given_up: AtomicU32::new(0),
             state: AtomicU32::new(NOT_STARTED),
             world,
             storage,

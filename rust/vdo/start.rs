@@ -12,6 +12,7 @@ use crate::engine::counters_of;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Result;
+use crate::error::Status;
 use crate::format::recovery_journal::Shape;
 use crate::format::super_block::State;
 use crate::format::super_block::SuperBlock;
@@ -48,11 +49,13 @@ impl<W: World> Engine<W> {
     ///
     /// # Errors
     ///
-    /// The volume can be recovered only by an older version; nothing was changed then.
+    /// The volume can be recovered only by an older version; nothing was changed then. Or it cannot
+    /// be rebuilt; another engine may try again.
     pub async fn start(&self, logical_blocks: u64) -> Result {
         let admin = self.admin.take().await;
         let found = self.super_block.get();
         let result = match found.state {
+            _ if self.given_up.load_acquire() != 0 => Err(Status::InvalidAdminState.into()),
             State::ReadOnly => {
                 self.start_read_only(&found).await;
                 // What cannot be stored shows all the same, as more of nothing.
@@ -79,6 +82,7 @@ impl<W: World> Engine<W> {
                     Level::Error,
                     fmt!("Rebuild aborted, the next start tries it again: {error}"),
                 );
+                self.given_up.store_release(1);
                 return Err(error);
             }
             Err(error) => {
@@ -96,6 +100,7 @@ impl<W: World> Engine<W> {
             fmt!("Entering read-only mode due to load error: {error}"),
         );
         if found.state.needs_rebuild() {
+            self.given_up.store_release(1);
             return Err(error);
         }
         self.health.enter_read_only(error);

@@ -374,3 +374,38 @@ fn a_page_that_could_not_be_brought_up_to_date_is_not_shown() {
     });
     executor.run_task(&task).unwrap();
 }
+
+/// What it has counted so far must not be counted twice.
+#[test]
+fn a_rebuild_that_was_given_up_is_tried_again_from_the_beginning_only() {
+    let world = sim::world::World::new(6);
+    let (disk, mut found) = crashed();
+    found.state = State::ForceRebuild;
+    disk.set_bad(PAGES[3].0, true);
+    let own = engine(&world, &disk, found);
+    let mut executor = run(&world, &own);
+    let (disk_then, engine_then) = (disk.clone(), own.clone());
+    let task = executor.spawn("life", async move {
+        let first = engine_then.start(found.logical_blocks).await;
+        disk_then.set_bad(PAGES[3].0, false);
+        (first, engine_then.start(found.logical_blocks).await)
+    });
+    let (first, second) = executor.run_task(&task).unwrap();
+    assert_eq!(first, Err(crate::error::Error::Errno(kernel::prelude::EIO)));
+    assert_eq!(second, Err(Status::InvalidAdminState.into()));
+    assert!(own
+        .world()
+        .lines()
+        .iter()
+        .any(|line| line.starts_with("Rebuild aborted, the next start tries it again")));
+    assert_eq!(disk.get(SUPER_BLOCK), *block!("before/super"));
+    let own = engine(&world, &disk, found);
+    let mut executor = run(&world, &own);
+    let task = executor.spawn("life", async move {
+        own.start(found.logical_blocks).await.unwrap();
+        own.suspend(true).await;
+    });
+    executor.run_task(&task).unwrap();
+    let after = SuperBlock::decode(&disk.get(SUPER_BLOCK)).unwrap();
+    assert_eq!(after.state, State::Clean);
+}
