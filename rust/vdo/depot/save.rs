@@ -14,9 +14,10 @@ use crate::world::World;
 
 impl<W: World> Depot<W> {
     /// Writes all slab journals, all counts that are in memory, and the summary. Nothing is
-    /// allocated or applied meanwhile; the scrubber may be at work.
+    /// allocated or applied meanwhile; the scrubber may be at work. Ends a pause.
     pub async fn save(&self) -> Result {
         self.health.check()?;
+        self.unpause();
         for number in 0..self.layout().slab_count {
             let (is_dirty, can_be_clean) =
                 self.slab(number, |slab| (slab.write_all(), slab.can_be_clean()))?;

@@ -547,7 +547,7 @@ fn nothing_is_written_during_a_pause() {
     rig.executor.run_until_idle();
     assert_eq!((rig.machine.changes(), rig.machine.moments()), seen);
     assert!(rig.depot.oldest_hold().is_some());
-    rig.depot.unpause();
+    // That ends the pause.
     rig.save();
     assert_eq!(rig.depot.oldest_hold(), None);
     assert!(rig.machine.changes() > seen.0);
