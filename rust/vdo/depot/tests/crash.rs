@@ -31,9 +31,6 @@ use std::sync::Mutex;
 /// Entries of a block of the recovery journal.
 const PER_BLOCK: usize = 7;
 
-/// Entries that may be committed and not yet applied.
-const LAG: usize = 12;
-
 /// What a run of seeds does.
 #[derive(Clone, Copy)]
 struct Plan {
@@ -41,6 +38,8 @@ struct Plan {
     flaw: Option<Flaw>,
     entries: usize,
     boots: usize,
+    /// Entries that may be committed and not yet applied.
+    lag: usize,
 }
 
 /// What is committed.
@@ -136,15 +135,15 @@ impl Model {
 }
 
 /// Fills the recovery journal.
-async fn generate(machine: Machine, depot: Arc<Depot<TestWorld>>, model: Shared, entries: usize) {
+async fn generate(machine: Machine, depot: Arc<Depot<TestWorld>>, model: Shared, plan: Plan) {
     let lock = || model.lock().unwrap();
-    for _ in 0..entries {
+    for _ in 0..plan.entries {
         loop {
             let lag = {
                 let model = lock();
                 model.journal.len() - model.applied
             };
-            if lag < LAG {
+            if lag < plan.lag {
                 break;
             }
             if lock().over {
@@ -198,7 +197,12 @@ async fn generate(machine: Machine, depot: Arc<Depot<TestWorld>>, model: Shared,
 }
 
 /// Applies what is committed.
-async fn apply(machine: Machine, depot: Arc<Depot<TestWorld>>, model: Shared) -> Result {
+async fn apply(
+    machine: Machine,
+    depot: Arc<Depot<TestWorld>>,
+    model: Shared,
+    lag: usize,
+) -> Result {
     loop {
         let (batch, done) = {
             let mut model = model.lock().unwrap();
@@ -215,7 +219,12 @@ async fn apply(machine: Machine, depot: Arc<Depot<TestWorld>>, model: Shared) ->
             continue;
         }
         depot.apply(&batch).await?;
-        model.lock().unwrap().applied += batch.len();
+        let pause = {
+            let mut model = model.lock().unwrap();
+            model.applied += batch.len();
+            model.rng.below(4 * lag as u64)
+        };
+        sleep(&machine, pause).await;
     }
 }
 
@@ -389,13 +398,17 @@ fn work(
     let parts = (machine.clone(), depot.clone(), model.clone());
     executor.spawn(
         "generate",
-        generate(machine.clone(), depot.clone(), model.clone(), plan.entries),
+        generate(machine.clone(), depot.clone(), model.clone(), *plan),
     );
     executor.spawn_daemon(
         "hurry",
         hurry(machine.clone(), depot.clone(), model.clone()),
     );
-    wait(executor, "apply", apply(parts.0, parts.1, parts.2))?;
+    wait(
+        executor,
+        "apply",
+        apply(parts.0, parts.1, parts.2, plan.lag),
+    )?;
     depot.check();
     if rng.chance(1, 2) {
         let own = depot.clone();
@@ -418,6 +431,7 @@ fn plan(toy: Toy) -> Plan {
         flaw: None,
         entries: 60,
         boots: 5,
+        lag: 12,
     }
 }
 
@@ -426,6 +440,18 @@ fn counts_survive_crashes_of_tiny_slabs() {
     let command = "cargo test -p vdo counts_survive_crashes_of_tiny";
     let plan = plan(Toy::tiny());
     harness::run_seeds(harness::seeds(500), command, |seed| live(seed, &plan));
+}
+
+/// What is replayed is more than the ring of a slab journal holds.
+#[test]
+fn counts_survive_crashes_far_behind() {
+    let command = "cargo test -p vdo counts_survive_crashes_far_behind";
+    let plan = Plan {
+        lag: 90,
+        entries: 100,
+        ..plan(Toy::tiny())
+    };
+    harness::run_seeds(harness::seeds(300), command, |seed| live(seed, &plan));
 }
 
 #[test]
