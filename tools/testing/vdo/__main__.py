@@ -7,6 +7,7 @@ DMOX_IMPL, c or rust, says what is under test; DMOX_VDO_HAS what of it (index, p
 
 import sys
 
+from vdo import better
 from vdo import blocks
 from vdo import compression
 from vdo import dedupe
@@ -18,6 +19,7 @@ from vdo import order
 from vdo import partial
 from vdo import recovery
 from vdo import reload
+from vdo import programs
 from vdo import rig
 from vdo import space
 from vdo import suite

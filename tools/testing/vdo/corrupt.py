@@ -113,7 +113,8 @@ def _structures():
 
 def _checksummed(data, at):
     """The same with a right checksum at `at`, so that what is before is believed."""
-    value = zlib.crc32(data[:at]) & 0xFFFFFFFF
+    # As the kernel's crc32() has it, which does not invert the start.
+    value = zlib.crc32(data[:at], 0xFFFFFFFF)
     return data[:at] + struct.pack("<I", value) + data[at + 4:]
 
 

@@ -64,7 +64,7 @@ class Held:
         return one.result()
 
     def rounds(self, most, call, *arguments, **named):
-        """Needs storage, and no more than so many of its writes one after the other."""
+        """Needs storage, and no more than so many of its writes one after the other; how many."""
         one = Background(lambda: call(*arguments, **named))
         count = 0
         while not one.ended(0.02):
@@ -77,6 +77,7 @@ class Held:
                 count += 1
         one.result()
         assert 1 <= count <= most, f"{count} rounds, not 1..{most}"
+        return count
 
 
 session = Session("Y1", _make)

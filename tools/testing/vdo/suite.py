@@ -19,6 +19,7 @@ from lib import runner
 from lib.runner import IMPL
 from lib.runner import attempt
 from vdo import differences
+from vdo import elsewhere
 
 INDEX, PACKER = "index", "packer"
 # What the implementation under test has; our module has neither yet.
@@ -107,6 +108,13 @@ def _run(session, rows, tally, long):
         tally.note(Row(f"{session.name}-end", "clean-up", None, None, False, None), reason, 0)
 
 
+def _tell_elsewhere():
+    """The rest of the list."""
+    for name, where in elsewhere.WHERE.items():
+        assert all(row.name != name for one in _sessions for row in one.rows), name
+        print(f"skip {name} {where}", flush=True)
+
+
 def _selected(words):
     """Sessions and their rows up to the last one asked for; a word names a row or a session, or
     is a pattern for rows: H, T12, K8.*"""
@@ -140,4 +148,6 @@ def main(prepare):
     tally = runner.Tally()
     for session, rows in chosen:
         _run(session, rows, tally, options.long)
+    if not options.cases:
+        _tell_elsewhere()
     return tally.end()
