@@ -40,8 +40,8 @@ use crate::format::JournalPoint;
 use crate::format::Lbn;
 use crate::format::Mapping;
 use crate::format::Pbn;
-use crate::format::RecoveryEntry;
 use crate::format::Sequence;
+use crate::format::StoredEntry;
 use crate::health::Health;
 use crate::inbox::Inbox;
 use crate::inbox::Work;
@@ -512,7 +512,7 @@ impl<W: World> Holds for Engine<W> {
 }
 
 impl<W: World> Apply for Engine<W> {
-    async fn apply(&self, entries: &[(JournalPoint, RecoveryEntry)]) -> Result {
+    async fn apply(&self, entries: &[(JournalPoint, StoredEntry)]) -> Result {
         self.depot.apply(entries).await
     }
 }

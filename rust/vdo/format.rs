@@ -48,6 +48,8 @@ pub use mapping::MappingState;
 pub use point::JournalPoint;
 pub use recovery_journal::Operation;
 pub use recovery_journal::RecoveryEntry;
+pub use recovery_journal::References;
+pub use recovery_journal::StoredEntry;
 pub use slab::DepotLayout;
 pub use slab::SlabConfig;
 pub use summary::SummaryEntry;

@@ -37,6 +37,7 @@ use crate::format::JournalPoint;
 use crate::format::Pbn;
 use crate::format::RecoveryEntry;
 use crate::format::Sequence;
+use crate::format::StoredEntry;
 use crate::health::Health;
 use crate::statistics;
 use crate::storage::Storage;
@@ -174,10 +175,8 @@ pub trait Apply: Send + Sync {
     ///
     /// When this returns, what still has to be written for them holds the ring
     /// ([`Holds::slab_journals`]).
-    fn apply(
-        &self,
-        entries: &[(JournalPoint, RecoveryEntry)],
-    ) -> impl Future<Output = Result> + Send;
+    fn apply(&self, entries: &[(JournalPoint, StoredEntry)])
+        -> impl Future<Output = Result> + Send;
 }
 
 /// What is done wrong on purpose, so that tests can show that they would see it.
@@ -208,7 +207,7 @@ pub struct Journal<W: World> {
     /// What the tasks need; each takes its own.
     buffer: Lock<Option<<W::Disk as Disk>::Buffer>>,
     timer: Lock<Option<<W::Clock as Clock>::Timer>>,
-    batch: Lock<Option<KVec<(JournalPoint, RecoveryEntry)>>>,
+    batch: Lock<Option<KVec<(JournalPoint, StoredEntry)>>>,
     #[cfg(test)]
     pub(crate) flaw: Flaw,
 }

@@ -18,6 +18,7 @@ use crate::error::Result;
 use crate::error::Status;
 use crate::format::JournalPoint;
 use crate::format::RecoveryEntry;
+use crate::format::References;
 use crate::format::SlabNumber;
 use crate::recovery::replay::SlabJournals;
 use crate::world::World;
@@ -50,15 +51,15 @@ impl<W: World> Depot<W> {
     /// # Errors
     ///
     /// `RefCountInvalid` and others: the volume is read-only then.
-    pub async fn apply(&self, entries: &[(JournalPoint, RecoveryEntry)]) -> Result {
+    pub async fn apply<E: References>(&self, entries: &[(JournalPoint, E)]) -> Result {
         let result = self.apply_all(entries, false).await;
         self.health.watch(result)?;
         Ok(())
     }
 
-    async fn apply_all(
+    async fn apply_all<E: References>(
         &self,
-        entries: &[(JournalPoint, RecoveryEntry)],
+        entries: &[(JournalPoint, E)],
         is_replay: bool,
     ) -> Result<u64> {
         let mut spare = self.desk.with(|work| work.pages.pop());
@@ -67,9 +68,9 @@ impl<W: World> Depot<W> {
         result
     }
 
-    async fn apply_with(
+    async fn apply_with<E: References>(
         &self,
-        entries: &[(JournalPoint, RecoveryEntry)],
+        entries: &[(JournalPoint, E)],
         is_replay: bool,
         spare: &mut Option<BufferOf<W>>,
     ) -> Result<u64> {

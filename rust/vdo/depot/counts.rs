@@ -16,7 +16,6 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
 use crate::format::reference;
-use crate::format::reference::place;
 use crate::format::reference::COUNTS_PER_BLOCK;
 use crate::format::reference::MAX_COUNT;
 use crate::format::reference::PROVISIONAL;
@@ -66,6 +65,7 @@ pub(super) enum Found {
 }
 
 /// Returns what becomes of a count; `None` if that is not possible.
+#[inline(always)]
 pub(super) fn changed(count: u8, change: Change) -> Option<u8> {
     match (change, count) {
         (Change::Increment, 0 | PROVISIONAL) => Some(1),
@@ -112,7 +112,7 @@ impl Counts {
 
     /// Sets a count, which is there.
     pub(super) fn set(&mut self, sbn: Sbn, count: u8) {
-        let (block, ..) = place(sbn);
+        let block = sbn / COUNTS_PER_BLOCK;
         let (Some(own), Some(block)) = (
             self.counts.get_mut(sbn as usize),
             self.blocks.get_mut(block as usize),
@@ -139,12 +139,28 @@ impl Counts {
     /// # Errors
     ///
     /// `RefCountInvalid` if the count cannot change so; nothing has changed then.
+    #[inline(always)]
     pub(super) fn change(&mut self, sbn: Sbn, change: Change, point: JournalPoint) -> Result {
-        let count = self.get(sbn).ok_or(Error::Status(Status::OutOfRange))?;
-        let count = changed(count, change).ok_or(Error::Status(Status::RefCountInvalid))?;
-        self.set(sbn, count);
-        let (block, ..) = place(sbn);
-        self.touch(block, point.sequence);
+        let index = sbn / COUNTS_PER_BLOCK;
+        let (Some(count), Some(block)) = (
+            self.counts.get_mut(sbn as usize),
+            self.blocks.get_mut(index as usize),
+        ) else {
+            return Err(Error::Status(Status::OutOfRange));
+        };
+        let new = changed(*count, change).ok_or(Error::Status(Status::RefCountInvalid))?;
+        if core::mem::replace(count, new) == 0 {
+            self.free -= 1;
+            block.free -= 1;
+        } else if new == 0 {
+            self.free += 1;
+            block.free += 1;
+        }
+        if block.hold == 0 {
+            block.hold = point.sequence;
+            // There is room for all of them.
+            let _ = self.dirty.push(index);
+        }
         self.applied = point;
         Ok(())
     }

@@ -6,6 +6,7 @@ use super::counts::Counts;
 use super::counts::Found;
 use super::slab_journal::Blocked;
 use super::slab_journal::Closed;
+use super::slab_journal::OpenBlock;
 use super::slab_journal::SlabJournal;
 use super::IMPOSSIBLE;
 use crate::error::Error;
@@ -15,13 +16,14 @@ use crate::format::reference;
 use crate::format::slab_journal::recovery_point;
 use crate::format::slab_journal::Change;
 use crate::format::slab_journal::Shape;
+use crate::format::slab_journal::SlabEntry;
 use crate::format::summary;
 use crate::format::summary::SummaryEntry;
 use crate::format::DepotLayout;
 use crate::format::JournalPoint;
 use crate::format::Operation;
 use crate::format::Pbn;
-use crate::format::RecoveryEntry;
+use crate::format::References;
 use crate::format::Sbn;
 use crate::format::Sequence;
 use crate::format::SlabConfig;
@@ -109,8 +111,8 @@ pub(super) enum Progress {
 }
 
 /// Entries of the recovery journal as changes of counts, one after the other.
-pub(super) struct Changes<'a> {
-    entries: &'a [(JournalPoint, RecoveryEntry)],
+pub(super) struct Changes<'a, E> {
+    entries: &'a [(JournalPoint, E)],
     /// The increment of the first entry has been dealt with.
     is_half: bool,
 }
@@ -123,8 +125,8 @@ pub(super) struct PbnChange {
     point: JournalPoint,
 }
 
-impl<'a> Changes<'a> {
-    pub(super) fn new(entries: &'a [(JournalPoint, RecoveryEntry)]) -> Self {
+impl<'a, E: References> Changes<'a, E> {
+    pub(super) fn new(entries: &'a [(JournalPoint, E)]) -> Self {
         Self {
             entries,
             is_half: false,
@@ -135,10 +137,10 @@ impl<'a> Changes<'a> {
     pub(super) fn next(&mut self) -> Option<PbnChange> {
         loop {
             let (point, entry) = self.entries.first()?;
-            let (pbn, change) = match (self.is_half, entry.operation) {
-                (true, _) => (entry.old.pbn, Change::Decrement),
-                (false, Operation::Data) => (entry.new.pbn, Change::Increment),
-                (false, Operation::BlockMap) => (entry.new.pbn, Change::BlockMapIncrement),
+            let (pbn, change) = match (self.is_half, entry.operation()) {
+                (true, _) => (entry.loses(), Change::Decrement),
+                (false, Operation::Data) => (entry.gains(), Change::Increment),
+                (false, Operation::BlockMap) => (entry.gains(), Change::BlockMapIncrement),
             };
             if pbn != 0 {
                 let point = recovery_point(point.sequence, point.entry, !self.is_half);
@@ -154,6 +156,57 @@ impl<'a> Changes<'a> {
             self.entries = self.entries.get(1..).unwrap_or_default();
         }
         self.is_half = !self.is_half;
+    }
+}
+
+/// Changes of data blocks of one slab, which have room in one block of its journal.
+struct Stretch<'a> {
+    /// The first block of the slab.
+    origin: Pbn,
+    blocks: u64,
+    block: OpenBlock<'a>,
+    counts: Option<&'a mut Counts>,
+    made: u32,
+}
+
+impl Stretch<'_> {
+    /// Makes the next changes, up to one that is not of this kind.
+    fn make<E: References>(&mut self, changes: &mut Changes<'_, E>) -> Result {
+        while let [(point, entry), rest @ ..] = changes.entries {
+            let half = |increment| recovery_point(point.sequence, point.entry, increment);
+            if !changes.is_half {
+                let is_data = entry.operation() == Operation::Data;
+                if !is_data || !self.change(entry.gains(), Change::Increment, half(true))? {
+                    break;
+                }
+                changes.is_half = true;
+            }
+            if !self.change(entry.loses(), Change::Decrement, half(false))? {
+                break;
+            }
+            changes.is_half = false;
+            changes.entries = rest;
+        }
+        Ok(())
+    }
+
+    /// Makes a change, unless there is no block. Returns false if it is not of this kind.
+    #[inline(always)]
+    fn change(&mut self, pbn: Pbn, change: Change, point: JournalPoint) -> Result<bool> {
+        if pbn == 0 {
+            return Ok(true);
+        }
+        let sbn = pbn.wrapping_sub(self.origin);
+        let (true, Some(place)) = (sbn < self.blocks, self.block.place(point)) else {
+            return Ok(false);
+        };
+        let sbn = sbn as Sbn;
+        if let Some(counts) = &mut self.counts {
+            counts.change(sbn, change, place)?;
+        }
+        self.block.push(SlabEntry { sbn, change }, point);
+        self.made += 1;
+        Ok(true)
     }
 }
 
@@ -194,15 +247,15 @@ impl<B: Buffer> Slab<B> {
     }
 
     /// Makes the next changes, as long as they are of this slab, the one with `number`.
-    pub(super) fn apply(
+    pub(super) fn apply<E: References>(
         &mut self,
         rules: &Rules,
         number: SlabNumber,
-        changes: &mut Changes<'_>,
+        changes: &mut Changes<'_, E>,
         spare: &mut Option<B>,
         effects: &mut Effects<B>,
     ) -> Result<Progress> {
-        for _ in 0..CHANGES_AT_ONCE {
+        while effects.made < CHANGES_AT_ONCE {
             let Some(next) = changes.next() else {
                 break;
             };
@@ -215,10 +268,18 @@ impl<B: Buffer> Slab<B> {
                 if let Some(blocked) = blocked {
                     return Ok(Progress::Blocked(blocked));
                 }
-            } else if !rules.is_replay {
+                changes.advance();
+                self.make_more(rules, number, changes, effects)?;
+                if self.journal.is_full(rules.shape) {
+                    if let Some(page) = spare.take() {
+                        effects.closed = Some(self.journal.close(number, page));
+                    }
+                }
+            } else if rules.is_replay {
+                changes.advance();
+            } else {
                 return Err(IMPOSSIBLE);
             }
-            changes.advance();
         }
         Ok(Progress::Made)
     }
@@ -273,12 +334,39 @@ impl<B: Buffer> Slab<B> {
             return Err(IMPOSSIBLE);
         }
         effects.made += 1;
-        if self.journal.is_full(rules.shape) {
-            if let Some(page) = spare.take() {
-                effects.closed = Some(self.journal.close(number, page));
-            }
-        }
         Ok(None)
+    }
+
+    /// Makes the next changes, as far as they have room in the block under construction, where one
+    /// was made just now. Of what [`make`](Self::make) looks at, nothing is new for them.
+    fn make_more<E: References>(
+        &mut self,
+        rules: &Rules,
+        number: SlabNumber,
+        changes: &mut Changes<'_, E>,
+        effects: &mut Effects<B>,
+    ) -> Result {
+        let most = CHANGES_AT_ONCE.saturating_sub(effects.made) as u16;
+        let Some(block) = self.journal.open(rules.shape, most) else {
+            return Ok(());
+        };
+        let counts = match &mut self.state {
+            State::Ready(counts) => Some(counts),
+            _ => None,
+        };
+        let free = counts.as_ref().map_or(0, |counts| counts.free());
+        let mut stretch = Stretch {
+            origin: rules.layout.origin(number),
+            blocks: rules.layout.slab.data_blocks.into(),
+            block,
+            counts,
+            made: 0,
+        };
+        let result = stretch.make(changes);
+        let now_free = stretch.counts.map_or(0, |counts| counts.free());
+        effects.freed += i64::from(now_free) - i64::from(free);
+        effects.made += stretch.made;
+        result
     }
 
     /// Returns whether the summary would say of a slab whose counts were never written that the

@@ -23,6 +23,7 @@ use crate::format::slab_journal::Header;
 use crate::format::slab_journal::Shape;
 use crate::format::slab_journal::SlabEntry;
 use crate::format::JournalPoint;
+use crate::format::Page;
 use crate::format::Sbn;
 use crate::format::Sequence;
 use crate::format::SlabConfig;
@@ -72,6 +73,33 @@ impl<B> Closed<B> {
             slab: self.slab,
             block: self.sequence,
         }
+    }
+}
+
+/// The block under construction, as long as nothing but entries of data blocks come.
+pub(super) struct OpenBlock<'a> {
+    /// So many entries may come.
+    left: u16,
+    page: &'a mut Page,
+    header: &'a mut Header,
+    recovery_point: &'a mut JournalPoint,
+    shape: Shape,
+}
+
+impl OpenBlock<'_> {
+    /// Returns the place of the next entry, if there may be one that comes from `point`.
+    #[inline]
+    pub(super) fn place(&self, point: JournalPoint) -> Option<JournalPoint> {
+        let is_next = self.left > 0 && point > *self.recovery_point;
+        is_next.then(|| JournalPoint::new(self.header.sequence, self.header.entry_count))
+    }
+
+    /// Adds the entry for which there is a [`place`](Self::place).
+    #[inline]
+    pub(super) fn push(&mut self, entry: SlabEntry, point: JournalPoint) {
+        let _ = self.header.push(self.page, self.shape, entry, point);
+        *self.recovery_point = point;
+        self.left = self.left.saturating_sub(1);
     }
 }
 
@@ -211,6 +239,20 @@ impl<B: Buffer> SlabJournal<B> {
         }
         self.recovery_point = point;
         Some(JournalPoint::new(self.header.sequence, index))
+    }
+
+    /// Returns the block under construction, which is not sealed, for at most `most` more entries of
+    /// data blocks.
+    pub(super) fn open(&mut self, shape: Shape, most: u16) -> Option<OpenBlock<'_>> {
+        let capacity = shape.capacity(self.header.has_block_map_increments);
+        let room = capacity.saturating_sub(self.header.entry_count);
+        Some(OpenBlock {
+            left: room.min(most),
+            page: self.page.as_mut()?.page_mut(0)?,
+            header: &mut self.header,
+            recovery_point: &mut self.recovery_point,
+            shape,
+        })
     }
 
     /// Closes the block under construction, which is full, and begins the next in `page`.

@@ -113,18 +113,28 @@ impl Mapping {
 
     /// Decodes a mapping; all bytes are one, but not each is a valid location.
     pub const fn decode(bytes: [u8; MAPPING_SIZE]) -> Self {
-        let [first, a, b, c, d] = bytes;
-        let low = u32::from_le_bytes([a, b, c, d]) as u64;
-        Self {
-            pbn: (((first >> 4) as u64) << 32) | low,
-            state: MappingState(first & 0xf),
-        }
+        let [a, b, c, d, e] = bytes;
+        Self::from_bits(u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]))
     }
 
     /// Encodes a mapping. Of the PBN, the lower 36 bits are stored.
     pub const fn encode(self) -> [u8; MAPPING_SIZE] {
-        let [a, b, c, d, high, ..] = self.pbn.to_le_bytes();
-        [(high << 4) | self.state.0, a, b, c, d]
+        let [a, b, c, d, e, ..] = self.bits().to_le_bytes();
+        [a, b, c, d, e]
+    }
+
+    /// Returns the mapping whose bytes make this number, the first one lowest.
+    pub(super) const fn from_bits(bits: u64) -> Self {
+        Self {
+            pbn: ((bits & 0xf0) << 28) | ((bits >> 8) & 0xffff_ffff),
+            state: MappingState((bits & 0xf) as u8),
+        }
+    }
+
+    /// Returns the number that the bytes make.
+    pub(super) const fn bits(self) -> u64 {
+        let low = (self.pbn & 0xffff_ffff) << 8;
+        low | ((self.pbn >> 28) & 0xf0) | self.state.0 as u64
     }
 }
 

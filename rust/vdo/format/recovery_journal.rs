@@ -33,6 +33,8 @@ pub use entry::OldEntry;
 pub use entry::OldOperation;
 pub use entry::Operation;
 pub use entry::RecoveryEntry;
+pub use entry::References;
+pub use entry::StoredEntry;
 pub use entry::ENTRY_SIZE;
 
 use super::field::bytes;
@@ -278,13 +280,26 @@ pub fn entry(page: &Page, shape: Shape, index: u16) -> Option<RecoveryEntry> {
 
 /// Stores an entry, and nothing else: [`seal`] makes it count.
 pub fn put_entry(page: &mut Page, shape: Shape, index: u16, entry: &RecoveryEntry) {
-    put_encoded(page, shape, index, entry.encode());
+    let (sector, rest) = shape.place(index);
+    put(page, entry_at(sector, rest), entry.encode());
 }
 
-/// As [`put_entry`], of an entry that is encoded already.
-pub fn put_encoded(page: &mut Page, shape: Shape, index: u16, entry: [u8; ENTRY_SIZE]) {
-    let (sector, rest) = shape.place(index);
-    put(page, entry_at(sector, rest), entry);
+/// As [`put_entry`], of all entries of a block from the first on, which are encoded already. What
+/// is behind them is zeroed.
+pub fn put_encoded(page: &mut Page, shape: Shape, entries: &[[u8; ENTRY_SIZE]]) {
+    let mut parts = entries.chunks(shape.entries_per_sector.max(1).into());
+    let mut sectors = page.chunks_exact_mut(SECTOR_SIZE);
+    if let Some(header) = sectors.next() {
+        header.fill(0);
+    }
+    for sector in sectors {
+        let part = parts.next().unwrap_or_default().as_flattened();
+        let (_, places) = sector.split_at_mut(SECTOR_HEADER_SIZE);
+        if let Some((places, rest)) = places.split_at_mut_checked(part.len()) {
+            places.copy_from_slice(part);
+            rest.fill(0);
+        }
+    }
 }
 
 /// Makes the first `header.entry_count` entries of a block count: puts the header in, and the

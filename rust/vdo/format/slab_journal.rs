@@ -198,6 +198,7 @@ impl Header {
     /// there is no room.
     ///
     /// The header is put into the block when the block is written.
+    #[inline(always)]
     pub fn push(
         &mut self,
         page: &mut Page,
@@ -264,6 +265,7 @@ impl Header {
     }
 }
 
+#[inline]
 fn put_entry(page: &mut Page, index: u16, entry: SlabEntry) {
     let mut bits = entry.sbn & !INCREMENT;
     if entry.change != Change::Decrement {

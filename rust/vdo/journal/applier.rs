@@ -7,13 +7,13 @@ use super::Apply;
 use super::Journal;
 use crate::error::Error;
 use crate::format::JournalPoint;
-use crate::format::RecoveryEntry;
+use crate::format::StoredEntry;
 use crate::world::World;
 use core::pin::pin;
 use kernel::prelude::*;
 use runtime::sync::Arc;
 
-type Entries = KVec<(JournalPoint, RecoveryEntry)>;
+type Entries = KVec<(JournalPoint, StoredEntry)>;
 
 impl<W: World> Journal<W> {
     /// The applier: applies committed entries, in order, until the journal stops.

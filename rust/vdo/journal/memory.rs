@@ -172,11 +172,9 @@ impl Memory {
     ) {
         let start = sequence.saturating_mul(self.per_block.get());
         let count = batch.end.saturating_sub(start).min(self.per_block.get()) as u16;
-        page.fill(0);
         let entries = self.entries(JournalPoint::new(sequence, 0));
-        for (index, entry) in (0..count).zip(entries) {
-            recovery_journal::put_encoded(page, config.shape, index, *entry);
-        }
+        let entries = entries.get(..count.into()).unwrap_or(entries);
+        recovery_journal::put_encoded(page, config.shape, entries);
         let before = self
             .block(sequence)
             .map_or(Counters::default(), |b| b.before);

@@ -24,6 +24,7 @@ use crate::format::JournalPoint;
 use crate::format::Page;
 use crate::format::RecoveryEntry;
 use crate::format::Sequence;
+use crate::format::StoredEntry;
 use crate::format::MAX_SEQUENCE;
 use crate::statistics;
 use core::num::NonZeroU64;
@@ -502,7 +503,7 @@ impl Ring {
     }
 
     /// Puts the next committed entries into `batch`, which is empty.
-    pub(super) fn take_committed(&mut self, batch: &mut KVec<(JournalPoint, RecoveryEntry)>) {
+    pub(super) fn take_committed(&mut self, batch: &mut KVec<(JournalPoint, StoredEntry)>) {
         let sequence = self.sequence_of(self.applied);
         let index = self.applied - self.place_of(sequence);
         let point = JournalPoint::new(sequence, index as u16);
@@ -515,10 +516,8 @@ impl Ring {
             .take(count.min(room) as usize);
         for (index, entry) in (point.entry..).zip(entries) {
             let point = JournalPoint::new(sequence, index);
-            // What was encoded here can be decoded, and there is room.
-            if let Some(entry) = RecoveryEntry::decode(*entry) {
-                let _ = batch.push_within_capacity((point, entry));
-            }
+            // There is room.
+            let _ = batch.push_within_capacity((point, StoredEntry(*entry)));
         }
         self.applier_idle = batch.is_empty();
     }

@@ -86,11 +86,16 @@ impl Holds for Held {
 }
 
 impl Apply for Held {
-    async fn apply(&self, entries: &[(JournalPoint, RecoveryEntry)]) -> Result {
+    async fn apply(&self, entries: &[(JournalPoint, StoredEntry)]) -> Result {
         if *self.apply_fails.lock().unwrap() {
             return Err(Status::RefCountInvalid.into());
         }
-        self.applied.lock().unwrap().extend_from_slice(entries);
+        let decoded =
+            |(point, entry): &(_, StoredEntry)| (*point, RecoveryEntry::decode(entry.0).unwrap());
+        self.applied
+            .lock()
+            .unwrap()
+            .extend(entries.iter().map(decoded));
         Ok(())
     }
 }

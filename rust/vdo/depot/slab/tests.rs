@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::format::Mapping;
+use crate::format::RecoveryEntry;
 use std::vec::Vec;
 
 #[test]

@@ -27,8 +27,9 @@ pub(super) const OLD_ENTRIES_PER_SECTOR: u8 = 46;
 pub(super) const OLD_ENTRIES_IN_LAST_SECTOR: u8 = 35;
 pub(super) const OLD_ENTRIES_PER_BLOCK: u16 = 311;
 
-/// Bytes that name the operation, the page and the slot.
-const SLOT_SIZE: usize = ENTRY_SIZE - 2 * MAPPING_SIZE;
+const MAPPING_BITS: u64 = (1 << (8 * MAPPING_SIZE)) - 1;
+const OLD_SHIFT: usize = 8 * (ENTRY_SIZE - MAPPING_SIZE);
+const NEW_SHIFT: usize = OLD_SHIFT - 8 * MAPPING_SIZE;
 
 /// What an entry is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +59,9 @@ pub struct RecoveryEntry {
 impl RecoveryEntry {
     /// Decodes an entry; `None` if the operation is unknown.
     pub fn decode(bytes: [u8; ENTRY_SIZE]) -> Option<Self> {
-        let (place, new, old) = split(&bytes)?;
-        let (bits, slot, page) = decode_slot(place);
-        let operation = match bits {
+        let bits = u128::from_le_bytes(bytes);
+        let (operation, slot, page) = decode_slot(bits as u64);
+        let operation = match operation {
             0 => Operation::Data,
             1 => Operation::BlockMap,
             _ => return None,
@@ -69,21 +70,20 @@ impl RecoveryEntry {
             operation,
             page,
             slot,
-            new: Mapping::decode(new),
-            old: Mapping::decode(old),
+            new: Mapping::from_bits((bits >> NEW_SHIFT) as u64 & MAPPING_BITS),
+            old: Mapping::from_bits((bits >> OLD_SHIFT) as u64 & MAPPING_BITS),
         })
     }
 
     /// Encodes an entry.
     pub fn encode(&self) -> [u8; ENTRY_SIZE] {
-        let bits = match self.operation {
+        let operation = match self.operation {
             Operation::Data => 0,
             Operation::BlockMap => 1,
         };
-        let [a, b, c, d, e, f] = encode_slot(bits, self.slot, self.page);
-        let [g, h, i, j, k] = self.new.encode();
-        let [l, m, n, o, p] = self.old.encode();
-        [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+        let slot = u128::from(encode_slot(operation, self.slot, self.page));
+        let (new, old) = (u128::from(self.new.bits()), u128::from(self.old.bits()));
+        (slot | (new << NEW_SHIFT) | (old << OLD_SHIFT)).to_le_bytes()
     }
 
     /// Returns whether the entry may be replayed on a volume of this shape.
@@ -101,6 +101,59 @@ impl RecoveryEntry {
             && is_valid_mapping(self.new, depot)
             && is_valid_mapping(self.old, depot)
             && operation_fits
+    }
+}
+
+/// An entry as it is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredEntry(pub [u8; ENTRY_SIZE]);
+
+/// What an entry does to reference counts: the new block gains one, then the old one loses one.
+pub trait References: Copy + Send + Sync {
+    /// Returns what the entry is about.
+    fn operation(&self) -> Operation;
+
+    /// Returns the block that gains a reference, or 0.
+    fn gains(&self) -> Pbn;
+
+    /// Returns the block that loses a reference, or 0.
+    fn loses(&self) -> Pbn;
+}
+
+impl References for RecoveryEntry {
+    fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    fn gains(&self) -> Pbn {
+        self.new.pbn
+    }
+
+    fn loses(&self) -> Pbn {
+        self.old.pbn
+    }
+}
+
+/// An operation that is unknown counts as one of data: none was stored.
+impl References for StoredEntry {
+    #[inline]
+    fn operation(&self) -> Operation {
+        match u128::from_le_bytes(self.0) & 3 {
+            1 => Operation::BlockMap,
+            _ => Operation::Data,
+        }
+    }
+
+    #[inline]
+    fn gains(&self) -> Pbn {
+        let bits = u128::from_le_bytes(self.0) >> NEW_SHIFT;
+        Mapping::from_bits(bits as u64 & MAPPING_BITS).pbn
+    }
+
+    #[inline]
+    fn loses(&self) -> Pbn {
+        let bits = u128::from_le_bytes(self.0) >> OLD_SHIFT;
+        Mapping::from_bits(bits as u64).pbn
     }
 }
 
@@ -134,8 +187,8 @@ impl OldEntry {
     /// Decodes an entry.
     pub fn decode(bytes: [u8; OLD_ENTRY_SIZE]) -> Self {
         let [a, b, c, d, e, f, mapping @ ..] = bytes;
-        let (bits, slot, page) = decode_slot([a, b, c, d, e, f]);
-        let operation = match bits {
+        let (operation, slot, page) = decode_slot(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]));
+        let operation = match operation {
             0 => OldOperation::DataDecrement,
             1 => OldOperation::DataIncrement,
             2 => OldOperation::BlockMapDecrement,
@@ -171,30 +224,17 @@ fn is_valid_mapping(mapping: Mapping, depot: &DepotLayout) -> bool {
     mapping.is_valid_location() && (mapping.pbn == 0 || depot.is_data_block(mapping.pbn))
 }
 
-type Parts = ([u8; SLOT_SIZE], [u8; MAPPING_SIZE], [u8; MAPPING_SIZE]);
-
-fn split(bytes: &[u8; ENTRY_SIZE]) -> Option<Parts> {
-    let (place, rest) = bytes.split_first_chunk()?;
-    let (new, rest) = rest.split_first_chunk()?;
-    Some((*place, *new, *rest.first_chunk()?))
-}
-
-/// Returns operation, slot and PBN.
-fn decode_slot(bytes: [u8; SLOT_SIZE]) -> (u8, u16, Pbn) {
-    let [a, b, c, d, e, f] = bytes;
-    let first = u16::from_le_bytes([a, b]);
-    let low = u32::from_le_bytes([c, d, e, f]);
+/// Returns operation, slot and PBN, which are in the lowest 48 bits.
+fn decode_slot(bits: u64) -> (u8, u16, Pbn) {
     (
-        (first & 3) as u8,
-        (first >> 2) & 0x3ff,
-        (u64::from(first >> 12) << 32) | u64::from(low),
+        (bits & 3) as u8,
+        ((bits >> 2) & 0x3ff) as u16,
+        ((bits & 0xf000) << 20) | ((bits >> 16) & 0xffff_ffff),
     )
 }
 
-fn encode_slot(operation: u8, slot: u16, pbn: Pbn) -> [u8; SLOT_SIZE] {
-    let [c, d, e, f, high, ..] = pbn.to_le_bytes();
-    let high = u16::from(high & 0xf) << 12;
-    let first = u16::from(operation & 3) | ((slot & 0x3ff) << 2) | high;
-    let [a, b] = first.to_le_bytes();
-    [a, b, c, d, e, f]
+/// Returns operation, slot and PBN as 48 bits.
+fn encode_slot(operation: u8, slot: u16, pbn: Pbn) -> u64 {
+    let first = u64::from(operation & 3) | (u64::from(slot & 0x3ff) << 2);
+    first | ((pbn >> 20) & 0xf000) | ((pbn & 0xffff_ffff) << 16)
 }

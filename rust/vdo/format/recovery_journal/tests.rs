@@ -4,6 +4,7 @@ use super::check_byte;
 use super::entry;
 use super::old_entry;
 use super::position;
+use super::put_encoded;
 use super::put_entry;
 use super::seal;
 use super::Format;
@@ -11,8 +12,10 @@ use super::Header;
 use super::OldOperation;
 use super::Operation;
 use super::RecoveryEntry;
+use super::References;
 use super::SectorHeader;
 use super::Shape;
+use super::StoredEntry;
 use super::ENTRY_SECTORS;
 use crate::format::vectors::vector;
 use crate::format::vectors::NONCE;
@@ -211,7 +214,13 @@ proptest! {
     #[test]
     fn entries_come_back(bytes: [u8; 16]) {
         match RecoveryEntry::decode(bytes) {
-            Some(entry) => prop_assert_eq!(entry.encode(), bytes),
+            Some(entry) => {
+                prop_assert_eq!(entry.encode(), bytes);
+                let stored = StoredEntry(bytes);
+                prop_assert_eq!(stored.operation(), entry.operation());
+                prop_assert_eq!(stored.gains(), entry.new.pbn);
+                prop_assert_eq!(stored.loses(), entry.old.pbn);
+            }
             None => prop_assert!(bytes[0] & 2 == 2),
         }
     }
@@ -227,8 +236,13 @@ proptest! {
         for index in 0..count {
             put_entry(&mut page, shape, index, &sample(index));
         }
+        let encoded: Vec<_> = (0..count).map(|index| sample(index).encode()).collect();
+        let mut at_once = [0xff; 4096];
+        put_encoded(&mut at_once, shape, &encoded);
         let header = Header { entry_count: count, check_byte: 0x81, ..Header::default() };
         seal(&mut page, shape, &header);
+        seal(&mut at_once, shape, &header);
+        prop_assert_eq!(at_once, page);
         prop_assert_eq!(Header::decode(&page), header);
         for index in 0..count {
             prop_assert_eq!(entry(&page, shape, index), Some(sample(index)));

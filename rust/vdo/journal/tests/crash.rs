@@ -16,6 +16,7 @@ use crate::format::recovery_journal;
 use crate::format::DepotLayout;
 use crate::format::Mapping;
 use crate::format::Operation;
+use crate::format::References;
 use crate::format::SlabConfig;
 use crate::recovery::Survey;
 use crate::recovery::Volume;
@@ -126,11 +127,11 @@ impl Holds for Parts {
 }
 
 impl Apply for Parts {
-    async fn apply(&self, entries: &[(JournalPoint, RecoveryEntry)]) -> Result {
+    async fn apply(&self, entries: &[(JournalPoint, StoredEntry)]) -> Result {
         self.with(|books| {
             for (point, entry) in entries {
                 let place = point.sequence * PER_BLOCK + u64::from(point.entry);
-                let number = entry.new.pbn - FIRST_DATA;
+                let number = entry.gains() - FIRST_DATA;
                 assert_eq!(
                     books.filled.get(&place),
                     Some(&number),
