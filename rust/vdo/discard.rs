@@ -12,9 +12,11 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::format::block_map;
 use crate::format::tree;
+use crate::format::DepotLayout;
 use crate::format::Lbn;
 use crate::format::Mapping;
 use crate::format::Operation;
+use crate::format::Page;
 use crate::format::Pbn;
 use crate::format::RecoveryEntry;
 use crate::format::BLOCK_SIZE;
@@ -117,47 +119,45 @@ impl<W: World> Engine<W> {
         batch: &mut Batch<W>,
     ) -> Result<Position> {
         let claim = self.locks.claim(lbns.clone(), Access::Exclusive).await;
-        let mut end = Position::default();
         let (_, first) = tree::leaf(lbns.start);
         let count = lbns.end.saturating_sub(lbns.start) as u16;
-        let mut slots = first..first.saturating_add(count);
+        let slots = first..first.saturating_add(count);
         self.map.count_requests(count.into(), count.into());
         let page = self.pin_leaf(pbn).await?;
-        loop {
-            let wanted = page.read(|page| {
-                let mapped = |slot: &u16| block_map::entry(page, *slot) != Mapping::UNMAPPED;
-                slots.clone().filter(mapped).count()
-            });
-            if wanted == 0 {
-                break;
-            }
-            let places = self
-                .journal
-                .reserve(wanted.min(batch.entries.capacity()))
-                .await?;
-            batch.entries.clear();
+        page.read(|page| batch.collect_mapped(page, pbn, slots, self.layout.get()));
+        // What is claimed nobody else changes: the page is still as it was.
+        let mut end = Position::default();
+        let mut left: &[RecoveryEntry] = &batch.entries;
+        while let (Some(first), Some(last)) = (left.first(), left.last()) {
+            let places = self.journal.reserve(left.len()).await?;
+            let (now, later) = left.split_at(places.len().min(left.len()));
+            let after = later.first().unwrap_or(last).slot + u16::from(later.is_empty());
             page.update(change_of(&places), |page| {
-                for slot in slots.by_ref() {
-                    let old = block_map::entry(page, slot);
-                    if old == Mapping::UNMAPPED {
-                        continue;
-                    }
-                    block_map::set_entry(page, slot, Mapping::UNMAPPED);
-                    let _ = batch.entries.push_within_capacity(RecoveryEntry {
-                        operation: Operation::Data,
-                        page: pbn,
-                        slot,
-                        new: Mapping::UNMAPPED,
-                        old: self.layout.sound(old),
-                    });
-                    if batch.entries.len() == places.len() {
-                        break;
-                    }
-                }
+                block_map::unmap(page, first.slot..after);
             });
-            end = end.max(self.journal.fill(places, &batch.entries));
+            end = end.max(self.journal.fill(places, now));
+            left = later;
         }
         drop(claim);
         Ok(end)
+    }
+}
+
+impl<W: World> Batch<W> {
+    /// Notes entries that take away what is mapped in these slots of a leaf page.
+    fn collect_mapped(&mut self, page: &Page, pbn: Pbn, slots: Range<u16>, depot: DepotLayout) {
+        self.entries.clear();
+        for (slot, old) in block_map::entries_of(page, slots) {
+            if old != Mapping::UNMAPPED {
+                // There is room for a chunk.
+                let _ = self.entries.push_within_capacity(RecoveryEntry {
+                    operation: Operation::Data,
+                    page: pbn,
+                    slot,
+                    new: Mapping::UNMAPPED,
+                    old: depot.sound(old),
+                });
+            }
+        }
     }
 }

@@ -25,6 +25,7 @@ use super::Mapping;
 use super::Page;
 use super::Pbn;
 use super::BLOCK_SIZE;
+use core::ops::Range;
 
 /// Entries in a page.
 pub const ENTRIES: u16 = 812;
@@ -117,8 +118,26 @@ pub fn set_entry(page: &mut Page, slot: u16, mapping: Mapping) {
 
 /// Returns all entries, in order.
 pub fn entries(page: &Page) -> impl Iterator<Item = Mapping> + '_ {
-    (0..ENTRIES).map(|slot| entry(page, slot))
+    entries_of(page, 0..ENTRIES).map(|(_, entry)| entry)
 }
+
+/// Returns the entries of some slots, with the slot of each.
+pub fn entries_of(page: &Page, slots: Range<u16>) -> impl Iterator<Item = (u16, Mapping)> + '_ {
+    let places = page.get(entry_at(slots.start)..entry_at(slots.end));
+    let places = places.unwrap_or_default().chunks_exact(MAPPING_SIZE);
+    slots
+        .zip(places)
+        .map(|(slot, place)| (slot, Mapping::decode(bytes(place, 0))))
+}
+
+/// Makes the entries of some slots those of blocks that are not mapped.
+pub fn unmap(page: &mut Page, slots: Range<u16>) {
+    if let Some(places) = page.get_mut(entry_at(slots.start)..entry_at(slots.end)) {
+        places.fill(0);
+    }
+}
+
+const _: () = assert!(Mapping::UNMAPPED.bits() == 0);
 
 fn entry_at(slot: u16) -> usize {
     ENTRIES_AT + slot as usize * MAPPING_SIZE

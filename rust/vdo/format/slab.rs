@@ -6,6 +6,7 @@
 
 use super::reference;
 use super::slab_journal;
+use super::Mapping;
 use super::Pbn;
 use super::Sbn;
 use super::SlabNumber;
@@ -131,6 +132,7 @@ impl DepotLayout {
     }
 
     /// Returns the slab of a data block and the block's number there; `None` for all other blocks.
+    #[inline]
     pub fn slab_of(&self, pbn: Pbn) -> Option<(SlabNumber, Sbn)> {
         let offset = pbn.checked_sub(self.first_block)?;
         let slab = offset >> self.slab.shift();
@@ -142,6 +144,18 @@ impl DepotLayout {
     /// Returns whether this is a data block of a slab.
     pub fn is_data_block(&self, pbn: Pbn) -> bool {
         self.slab_of(pbn).is_some()
+    }
+
+    /// Returns a mapping as it counts for the journal: one that makes no sense holds no block.
+    #[inline]
+    pub fn sound(&self, mapping: Mapping) -> Mapping {
+        let sound =
+            mapping.is_valid_location() && (mapping.pbn == 0 || self.is_data_block(mapping.pbn));
+        if sound {
+            mapping
+        } else {
+            Mapping::UNMAPPED
+        }
     }
 
     /// Returns the PBN of a block of a slab.
