@@ -237,7 +237,7 @@ impl<W: World> BlockMap<W> {
         self.cache.try_read(pbn, read)
     }
 
-    /// Pins a page that is in memory.
+    /// Pins a page that is in memory. Waits for nothing.
     pub fn try_pin(&self, pbn: Pbn) -> Option<Pinned<'_, W>> {
         self.cache.try_pin(pbn)
     }

@@ -370,6 +370,9 @@ impl<W: World> Engine<W> {
             return Ok(Mapping::UNMAPPED);
         };
         let (_, slot) = tree::leaf(lbn);
+        if let Some(mapping) = self.map.try_read(pbn, |page| block_map::entry(page, slot)) {
+            return Ok(mapping);
+        }
         let page = self.pin_leaf(pbn).await?;
         Ok(page.read(|page| block_map::entry(page, slot)))
     }

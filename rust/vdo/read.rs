@@ -153,14 +153,14 @@ impl<W: World> Engine<W> {
         let Some(pbn) = self.health.watch_io(leaf)? else {
             return Ok(nothing);
         };
-        let page = match self.map.try_pin(pbn) {
-            Some(page) => page,
+        let run = match self.map.try_read(pbn, |page| run_in(page, slot, limit)) {
+            Some(run) => run,
             None => {
                 bio.leave_map().await;
-                self.pin_leaf(pbn).await?
+                let page = self.pin_leaf(pbn).await?;
+                page.read(|page| run_in(page, slot, limit))
             }
         };
-        let run = page.read(|page| run_in(page, slot, limit));
         self.map.count_requests(run.blocks, 0);
         Ok(run)
     }

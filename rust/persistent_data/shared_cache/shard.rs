@@ -248,7 +248,9 @@ impl Shard {
         let page = frame.page.as_deref()?;
         frame.referenced = true;
         if frame.residence == Residence::Evictable {
-            self.evictable.counters.found_in_cache += 1;
+            let counters = &mut self.evictable.counters;
+            counters.found_in_cache += 1;
+            counters.read_outgoing += u64::from(frame.progress == Progress::Copied);
         }
         Some(page)
     }
