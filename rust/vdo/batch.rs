@@ -29,7 +29,6 @@ use core::ops::Range;
 use kernel::prelude::*;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
-use runtime::sort::sort_by_key;
 
 /// The most bios in a batch.
 pub(crate) const MAX_BIOS: usize = 128;
@@ -52,6 +51,8 @@ pub struct Batch<W: World> {
     pub(crate) scratch: Option<<W::Disk as Disk>::Buffer>,
     /// Pages of the buffer that are in use.
     pub(crate) pages: usize,
+    /// Scratch: bios that were taken, by ascending sector.
+    bios: KVec<BioOf<W>>,
     /// By ascending LBN; they do not overlap.
     pub(crate) requests: KVec<Request<BioOf<W>>>,
     /// By ascending LBN.
@@ -185,6 +186,7 @@ impl<W: World> Batch<W> {
             buffer: Some(engine.storage.buffer(max_blocks)?),
             scratch: Some(engine.storage.buffer(SCRATCH_PAGES)?),
             pages: 0,
+            bios: KVec::with_capacity(max_bios, GFP_KERNEL)?,
             requests: KVec::with_capacity(max_bios, GFP_KERNEL)?,
             blocks: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
             // A bio touches two leaf pages at most.
@@ -198,23 +200,45 @@ impl<W: World> Batch<W> {
     /// Takes `first`, and of what waits behind it as much as fits.
     pub(crate) fn collect(&mut self, first: BioOf<W>, engine: &Engine<W>) {
         self.clear();
-        let mut left = self.max_blocks;
-        left = left.saturating_sub(self.add_bio(first));
-        while self.requests.len() < self.requests.capacity() {
-            let requests = &self.requests;
+        let mut left = self.max_blocks.saturating_sub(blocks_of(&first));
+        // There is room for this one, and for those below.
+        let _ = self.bios.push_within_capacity(first);
+        while self.bios.len() < self.bios.capacity() {
+            let mut place = None;
             let next = engine.inbox.next_write(|bio| {
-                let lbns = lbns_of(bio);
-                let apart = |other: &Request<_>| {
-                    other.lbns.end <= lbns.start || lbns.end <= other.lbns.start
-                };
-                blocks_in(&lbns) <= left && requests.iter().all(apart)
+                place = self.place_for(bio).filter(|_| blocks_of(bio) <= left);
+                place.is_some()
             });
-            match next {
-                Some(bio) => left = left.saturating_sub(self.add_bio(bio)),
-                None => break,
+            let (Some(bio), Some(place)) = (next, place) else {
+                break;
+            };
+            left = left.saturating_sub(blocks_of(&bio));
+            let _ = self.bios.push_within_capacity(bio);
+            if let Some(behind) = self.bios.get_mut(place..) {
+                behind.rotate_right(1);
             }
         }
-        self.sort();
+        engine.inbox.leave();
+        self.bios.reverse();
+        while let Some(bio) = self.bios.pop() {
+            self.add_bio(bio);
+        }
+    }
+
+    /// Returns where a bio belongs among those that were taken, unless it overlaps one of them.
+    fn place_for(&self, bio: &BioOf<W>) -> Option<usize> {
+        let lbns = lbns_of(bio);
+        let place = self
+            .bios
+            .partition_point(|other| other.sector() < bio.sector());
+        let (before, behind) = self.bios.split_at(place);
+        let apart = before
+            .last()
+            .is_none_or(|other| lbns_of(other).end <= lbns.start)
+            && behind
+                .first()
+                .is_none_or(|other| lbns.end <= lbns_of(other).start);
+        apart.then_some(place)
     }
 
     /// Takes a part of a discard: zeroes for the bytes `part` of block `lbn`.
@@ -224,7 +248,6 @@ impl<W: World> Batch<W> {
         let bytes = lbn.saturating_mul(BLOCK_SIZE as u64);
         let bytes = bytes.saturating_add(part.start as u64)..bytes.saturating_add(part.end as u64);
         self.add(None, lbns, &bytes, false);
-        self.sort();
     }
 
     fn clear(&mut self) {
@@ -235,21 +258,16 @@ impl<W: World> Batch<W> {
         self.pages = 0;
     }
 
-    fn add_bio(&mut self, bio: BioOf<W>) -> usize {
-        let lbns = lbns_of(&bio);
+    fn add_bio(&mut self, bio: BioOf<W>) {
         let start = bio.sector().saturating_mul(SECTOR_SIZE as u64);
         let length = u64::from(bio.sectors()).saturating_mul(SECTOR_SIZE as u64);
-        let blocks = blocks_in(&lbns);
+        let lbns = lbns_of(&bio);
         let brings_data = bio.operation() == Operation::Write;
-        self.add(
-            Some(bio),
-            lbns,
-            &(start..start.saturating_add(length)),
-            brings_data,
-        );
-        blocks
+        let bytes = start..start.saturating_add(length);
+        self.add(Some(bio), lbns, &bytes, brings_data);
     }
 
+    /// Adds a request behind all others.
     fn add(
         &mut self,
         bio: Option<BioOf<W>>,
@@ -284,18 +302,6 @@ impl<W: World> Batch<W> {
         };
         // What does not fit was not taken from the inbox.
         let _ = self.requests.push_within_capacity(request);
-    }
-
-    /// Puts everything in ascending order.
-    fn sort(&mut self) {
-        sort_by_key(&mut self.requests, |request| request.lbns.start);
-        sort_by_key(&mut self.blocks, |block| block.lbn);
-        let mut next = 0;
-        for request in self.requests.iter_mut() {
-            let count = request.blocks.len();
-            request.blocks = next..next + count;
-            next += count;
-        }
     }
 
     /// Groups the blocks by leaf page.
@@ -505,7 +511,8 @@ fn lbns_of(bio: &impl Bio) -> Range<Lbn> {
     start / BLOCK_SECTORS..end.div_ceil(BLOCK_SECTORS)
 }
 
-fn blocks_in(lbns: &Range<Lbn>) -> usize {
+fn blocks_of(bio: &impl Bio) -> usize {
+    let lbns = lbns_of(bio);
     lbns.end.saturating_sub(lbns.start) as usize
 }
 

@@ -40,7 +40,7 @@ struct Worker {
 
 /// What a worker is to do.
 pub enum Work<B> {
-    /// This bio, and what waits behind it: see [`Inbox::next_write`].
+    /// This bio, and what waits behind it: see [`Inbox::next_write`] and [`Inbox::leave`].
     Write(B),
     /// This discard.
     Discard(B),
@@ -60,6 +60,9 @@ impl<L: BioList> Desk<L> {
         let batches = self.blocks.saturating_add(self.batch.get() - 1) / self.batch;
         let batches = batches as usize;
         let mut discards = self.discards.first().is_some();
+        if self.coming >= batches && !discards {
+            return;
+        }
         let coming = &mut self.coming;
         workers.wake_where(|worker| {
             let wanted = *coming < batches || (discards && worker.serves_discards);
@@ -141,6 +144,12 @@ impl<L: BioList> Inbox<L> {
         })
     }
 
+    /// The worker that was given a write has taken as many of those behind it as it can: calls
+    /// others for what is left.
+    pub fn leave(&self) {
+        self.monitor.with(|desk, workers| desk.call(workers));
+    }
+
     /// Lets every worker end when nothing is left to do.
     pub fn stop(&self) {
         self.monitor.with(|desk, workers| {
@@ -150,13 +159,15 @@ impl<L: BioList> Inbox<L> {
     }
 }
 
-/// Finds work for the worker whose turn it is, and calls others for what it leaves.
+/// Finds work for the worker whose turn it is, and calls others for what it leaves, unless it may
+/// take that as well.
 fn find<L: BioList>(turn: &mut Turn<'_, Desk<L>>) -> Option<Work<L::Bio>> {
     let desk = &mut *turn.state;
     // Writes first: discards can wait longer, and with enough workers they never wait for ever.
-    let work = if let Some(bio) = desk.take_write() {
-        Work::Write(bio)
-    } else if let Some(bio) = turn
+    if let Some(bio) = desk.take_write() {
+        return Some(Work::Write(bio));
+    }
+    let work = if let Some(bio) = turn
         .key
         .serves_discards
         .then(|| desk.discards.pop())
