@@ -5,7 +5,6 @@
 //! All memory is taken when the worker is made.
 
 use crate::engine::Engine;
-use crate::engine::ViewOf;
 use crate::error::Error;
 use crate::error::Result;
 use crate::format::tree;
@@ -15,7 +14,6 @@ use crate::format::Pbn;
 use crate::format::RecoveryEntry;
 use crate::format::BLOCK_SIZE;
 use crate::format::SECTOR_SIZE;
-use crate::locks::LbnLocks;
 use crate::locks::Token;
 use crate::storage::BLOCK_SECTORS;
 use crate::world::Bio;
@@ -415,18 +413,18 @@ impl<W: World> Batch<W> {
 
     /// Completes every request that need not wait for anything any more.
     pub(crate) fn acknowledge(&mut self, engine: &Engine<W>) {
-        let view = self.buffer.as_ref().map(Buffer::view);
-        for request in self.requests.iter_mut() {
-            if request.error.is_some() || request.fua || request.bio.is_none() {
-                continue;
-            }
+        let is_due =
+            |request: &Request<_>| request.error.is_none() && !request.fua && request.bio.is_some();
+        if let Some(buffer) = &self.buffer {
+            let due = self.requests.iter().filter(|request| is_due(request));
+            let pieces = due.filter_map(|request| {
+                let blocks = self.blocks.get(request.blocks.clone())?;
+                Some((request.lbns.clone(), first_page(blocks)?))
+            });
+            engine.shown.show(self.worker, buffer.view(), pieces);
+        }
+        for request in self.requests.iter_mut().filter(|request| is_due(request)) {
             request.acknowledged = true;
-            let blocks = self.blocks.get(request.blocks.clone()).unwrap_or_default();
-            if let (Some(claim), Some(view), Some(page)) =
-                (&request.claim, &view, first_page(blocks))
-            {
-                engine.locks.show(claim, view.clone(), page);
-            }
             request.complete(Ok(()), engine);
         }
     }
@@ -448,10 +446,11 @@ impl<W: World> Batch<W> {
     }
 
     /// Gives up all claims.
-    pub(crate) fn release_claims(&mut self, locks: &LbnLocks<ViewOf<W>>) {
+    pub(crate) fn release_claims(&mut self, engine: &Engine<W>) {
+        engine.shown.hide(self.worker);
         for request in self.requests.iter_mut() {
             if let Some(claim) = request.claim.take() {
-                locks.release(claim);
+                engine.locks.release(claim);
             }
         }
     }
@@ -487,9 +486,11 @@ impl<W: World> Batch<W> {
     pub(crate) fn finish(&mut self, engine: &Engine<W>) {
         for request in self.requests.iter_mut() {
             let result = request.error.map_or(Ok(()), Err);
-            let failed = self.blocks.get(request.blocks.clone()).unwrap_or_default();
-            let failed = failed.iter().filter(|block| block.new.is_none()).count();
-            engine.count_errors(&result, failed as u64);
+            if result.is_err() {
+                let blocks = self.blocks.get(request.blocks.clone()).unwrap_or_default();
+                let failed = blocks.iter().filter(|block| block.new.is_none()).count();
+                engine.count_errors(&result, failed as u64);
+            }
             request.complete(result, engine);
         }
         self.clear();

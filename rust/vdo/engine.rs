@@ -53,6 +53,7 @@ use crate::journal::JournalConfig;
 use crate::journal::JournalStart;
 use crate::locks::LbnLocks;
 use crate::read::Fragments;
+use crate::shown::Shown;
 use crate::storage::Purpose;
 use crate::storage::Storage;
 use crate::super_block::SuperBlockStore;
@@ -110,7 +111,8 @@ pub struct Engine<W: World> {
     pub(crate) journal: Arc<Journal<W>>,
     pub(crate) depot: Arc<Depot<W>>,
     pub(crate) map: Arc<BlockMap<W>>,
-    pub(crate) locks: Arc<LbnLocks<ViewOf<W>>>,
+    pub(crate) locks: Arc<LbnLocks>,
+    pub(crate) shown: Shown<ViewOf<W>>,
     pub(crate) inbox: Inbox<W::Bios>,
     pub(crate) unsettled: Unsettled,
     pub(crate) flushing: SharedFlush,
@@ -285,6 +287,7 @@ impl<W: World> Engine<W> {
             depot,
             map,
             locks: place(|| Ok(LbnLocks::new(next_claims)?))?,
+            shown: Shown::new(tuning.workers, MAX_BIOS)?,
             inbox: Inbox::new(batch),
             unsettled: Unsettled::new(tuning.workers)?,
             flushing: SharedFlush::new(),

@@ -51,6 +51,7 @@ mod read;
 pub mod recovery;
 mod report;
 mod room;
+mod shown;
 mod start;
 pub mod statistics;
 pub mod status;

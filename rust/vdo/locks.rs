@@ -7,8 +7,8 @@
 //! delivered it, so that its physical block is not reused under them. Claims that overlap are
 //! served in the order in which they came.
 //!
-//! A writer that has acknowledged its data [shows](LbnLocks::show) where it is, and readers take
-//! it from there instead of waiting.
+//! A writer that has acknowledged its data [shows](crate::shown) where it is, and readers take it
+//! from there instead of waiting.
 //!
 //! A claim lies inside one chunk of [`CHUNK`] blocks, as every bio with data does. Who needs
 //! several claims asks for them in ascending order, and for all but the first of them waits for
@@ -41,9 +41,9 @@ pub enum Access {
     Exclusive,
 }
 
-/// The claims on logical blocks; `V` is what writers show of their data.
-pub struct LbnLocks<V> {
-    shards: [Monitor<Shard<V>>; SHARDS],
+/// The claims on logical blocks.
+pub struct LbnLocks {
+    shards: [Monitor<Shard>; SHARDS],
 }
 
 #[derive(Clone)]
@@ -62,26 +62,24 @@ impl Wish {
 }
 
 /// A claim that is held.
-struct Held<V> {
+struct Held {
     number: u64,
     wish: Wish,
-    /// Where the data of all its blocks is, one page a block, from the page with this number on.
-    shown: Option<(V, usize)>,
 }
 
-struct Shard<V> {
-    held: KVVec<Held<V>>,
+struct Shard {
+    held: KVVec<Held>,
     last: u64,
 }
 
-impl<V> Rules for Shard<V> {
+impl Rules for Shard {
     type Key = Wish;
 
     // Who leaves has its claim now, and stands in the way of the same others as before.
     fn left(&mut self, _: &Wish, _: &mut Entries<'_, Wish>) {}
 }
 
-impl<V> Shard<V> {
+impl Shard {
     /// Makes the claim if nobody holds, and nobody of those `before` waits for, what excludes it.
     fn take<'k>(&mut self, wish: &Wish, mut before: impl Iterator<Item = &'k Wish>) -> Option<u64> {
         if self.held.iter().any(|held| held.wish.excludes(wish)) {
@@ -95,7 +93,6 @@ impl<V> Shard<V> {
         let held = Held {
             number,
             wish: wish.clone(),
-            shown: None,
         };
         self.held.push_within_capacity(held).ok()?;
         self.last = number;
@@ -106,20 +103,22 @@ impl<V> Shard<V> {
         self.held.len() >= CLAIMS
     }
 
-    fn give_up(&mut self, number: u64, waiting: &mut Entries<'_, Wish>) -> Option<Held<V>> {
-        let at = self.held.iter().position(|held| held.number == number)?;
+    fn give_up(&mut self, number: u64, waiting: &mut Entries<'_, Wish>) {
+        let Some(at) = self.held.iter().position(|held| held.number == number) else {
+            return;
+        };
         let was_full = self.is_full();
         let last = self.held.len().saturating_sub(1);
         self.held.swap(at, last);
-        let held = self.held.pop()?;
-        waiting.wake_where(|wish| was_full || wish.excludes(&held.wish));
-        Some(held)
+        if let Some(held) = self.held.pop() {
+            waiting.wake_where(|wish| was_full || wish.excludes(&held.wish));
+        }
     }
 }
 
 /// A claim that is held; dropping it gives it up.
-pub struct Claim<'l, V> {
-    locks: &'l LbnLocks<V>,
+pub struct Claim<'l> {
+    locks: &'l LbnLocks,
     token: Token,
 }
 
@@ -131,7 +130,7 @@ pub struct Token {
     number: u64,
 }
 
-impl<V: Clone> LbnLocks<V> {
+impl LbnLocks {
     /// Creates the locks, with room for so many claims that are not a claimer's first; nothing is
     /// allocated later.
     ///
@@ -152,7 +151,7 @@ impl<V: Clone> LbnLocks<V> {
     }
 
     /// Claims `blocks` if nobody is in the way.
-    pub fn try_claim(&self, blocks: Range<Lbn>, access: Access) -> Option<Claim<'_, V>> {
+    pub fn try_claim(&self, blocks: Range<Lbn>, access: Access) -> Option<Claim<'_>> {
         let token = self.try_wish(&Wish {
             blocks,
             access,
@@ -162,7 +161,7 @@ impl<V: Clone> LbnLocks<V> {
     }
 
     /// Waits for everybody who is in the way and came earlier, then claims `blocks`.
-    pub async fn claim(&self, blocks: Range<Lbn>, access: Access) -> Claim<'_, V> {
+    pub async fn claim(&self, blocks: Range<Lbn>, access: Access) -> Claim<'_> {
         let token = self.token(blocks, access).await;
         Claim { locks: self, token }
     }
@@ -200,36 +199,15 @@ impl<V: Clone> LbnLocks<V> {
         Token { shard, number }
     }
 
-    /// Lets readers have the data of a claim's blocks, which was acknowledged: one page a block,
-    /// from page `page` of `view` on.
-    pub fn show(&self, token: &Token, view: V, page: usize) {
-        let before = self.shards.get(token.shard).and_then(|shard| {
-            shard.with(|state, _| {
-                let mut held = state.held.iter_mut();
-                let held = held.find(|held| held.number == token.number)?;
-                held.shown.replace((view, page))
-            })
-        });
-        drop(before);
-    }
-
-    /// Returns where the data of `blocks` is, if a writer shows it: a view, and the page of the
-    /// first block.
-    pub fn shown(&self, blocks: &Range<Lbn>) -> Option<(V, usize)> {
-        self.shards[shard_of(blocks)].with(|state, _| {
-            let inside = |held: &&Held<V>| {
-                held.wish.blocks.start <= blocks.start && blocks.end <= held.wish.blocks.end
-            };
-            let held = state.held.iter().find(inside)?;
-            let (view, page) = held.shown.as_ref()?;
-            let skip = blocks.start - held.wish.blocks.start;
-            Some((view.clone(), page.saturating_add(skip as usize)))
-        })
-    }
-
     /// Gives up a claim.
     pub fn release(&self, token: Token) {
         self.give_up(&token);
+    }
+
+    fn give_up(&self, token: &Token) {
+        if let Some(shard) = self.shards.get(token.shard) {
+            shard.with(|state, waiting| state.give_up(token.number, waiting));
+        }
     }
 
     fn try_wish(&self, wish: &Wish) -> Option<Token> {
@@ -239,22 +217,12 @@ impl<V: Clone> LbnLocks<V> {
     }
 }
 
-impl<V> LbnLocks<V> {
-    fn give_up(&self, token: &Token) {
-        let shard = self.shards.get(token.shard);
-        // What was shown is dropped outside of the lock.
-        let given_up =
-            shard.map(|shard| shard.with(|state, waiting| state.give_up(token.number, waiting)));
-        drop(given_up);
-    }
-}
-
 /// Returns the shard of a chunk. Neighbouring chunks are often in use together.
 fn shard_of(blocks: &Range<Lbn>) -> usize {
     (blocks.start / CHUNK) as usize % SHARDS
 }
 
-impl<V> Drop for Claim<'_, V> {
+impl Drop for Claim<'_> {
     fn drop(&mut self) {
         self.locks.give_up(&self.token);
     }

@@ -87,7 +87,7 @@ impl<W: World> Engine<W> {
 
     /// Takes the data from a write that is still under way, if all of it is there.
     fn read_shown<R: ReadBio>(&self, bio: &mut R, lbns: &Range<Lbn>) -> bool {
-        let Some((view, first)) = self.locks.shown(lbns) else {
+        let Some((view, first)) = self.shown.find(lbns) else {
             return false;
         };
         for (at, lbn) in lbns.clone().enumerate() {

@@ -70,7 +70,7 @@ impl<W: World> Engine<W> {
                 self.lose(lbn, error);
             }
         }
-        batch.release_claims(&self.locks);
+        batch.release_claims(self);
         // A flush that waited for this must see whether something was lost.
         drop(unsettled);
         if let Ok(end) = recorded {

@@ -7,7 +7,7 @@ use std::vec::Vec;
 use Access::Exclusive;
 use Access::Shared;
 
-fn locks() -> LbnLocks<char> {
+fn locks() -> LbnLocks {
     LbnLocks::new(8).unwrap()
 }
 
@@ -63,19 +63,6 @@ fn a_full_shard_makes_claims_wait() {
     let mut waits = Hand::waiting(locks.claim(free..free + 1, Shared));
     held.pop();
     assert!(waits.poll().is_some());
-}
-
-#[test]
-fn what_a_writer_shows_can_be_taken_by_part() {
-    let locks = locks();
-    let token = now(locks.token(8..16, Exclusive));
-    assert!(locks.shown(&(9..10)).is_none());
-    locks.show(&token, 'x', 3);
-    assert_eq!(locks.shown(&(8..16)), Some(('x', 3)));
-    assert_eq!(locks.shown(&(10..12)), Some(('x', 5)));
-    assert!(locks.shown(&(15..17)).is_none());
-    locks.release(token);
-    assert!(locks.shown(&(9..10)).is_none());
 }
 
 #[test]

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The data of writes that were acknowledged and are still on their way, for readers.
+//!
+//! A worker shows it from before it acknowledges a batch until it gives up its claims: as long as
+//! it is shown, nobody has newer data of these blocks.
+
+use crate::error::Result;
+use crate::format::Lbn;
+use core::ops::Range;
+use kernel::prelude::*;
+use runtime::sync::Lock;
+
+/// What the workers show; `V` lets others read a buffer.
+pub(crate) struct Shown<V> {
+    workers: KVec<Lock<Data<V>>>,
+}
+
+/// What a worker shows.
+struct Data<V> {
+    view: Option<V>,
+    /// By ascending LBN.
+    pieces: KVec<Piece>,
+}
+
+/// Blocks whose data is in pages that follow each other.
+struct Piece {
+    lbns: Range<Lbn>,
+    /// That of the first block.
+    page: usize,
+}
+
+impl<V: Clone> Shown<V> {
+    /// For so many workers, each with so many pieces.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(workers: usize, pieces: usize) -> Result<Self> {
+        let mut all = KVec::with_capacity(workers, GFP_KERNEL)?;
+        for _ in 0..workers {
+            let data = Data {
+                view: None,
+                pieces: KVec::with_capacity(pieces, GFP_KERNEL)?,
+            };
+            all.push(Lock::new(data), GFP_KERNEL)?;
+        }
+        Ok(Self { workers: all })
+    }
+
+    /// Lets readers have what `view` shows: blocks, by ascending LBN, and the page of the first.
+    pub(crate) fn show(
+        &self,
+        worker: usize,
+        view: V,
+        pieces: impl Iterator<Item = (Range<Lbn>, usize)>,
+    ) {
+        let Some(own) = self.workers.get(worker) else {
+            return;
+        };
+        own.with(|own| {
+            own.view = Some(view);
+            for (lbns, page) in pieces {
+                let _ = own.pieces.push_within_capacity(Piece { lbns, page });
+            }
+        });
+    }
+
+    /// Shows nothing any more.
+    pub(crate) fn hide(&self, worker: usize) {
+        let view = self.workers.get(worker).and_then(|own| {
+            own.with(|own| {
+                own.pieces.clear();
+                own.view.take()
+            })
+        });
+        // Dropped outside of the lock.
+        drop(view);
+    }
+
+    /// Returns where the data of `lbns` is, if one piece has all of it: a view, and the page of
+    /// the first block.
+    pub(crate) fn find(&self, lbns: &Range<Lbn>) -> Option<(V, usize)> {
+        let mut workers = self.workers.iter();
+        workers.find_map(|worker| worker.with(|data| data.find(lbns)))
+    }
+}
+
+impl<V: Clone> Data<V> {
+    fn find(&self, lbns: &Range<Lbn>) -> Option<(V, usize)> {
+        let behind = self
+            .pieces
+            .partition_point(|piece| piece.lbns.start <= lbns.start);
+        let piece = self.pieces.get(behind.checked_sub(1)?)?;
+        if piece.lbns.end < lbns.end {
+            return None;
+        }
+        let skip = lbns.start.saturating_sub(piece.lbns.start) as usize;
+        Some((self.view.clone()?, piece.page.saturating_add(skip)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_writer_shows_can_be_taken_by_part() {
+        let shown = Shown::new(2, 4).unwrap();
+        assert!(shown.find(&(9..10)).is_none());
+        shown.show(1, 'x', [(2..4, 1), (8..16, 3), (20..21, 0)].into_iter());
+        shown.show(0, 'y', [(16..18, 7)].into_iter());
+        assert_eq!(shown.find(&(8..16)), Some(('x', 3)));
+        assert_eq!(shown.find(&(10..12)), Some(('x', 5)));
+        assert_eq!(shown.find(&(3..4)), Some(('x', 2)));
+        assert_eq!(shown.find(&(17..18)), Some(('y', 8)));
+        for missing in [0..1, 1..3, 4..5, 7..9, 15..17, 19..20, 21..22] {
+            assert!(shown.find(&missing).is_none(), "{missing:?}");
+        }
+        shown.hide(1);
+        assert!(shown.find(&(9..10)).is_none());
+        assert_eq!(shown.find(&(16..17)), Some(('y', 7)));
+    }
+}
