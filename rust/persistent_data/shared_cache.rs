@@ -46,6 +46,7 @@ use kernel::prelude::KVec;
 use kernel::prelude::GFP_KERNEL;
 use runtime::disk::Buffer;
 use runtime::disk::Page;
+use runtime::monitor::Entries;
 use runtime::monitor::Monitor;
 use runtime::pool::Pool;
 use runtime::sync::AtomicU64;
@@ -428,10 +429,30 @@ impl<S: Store> Pinned<'_, S> {
 
     /// Changes the block, under the lock, by what `change` tells of.
     pub fn update<R>(&self, change: Change, update: impl FnOnce(&mut Page) -> R) -> R {
-        let (result, pressed) = self.part.shard.with(|shard, _| {
+        self.update_then(change, update, |_, _| ())
+    }
+
+    /// As [`update`](Self::update), and drops the pin under the same lock.
+    pub fn update_last<R>(self, change: Change, update: impl FnOnce(&mut Page) -> R) -> R {
+        let frame = self.frame;
+        let result = self.update_then(change, update, |shard, waiting| {
+            shard.unpin(frame, waiting);
+        });
+        core::mem::forget(self);
+        result
+    }
+
+    fn update_then<R>(
+        &self,
+        change: Change,
+        update: impl FnOnce(&mut Page) -> R,
+        then: impl FnOnce(&mut Shard, &mut Entries<'_, Wish>),
+    ) -> R {
+        let (result, pressed) = self.part.shard.with(|shard, waiting| {
             let result = update(shard.content_mut(self.frame));
             let pressed = shard.note_change(self.frame, change);
             self.part.oldest.store_release(shard.oldest());
+            then(shard, waiting);
             (result, pressed)
         });
         if pressed {

@@ -7,9 +7,13 @@
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Result;
+use crate::format;
+use crate::format::block_map;
 use crate::format::tree;
+use crate::format::DepotLayout;
 use crate::format::Lbn;
 use crate::format::Mapping;
+use crate::format::Page;
 use crate::format::Pbn;
 use crate::format::RecoveryEntry;
 use crate::format::BLOCK_SIZE;
@@ -427,6 +431,47 @@ impl<W: World> Batch<W> {
             request.acknowledged = true;
             request.complete(Ok(()), engine);
         }
+    }
+
+    /// Returns the blocks of some leaf pages.
+    pub(crate) fn blocks_of(&self, leaves: Range<usize>) -> Range<usize> {
+        let leaves = self.leaves.get(leaves).unwrap_or_default();
+        match (leaves.first(), leaves.last()) {
+            (Some(first), Some(last)) => first.blocks.start..last.blocks.end,
+            _ => 0..0,
+        }
+    }
+
+    /// Gives blocks of one leaf page their new mappings, and notes up to `most` entries for that.
+    /// Returns the block to go on with.
+    pub(crate) fn map_blocks(
+        &mut self,
+        blocks: Range<usize>,
+        most: usize,
+        page: &mut Page,
+        depot: &DepotLayout,
+    ) -> usize {
+        let (mut next, most) = (blocks.start, self.entries.len() + most);
+        for block in self.blocks.get(blocks).unwrap_or_default() {
+            if self.entries.len() == most {
+                break;
+            }
+            next += 1;
+            let pbn = self.leaves.get(block.leaf).and_then(|leaf| leaf.pbn);
+            let (Some(new), Some(pbn)) = (block.new, pbn) else {
+                continue;
+            };
+            let old = block_map::entry(page, block.slot);
+            block_map::set_entry(page, block.slot, new);
+            let _ = self.entries.push_within_capacity(RecoveryEntry {
+                operation: format::Operation::Data,
+                page: pbn,
+                slot: block.slot,
+                new,
+                old: depot.sound(old),
+            });
+        }
+        next
     }
 
     /// Returns how many of these blocks can be recorded.

@@ -214,17 +214,6 @@ impl Layout {
     pub(crate) fn is_data_block(&self, pbn: Pbn) -> bool {
         self.get().is_data_block(pbn)
     }
-
-    /// Returns a mapping as it counts for the journal: one that makes no sense holds no block.
-    pub(crate) fn sound(&self, mapping: Mapping) -> Mapping {
-        let sound =
-            mapping.is_valid_location() && (mapping.pbn == 0 || self.is_data_block(mapping.pbn));
-        if sound {
-            mapping
-        } else {
-            Mapping::UNMAPPED
-        }
-    }
 }
 
 /// Makes a part of an engine in a stack frame of its own, and puts it on the heap.
@@ -392,7 +381,7 @@ impl<W: World> Engine<W> {
         page: usize,
         scratch: &mut Option<<W::Disk as Disk>::Buffer>,
     ) -> Result {
-        let mapping = self.layout.sound(mapping);
+        let mapping = self.layout.get().sound(mapping);
         if mapping.pbn == 0 {
             if let Some(page) = buffer.as_mut().and_then(|buffer| buffer.page_mut(page)) {
                 page.fill(0);

@@ -14,17 +14,17 @@
 //! | finish | who wants stable storage waits for the commit |
 
 use crate::batch::Batch;
+use crate::batch::Leaf;
 use crate::batch::Stored;
 use crate::batch::TRIES;
+use crate::block_map::Pinned;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
-use crate::format::block_map;
 use crate::format::Lbn;
 use crate::format::Mapping;
-use crate::format::Operation;
-use crate::format::RecoveryEntry;
+use crate::format::Page;
 use crate::format::BLOCK_SIZE;
 use crate::journal::Position;
 use crate::journal::Reservation;
@@ -34,10 +34,13 @@ use crate::world::BioList;
 use crate::world::Data;
 use crate::world::Level;
 use crate::world::World;
+use core::ops::Range;
+use core::pin::pin;
 use kernel::prelude::*;
 use persistent_data::shared_cache::Change;
 use runtime::disk::Buffer;
 use runtime::disk::Durability;
+use runtime::stack::apart;
 use runtime::task::yield_now;
 
 /// The bios of a world.
@@ -64,7 +67,7 @@ impl<W: World> Engine<W> {
         self.allocate(batch).await;
         batch.acknowledge(self);
         self.store(batch).await;
-        let recorded = self.record(batch).await;
+        let recorded = apart(pin!(self.record(batch))).await;
         if let Err(error) = recorded {
             if let Some(lbn) = batch.fail_all(error) {
                 self.lose(lbn, error);
@@ -269,49 +272,81 @@ impl<W: World> Engine<W> {
     /// has to cover.
     async fn record(&self, batch: &mut Batch<W>) -> Result<Position> {
         let mut end = Position::default();
-        for at in 0..batch.leaves.len() {
-            let Some(leaf) = batch.leaves.get(at) else {
-                break;
-            };
-            let Some(pbn) = leaf.pbn else {
-                continue;
-            };
-            let mut blocks = leaf.blocks.clone();
-            let (reads, writes) = batch.lookups(blocks.clone());
-            self.map.count_requests(reads, writes);
-            let page = self.pin_leaf(pbn).await?;
-            loop {
-                let wanted = batch.recordable(blocks.clone());
-                if wanted == 0 {
-                    break;
-                }
-                let places = self.journal.reserve(wanted).await?;
-                let change = change_of(&places);
-                batch.entries.clear();
-                page.update(change, |page| {
-                    for block in batch.blocks.get(blocks.clone()).unwrap_or_default() {
-                        if batch.entries.len() == places.len() {
-                            break;
-                        }
-                        blocks.start += 1;
-                        let Some(new) = block.new else {
-                            continue;
-                        };
-                        let old = block_map::entry(page, block.slot);
-                        block_map::set_entry(page, block.slot, new);
-                        let _ = batch.entries.push_within_capacity(RecoveryEntry {
-                            operation: Operation::Data,
-                            page: pbn,
-                            slot: block.slot,
-                            new,
-                            old: self.layout.sound(old),
-                        });
-                    }
-                });
-                end = end.max(self.journal.fill(places, &batch.entries));
-            }
+        let mut next = 0;
+        while next < batch.leaves.len() {
+            let group = self.pin_group(&batch.leaves, next).await?;
+            next = group.leaves.end;
+            end = end.max(self.record_group(batch, group).await?);
         }
         Ok(end)
+    }
+
+    /// Pins the leaf page `first` of a batch, and those behind it that are in memory: nobody who
+    /// has a page pinned waits for another.
+    async fn pin_group(&self, leaves: &[Leaf], first: usize) -> Result<Group<'_, W>> {
+        let mut group = Group {
+            leaves: first..first,
+            pages: [const { None }; TOGETHER],
+        };
+        for place in 0..TOGETHER {
+            let Some(leaf) = leaves.get(first + place) else {
+                break;
+            };
+            let page = match leaf.pbn {
+                None => None,
+                Some(pbn) if place == 0 => Some(self.pin_leaf(pbn).await?),
+                Some(pbn) => match self.map.try_pin(pbn) {
+                    None => break,
+                    page => page,
+                },
+            };
+            if let Some(own) = group.pages.get_mut(place) {
+                *own = page;
+            }
+            group.leaves.end += 1;
+        }
+        Ok(group)
+    }
+
+    /// Records the blocks of some leaf pages. Each page is let go of with its last change.
+    async fn record_group(
+        &self,
+        batch: &mut Batch<W>,
+        mut group: Group<'_, W>,
+    ) -> Result<Position> {
+        let mut end = Position::default();
+        let mut blocks = batch.blocks_of(group.leaves.clone());
+        let (reads, writes) = batch.lookups(blocks.clone());
+        self.map.count_requests(reads, writes);
+        let depot = self.layout.get();
+        loop {
+            let wanted = batch.recordable(blocks.clone());
+            if wanted == 0 {
+                return Ok(end);
+            }
+            let places = self.journal.reserve(wanted).await?;
+            let change = change_of(&places);
+            batch.entries.clear();
+            for (at, own) in group.leaves.clone().zip(&mut group.pages) {
+                let left = batch.blocks_of(at..at + 1);
+                let left = left.start.max(blocks.start)..left.end;
+                let (wanted, room) = (
+                    batch.recordable(left.clone()),
+                    places.len() - batch.entries.len(),
+                );
+                let Some(page) = own.take_if(|_| wanted.min(room) > 0) else {
+                    continue;
+                };
+                let map = |content: &mut Page| batch.map_blocks(left, room, content, &depot);
+                if wanted <= room {
+                    blocks.start = page.update_last(change, map);
+                } else {
+                    blocks.start = page.update(change, map);
+                    *own = Some(page);
+                }
+            }
+            end = end.max(self.journal.fill(places, &batch.entries));
+        }
     }
 
     /// Waits for the commit, if somebody in the batch wants it.
@@ -335,6 +370,17 @@ impl<W: World> Engine<W> {
         }
         self.health.enter_read_only(error);
     }
+}
+
+/// How many leaf pages share a reservation of places in the journal.
+const TOGETHER: usize = 8;
+
+/// Leaf pages of a batch that are changed together.
+struct Group<'e, W: World> {
+    /// Which of the batch's leaf pages these are.
+    leaves: Range<usize>,
+    /// Each of them, unless it has no block that could be recorded.
+    pages: [Option<Pinned<'e, W>>; TOGETHER],
 }
 
 /// Returns what entries in these places mean for the page that they change.
