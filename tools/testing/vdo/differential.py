@@ -118,6 +118,8 @@ class Player:
     def look(self):
         """Note all that can be seen."""
         v = self.v
+        # What waits for company in the journal is not at rest.
+        v.flush()
         counters = v.counters()
         state = v.status_now()
         self.notes.append([counters[name] for name in _SPACE])
