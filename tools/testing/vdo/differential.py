@@ -59,8 +59,9 @@ class Player:
         return 0
 
     def _data(self, count):
+        """Blocks that are nowhere else: C shares equal ones that are on their way together."""
         self._key += count
-        return uniques(self._key, count)
+        return uniques(self._key - count, count)
 
     def request(self):
         """One request of a user."""
