@@ -411,16 +411,6 @@ impl<W: World> Journal<W> {
         self.monitor.with(|ring, _| ring.statistics)
     }
 
-    /// Somebody has given up a hold; cheap to call often.
-    pub fn hold_released(&self) {
-        self.monitor.with(|ring, tasks| {
-            if ring.is_short() {
-                ring.tick();
-                ring.wake_writer(tasks);
-            }
-        });
-    }
-
     /// Makes everybody who waits look again. Called when the volume has become read-only.
     pub fn wake_all(&self) {
         self.monitor.with(|_, tasks| tasks.wake_all());

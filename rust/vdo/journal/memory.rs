@@ -2,8 +2,8 @@
 
 //! The blocks of the journal that are in memory: their entries, and what these add up to.
 
-use super::ring::Batch;
-use super::ring::Heads;
+use super::ring::work::Batch;
+use super::ring::work::Heads;
 use super::Counters;
 use super::JournalConfig;
 use crate::error::Result;

@@ -11,6 +11,8 @@
 //! A block stays in memory while one of its entries is not applied, or may be written again: the
 //! block that `committed` is in, or that it has just left, may.
 
+pub(super) mod work;
+
 use super::memory::Memory;
 use super::Counters;
 use super::JournalConfig;
@@ -19,12 +21,9 @@ use super::Reservation;
 use super::MAX_BLOCKS_IN_FLIGHT;
 use crate::error::Result;
 use crate::error::Status;
-use crate::format::recovery_journal;
 use crate::format::JournalPoint;
-use crate::format::Page;
 use crate::format::RecoveryEntry;
 use crate::format::Sequence;
-use crate::format::StoredEntry;
 use crate::format::MAX_SEQUENCE;
 use crate::statistics;
 use core::num::NonZeroU64;
@@ -66,48 +65,6 @@ pub(crate) enum Lack {
     Ring,
     /// There is no further sequence number.
     Sequences,
-}
-
-/// A write that is to be made: some blocks that lie side by side, and how far they are filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Batch {
-    pub(super) first: Sequence,
-    pub(super) blocks: u64,
-    /// The place behind the last entry.
-    pub(super) end: u64,
-    /// The heads may not go beyond this block: it is on stable storage already, so recovery finds
-    /// the tail there or later.
-    pub(super) cap: Sequence,
-    /// The first block that has entries which are not applied.
-    pub(super) applied: Sequence,
-}
-
-impl Batch {
-    /// Returns the sequence of the last block.
-    pub(super) fn last(&self) -> Sequence {
-        (self.first + self.blocks).saturating_sub(1)
-    }
-}
-
-/// What the writer is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Work {
-    Write(Batch),
-    /// The ring is short: look whether the heads have moved. This write would tell.
-    Look(Option<Batch>),
-}
-
-/// The heads of the ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Heads {
-    pub(super) block_map: Sequence,
-    pub(super) slab_journal: Sequence,
-}
-
-impl Heads {
-    pub(super) fn oldest(self) -> Sequence {
-        self.block_map.min(self.slab_journal)
-    }
 }
 
 /// The state of the journal.
@@ -386,153 +343,6 @@ impl Ring {
             self.wanted = place;
             self.wake_writer(tasks);
         }
-    }
-
-    pub(super) fn is_short(&self) -> bool {
-        self.short
-    }
-
-    /// Returns true if the timer is to run.
-    pub(super) fn needs_timer(&mut self) -> bool {
-        let needed = self.short || self.filled > self.due.max(self.committed);
-        self.timer_idle = !needed;
-        needed
-    }
-
-    /// What is filled has waited long enough.
-    pub(super) fn tick(&mut self) {
-        self.due = self.filled;
-        self.look = self.short;
-    }
-
-    /// Returns what the writer has to do.
-    pub(super) fn next_work(&mut self) -> Option<Work> {
-        let mut work = None;
-        if self.filled > self.committed {
-            let full = self.place_of(self.sequence_of(self.filled));
-            if self.wanted.max(self.due).max(full) > self.committed {
-                work = Some(Work::Write(self.batch()));
-            }
-        } else if self.look {
-            let last = self.sequence_of(self.committed.saturating_sub(1));
-            let again = (last >= self.start).then(|| self.batch_of(last, 1, self.committed));
-            work = Some(Work::Look(again));
-        }
-        self.look = false;
-        self.writer_idle = work.is_none();
-        self.writing = work.is_some();
-        work
-    }
-
-    /// Returns what can be written at once.
-    fn batch(&mut self) -> Batch {
-        let first = self.sequence_of(self.committed);
-        let to_wrap = self.config.size - recovery_journal::position(first, self.config.size);
-        let filled = self.filled.div_ceil(self.per_block.get());
-        let pages = self.config.io_pages.clamp(1, MAX_BLOCKS_IN_FLIGHT);
-        let blocks = (filled - first).min(to_wrap).min(pages);
-        let end = self.place_of(first + blocks).min(self.filled);
-        for sequence in first..first + blocks {
-            // All blocks before are full, and the last of them is still in memory.
-            if self.place_of(sequence) >= self.committed && sequence > self.start {
-                self.memory.continue_from_previous(sequence);
-            }
-        }
-        self.statistics.entries.written += end - self.committed;
-        self.statistics.blocks.started += blocks;
-        self.batch_of(first, blocks, end)
-    }
-
-    fn batch_of(&self, first: Sequence, blocks: u64, end: u64) -> Batch {
-        let stable = self.sequence_of(self.committed.saturating_sub(1));
-        Batch {
-            first,
-            blocks,
-            end,
-            cap: stable.max(self.start),
-            applied: self.sequence_of(self.applied),
-        }
-    }
-
-    /// Makes the block with this sequence, as far as `batch` goes.
-    pub(super) fn build(&self, batch: &Batch, sequence: Sequence, heads: Heads, page: &mut Page) {
-        self.memory
-            .build(&self.config, batch, sequence, heads, page);
-    }
-
-    /// The blocks of `batch` are on stable storage, with these heads.
-    pub(super) fn commit(&mut self, batch: &Batch, heads: Heads, tasks: &mut Entries<'_, Seat>) {
-        self.statistics.entries.committed += batch.end.saturating_sub(self.committed);
-        self.statistics.blocks.committed += batch.blocks;
-        self.committed = self.committed.max(batch.end);
-        self.head = self.head.max(heads.oldest());
-        self.set_limit();
-        let applier = core::mem::take(&mut self.applier_idle);
-        let committed = self.committed;
-        tasks.wake_where(|seat| match seat {
-            Seat::Commit(place) => *place <= committed,
-            Seat::Applier => applier,
-            Seat::Drain => true,
-            _ => false,
-        });
-        self.wake_for_room(tasks);
-    }
-
-    /// The write has ended; well or not.
-    pub(super) fn end_write(&mut self, tasks: &mut Entries<'_, Seat>) {
-        self.writing = false;
-        tasks.wake_where(|seat| matches!(seat, Seat::Drain));
-    }
-
-    /// A test's flaw: does not care what the heads on storage say.
-    #[cfg(test)]
-    pub(super) fn forget_head(&mut self, heads: Heads, tasks: &mut Entries<'_, Seat>) {
-        self.head = self.head.max(heads.oldest());
-        self.set_limit();
-        self.wake_for_room(tasks);
-    }
-
-    /// If more than two thirds of the ring are in use, returns up to where that should end.
-    pub(super) fn hurry_before(&mut self) -> Option<Sequence> {
-        let used = self.tail().saturating_sub(self.head);
-        if used <= self.config.size / 3 * 2 && used < self.usable {
-            return None;
-        }
-        self.statistics.slab_journal_commits_requested += 1;
-        Some(self.tail().saturating_sub(self.usable / 2))
-    }
-
-    /// Puts the next committed entries into `batch`, which is empty.
-    pub(super) fn take_committed(&mut self, batch: &mut KVec<(JournalPoint, StoredEntry)>) {
-        let sequence = self.sequence_of(self.applied);
-        let index = self.applied - self.place_of(sequence);
-        let point = JournalPoint::new(sequence, index as u16);
-        let count = self.committed.saturating_sub(self.applied);
-        let room = batch.capacity() as u64;
-        let entries = self
-            .memory
-            .entries(point)
-            .iter()
-            .take(count.min(room) as usize);
-        for (index, entry) in (point.entry..).zip(entries) {
-            let point = JournalPoint::new(sequence, index);
-            // There is room.
-            let _ = batch.push_within_capacity((point, StoredEntry(*entry)));
-        }
-        self.applier_idle = batch.is_empty();
-    }
-
-    /// So many more entries have been applied.
-    pub(super) fn add_applied(&mut self, count: u64, tasks: &mut Entries<'_, Seat>) {
-        self.applied += count;
-        self.set_limit();
-        let applied = self.applied;
-        tasks.wake_where(|seat| match seat {
-            Seat::Applied(place) => *place <= applied,
-            Seat::Drain => true,
-            _ => false,
-        });
-        self.wake_for_room(tasks);
     }
 
     fn wake_for_room(&self, tasks: &mut Entries<'_, Seat>) {

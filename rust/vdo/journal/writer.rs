@@ -2,10 +2,10 @@
 
 //! The tasks that bring entries to the storage.
 
-use super::ring::Batch;
-use super::ring::Heads;
+use super::ring::work::Batch;
+use super::ring::work::Heads;
+use super::ring::work::Work;
 use super::ring::Seat;
-use super::ring::Work;
 use super::Holds;
 use super::Journal;
 use crate::error::Error;

@@ -254,7 +254,6 @@ impl Life {
             self.journal.commit(end).await.unwrap();
             self.write(MAP_MARKER, end.get()).await;
             self.parts.with(|books| drop(books.map.drain(..held)));
-            self.journal.hold_released();
         }
     }
 
