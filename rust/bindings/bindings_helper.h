@@ -11,15 +11,11 @@
 #include <linux/blkdev.h>
 #include <linux/crc32.h>
 #include <linux/device-mapper.h>
-#include <linux/dm-bufio.h>
-#include <linux/dm-io.h>
-#include <linux/dm-kcopyd.h>
 #include <linux/lz4.h>
 
 #include "helpers.h"
 
 const blk_mode_t DMOX_CONST_BLK_OPEN_READ = BLK_OPEN_READ;
 const blk_mode_t DMOX_CONST_BLK_OPEN_WRITE = BLK_OPEN_WRITE;
-const blk_status_t DMOX_CONST_BLK_STS_IOERR = BLK_STS_IOERR;
 const gfp_t DMOX_CONST_GFP_NOIO = GFP_NOIO;
 const gfp_t DMOX_CONST_GFP_NOWAIT = GFP_NOWAIT | __GFP_NOWARN;
