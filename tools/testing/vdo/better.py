@@ -297,10 +297,7 @@ def _(v):
     v.suspend()
     count = v.stats()["blockMap.flushCount"] - before
     v.resume()
-    if expect(c=True, rust=False):
-        assert count >= 40, count
-    else:
-        assert 1 <= count <= 8, count
+    assert 1 <= count <= 8, count
 
 
 @case("WV11", "memory after the start", lambda: volume(SMALL.adding("deduplication off")))
@@ -421,12 +418,13 @@ def _grown_in_between(b, noflush, all_rounds, **sizes):
         assert not ended, "it ended, and the old sizes are there"
 
 
-@case("R3d", "a crash during the growth of the logical size", _in_use)
+@case("R3d", "a crash during the growth of the logical size", _in_use, only="rust")
 def _(b):
+    """C's kernel has a BUG (vdo_destroy) when a volume is removed whose growth has failed."""
     _grown_in_between(b, False, range(8), length=4194304)
 
 
-@case("R3e", "a crash during the growth of the physical size", _in_use)
+@case("R3e", "a crash during the growth of the physical size", _in_use, only="rust")
 def _(b):
     # Most of it is the copy of the journal.
     _grown_in_between(b, True, (0, 2, 100, 129, 130, 131, 132, 134), physical=1310720)

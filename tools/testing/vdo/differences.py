@@ -52,7 +52,6 @@ TEXT = {
     "WV3": "a second write of a block does not wait for the journal",
     "WV4": "a flush is one write of the journal",
     "WV5": "a large discard has few journal blocks",
-    "WV7": "new pages of the map are written in batches",
     "WV11": "memory is taken as it is used",
     "X2": "what is under way is never more than 2048 blocks, and less where acknowledging is fast",
     "X4b": "the index state is `error` while its device fails",
