@@ -39,19 +39,11 @@ from vdo.order import Held
 from vdo.suite import IMPL
 from vdo.suite import case
 from vdo.suite import expect
+from vdo.suite import outcome
 
 _EIGHT = uniques(0, 8)
 _START = 265            # where a super block has the start of the journal
 _CHECKSUM = 434
-
-
-def _outcome(call, *arguments):
-    """0, or the errno."""
-    try:
-        call(*arguments)
-    except OSError as error:
-        return error.errno
-    return 0
 
 
 def _read_only_start(b):
@@ -112,7 +104,7 @@ def _(b):
     v = b.v
     b.fail_blocks((DATA0 + 12, DATA0 + 13))
     v.write(100, unique(100))
-    flushed = _outcome(v.flush)
+    flushed = outcome(v.flush)
     if expect(c=True, rust=False):
         equal((flushed, v.status_now().mode), (0, "read-only"))
         v.holds(100, ZERO)
@@ -341,7 +333,7 @@ def _cut(b, call, rounds):
     """Do it, and let the storage fail after so many rounds of writes: what is on it then is what a
     crash leaves. Returns whether it had ended before."""
     b.layer.hold(writes=True, flushes=True)
-    one = Background(lambda: _outcome(call))
+    one = Background(lambda: outcome(call))
     for _ in range(rounds):
         until(lambda: one.ended() or any((b.layer.held.writes, b.layer.held.flushes)),
               "the next writes", 20)
@@ -363,7 +355,7 @@ def _gone(b):
 def _is_whole(b, lines):
     """It starts by one of these lines, with all that was flushed."""
     for line in lines:
-        code = _outcome(lambda: setattr(b, "v", Volume(line)))
+        code = outcome(lambda: setattr(b, "v", Volume(line)))
         if not code:
             break
         equal(code, EIO)

@@ -35,6 +35,7 @@ from vdo.suite import IMPL
 from vdo.suite import Session
 from vdo.suite import case
 from vdo.suite import expect
+from vdo.suite import outcome
 
 _READ_ONLY = "Unrecoverable error, entering read-only mode"
 _EIGHT = uniques(0, 8)
@@ -42,15 +43,6 @@ _EIGHT = uniques(0, 8)
 
 def _read_only(v):
     v.becomes("mode", "read-only")
-
-
-def _outcome(call, *arguments):
-    """0, or the errno."""
-    try:
-        call(*arguments)
-    except OSError as error:
-        return error.errno
-    return 0
 
 
 def _all_fails(b):
@@ -257,9 +249,9 @@ def _(b):
     v = b.v
     b.fail_blocks((DATA0 + 12, DATA0 + 40))
     v.write(100, unique(100))
-    first = _outcome(v.flush)
+    first = outcome(v.flush)
     found = v.read(100)
-    second = _outcome(v.flush)
+    second = outcome(v.flush)
     v.holds(0, _EIGHT)
     if expect(c=True, rust=False):
         equal((first, second, found), (0, 0, ZERO))
@@ -364,7 +356,7 @@ def _(b):
     b.fail_blocks((JOURNAL0, JOURNAL0 + 10))
     with logging("cannot write recovery journal block 1"):
         v.write(1, unique(1))
-        flush = _outcome(v.flush)
+        flush = outcome(v.flush)
         _read_only(v)
     equal(flush, expect(c=0, rust=EIO))
     v.holds(0, unique(0))
@@ -379,7 +371,7 @@ def _(b):
     if expect(c=True, rust=False):
         with logging("Completing write+fua vio for LBN 5 with error after write_data_vio"):
             fails(EIO, v.write, 5, unique(5), fua=True)
-    elif _outcome(lambda: v.write(5, unique(5), fua=True)) == 0:
+    elif outcome(lambda: v.write(5, unique(5), fua=True)) == 0:
         v.holds(5, unique(5))
     equal(v.status_now().mode, "normal")
 
@@ -450,7 +442,7 @@ def _(v):
     v = v.start()
     if expect(c=True, rust=False):
         v.holds(0, ZERO)
-    elif not _outcome(v.read, 0):
+    elif not outcome(v.read, 0):
         v.holds(0, ZERO)
     else:
         # What the map says cannot be trusted any more.

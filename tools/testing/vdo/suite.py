@@ -151,3 +151,12 @@ def main(prepare):
     if not options.cases:
         _tell_elsewhere()
     return tally.end()
+
+
+def outcome(call, *arguments):
+    """0, or the errno."""
+    try:
+        call(*arguments)
+    except OSError as error:
+        return error.errno
+    return 0
