@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 
-"""Where the instructions go: samples the CPU's program counter while a row is measured.
+"""Where the time goes: samples the program counters of all CPUs while a row is measured.
 
 The samples come from the kernel's own clock event, since an emulated CPU has no counters. What runs
 with interrupts off is put down to where they are switched on again.
@@ -18,17 +18,18 @@ from contextlib import contextmanager
 
 _SYS_PERF_EVENT_OPEN = 298
 _ENABLE, _DISABLE = 0x2400, 0x2401
-_PERIOD_NS = 20_000
+# On one CPU, whose clock counts instructions; and on several, by the clock on the wall.
+_COUNTED_PERIOD_NS, _TIMED_PERIOD_NS = 20_000, 500_000
 _DATA_PAGES = 1024
 _SAMPLE = 9
 _SHOWN = 25
 
 
-def _open():
-    """A clock event on CPU 0, for whoever runs there."""
+def _open(cpu, period):
+    """A clock event on a CPU, for whoever runs there."""
     # struct perf_event_attr: software, its size, CPU clock, period, sample the address, disabled.
-    attributes = struct.pack("<IIQQQQQ", 1, 112, 0, _PERIOD_NS, 1, 0, 1).ljust(112, b"\0")
-    file = ctypes.CDLL(None, use_errno=True).syscall(_SYS_PERF_EVENT_OPEN, attributes, -1, 0, -1, 0)
+    attributes = struct.pack("<IIQQQQQ", 1, 112, 0, period, 1, 0, 1).ljust(112, b"\0")
+    file = ctypes.CDLL(None, use_errno=True).syscall(_SYS_PERF_EVENT_OPEN, attributes, -1, cpu, -1, 0)
     if file < 0:
         raise OSError(ctypes.get_errno(), "perf_event_open")
     return file
@@ -80,20 +81,39 @@ class _Symbols:
         return _short(self._names[max(bisect.bisect_right(self._starts, address) - 1, 0)])
 
 
+class _Sampler:
+    """The clock event of one CPU, and what it has seen."""
+
+    def __init__(self, cpu, period):
+        self._file = _open(cpu, period)
+        self._ring = mmap.mmap(self._file, (1 + _DATA_PAGES) * mmap.PAGESIZE)
+
+    def switch(self, request):
+        ctypes.CDLL(None).ioctl(self._file, request, 0)
+
+    def counts(self, symbols):
+        """How often each symbol was seen; the sampler is used up."""
+        counts = collections.Counter(map(symbols.name, _addresses(self._ring)))
+        self._ring.close()
+        os.close(self._file)
+        return counts
+
+
 @contextmanager
 def profiled(say):
     """Samples what runs inside, and says where it was."""
-    file = _open()
-    ring = mmap.mmap(file, (1 + _DATA_PAGES) * mmap.PAGESIZE)
+    cpus = os.cpu_count()
+    period = _COUNTED_PERIOD_NS if cpus == 1 else _TIMED_PERIOD_NS
+    samplers = [_Sampler(cpu, period) for cpu in range(cpus)]
     symbols = _Symbols()
-    ctypes.CDLL(None).ioctl(file, _ENABLE, 0)
+    for sampler in samplers:
+        sampler.switch(_ENABLE)
     try:
         yield
     finally:
-        ctypes.CDLL(None).ioctl(file, _DISABLE, 0)
-        counts = collections.Counter(map(symbols.name, _addresses(ring)))
-        ring.close()
-        os.close(file)
+        for sampler in samplers:
+            sampler.switch(_DISABLE)
+        counts = sum((sampler.counts(symbols) for sampler in samplers), collections.Counter())
     total = sum(counts.values()) or 1
     for name, count in counts.most_common(_SHOWN):
         say(f"#   {count * 100 / total:5.1f} %  {name}")
