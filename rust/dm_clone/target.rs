@@ -51,6 +51,7 @@ use platform::bio_task::Served;
 use platform::block_on::block_on;
 use platform::disk::KernelDisk;
 use platform::executor::Executor;
+use platform::executor::Placement;
 use runtime::stack::boxed;
 
 /// The target's name, for the log.
@@ -248,7 +249,8 @@ impl CloneTarget {
         let engine = engine
             .and_then(|engine| Ok(Arc::new(engine, GFP_KERNEL)?))
             .or_fail(c"Failed to allocate clone structure")?;
-        let executor = Executor::new(c"dm-clone").or_fail(c"Failed to allocate workqueue")?;
+        let executor = Executor::new(c"dm-clone", Placement::SameCpu)
+            .or_fail(c"Failed to allocate workqueue")?;
         let ticker =
             Timer::new(Ticker(engine.clone())).or_fail(c"Failed to allocate clone structure")?;
         // From here on the drop of the target ends the tasks, also of a load that fails.

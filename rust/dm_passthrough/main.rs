@@ -32,6 +32,7 @@ use platform::clock::KernelClock;
 use platform::disk::Class;
 use platform::disk::KernelDisk;
 use platform::executor::Executor;
+use platform::executor::Placement;
 use runtime::clock::Clock;
 use runtime::clock::Timer;
 use runtime::disk::Buffer;
@@ -221,7 +222,8 @@ impl Target for Passthrough {
         setup.accept_flushes();
         setup.accept_discards();
         let shared = Arc::new(shared, GFP_KERNEL).or_fail(c"Failed to allocate target")?;
-        let executor = Executor::new(c"dm-passthrough").or_fail(c"Failed to allocate workqueue")?;
+        let executor = Executor::new(c"dm-passthrough", Placement::SameCpu)
+            .or_fail(c"Failed to allocate workqueue")?;
         executor
             .spawn(tick(shared.clone()))
             .or_fail(c"Failed to spawn")?;

@@ -22,6 +22,7 @@ use kext::pages;
 use platform::block_on::block_on;
 use platform::disk::KernelDisk;
 use platform::executor::Executor;
+use platform::executor::Placement;
 use runtime::stack::boxed;
 use runtime::sync::AtomicU32;
 use runtime::sync::Lock;
@@ -104,7 +105,9 @@ impl Volume {
         let failed =
             |error: VdoError| LoadError::new(log.errno(error), c"Cannot load metadata from device");
         let engine = engine::new(world, path.disk.clone(), opened, settings).map_err(failed)?;
-        let executor = Executor::new(c"dm-vdo").or_fail(c"Cannot allocate thread structures")?;
+        // Data is copied and looked at in a poll: not at the expense of who submits more.
+        let executor = Executor::new(c"dm-vdo", Placement::AnyCpu)
+            .or_fail(c"Cannot allocate thread structures")?;
         let ticker = Ticker::new(&engine, &executor).or_fail(c"Cannot make admin thread")?;
         let volume = Self {
             ticker,

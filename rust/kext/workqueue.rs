@@ -7,14 +7,14 @@
 
 use core::ptr::NonNull;
 use kernel::bindings;
+use kernel::cpu::nr_cpu_ids;
 use kernel::prelude::*;
 use kernel::types::Opaque;
 
 /// A work queue that exists for memory reclaim: it makes progress even when no worker can be
 /// created.
 ///
-/// Its workers are bound to the CPU that queued the work, so what an I/O's completion wakes runs
-/// where the completion ran. Dropping the queue runs what is on it to the end.
+/// Dropping it runs what is on it to the end.
 pub struct ReclaimQueue(NonNull<bindings::workqueue_struct>);
 
 // SAFETY: Work queues belong to no thread and do their own locking.
@@ -23,14 +23,34 @@ unsafe impl Send for ReclaimQueue {}
 // SAFETY: As above.
 unsafe impl Sync for ReclaimQueue {}
 
+/// Where the work of a queue runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// On the CPU that queued it: what an I/O's completion wakes runs where the completion ran.
+    /// For work that is short.
+    SameCpu,
+    /// Where the scheduler finds a CPU for it. For work that takes long enough to keep its
+    /// submitter from the CPU.
+    AnyCpu,
+}
+
 impl ReclaimQueue {
     /// Creates a queue; `name` shows in the names of its threads.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn new(name: &CStr) -> Result<Self> {
-        let flags = bindings::wq_flags_WQ_MEM_RECLAIM | bindings::wq_flags_WQ_PERCPU;
+    pub fn new(name: &CStr, placement: Placement) -> Result<Self> {
+        // Where there is one CPU, a thread that takes one item after the other disturbs least.
+        let placement = match nr_cpu_ids() {
+            1 => Placement::SameCpu,
+            _ => placement,
+        };
+        let placement = match placement {
+            Placement::SameCpu => bindings::wq_flags_WQ_PERCPU,
+            Placement::AnyCpu => bindings::wq_flags_WQ_UNBOUND,
+        };
+        let flags = bindings::wq_flags_WQ_MEM_RECLAIM | placement;
         // SAFETY: The format wants one string; `name` is one. The queue copies it.
         let queue = unsafe {
             bindings::alloc_workqueue_noprof(c"%s".as_char_ptr(), flags, 0, name.as_char_ptr())
@@ -47,7 +67,7 @@ impl ReclaimQueue {
 /// A queue, as C knows it.
 pub type RawQueue = NonNull<bindings::workqueue_struct>;
 
-/// Queues `work` on this CPU; does nothing if it is queued already.
+/// Queues `work`; does nothing if it is queued already.
 ///
 /// # Safety
 ///
@@ -55,7 +75,8 @@ pub type RawQueue = NonNull<bindings::workqueue_struct>;
 /// for the last time.
 pub unsafe fn enqueue(queue: RawQueue, work: NonNull<RawWork>) {
     let cpu = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
-    // SAFETY: By the contract both are alive. On a per-CPU queue "unbound" means this CPU.
+    // SAFETY: By the contract both are alive. On a queue of [`Placement::SameCpu`] "unbound" means
+    // this CPU.
     unsafe { bindings::queue_work_on(cpu, queue.as_ptr(), RawWork::raw(work)) };
 }
 

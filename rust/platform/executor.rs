@@ -2,9 +2,8 @@
 
 //! Runs futures on a work queue.
 //!
-//! A poll runs on the CPU where the task was woken, as a rule by the completion of an I/O. Polls
-//! are short; they may sleep where a block driver makes them, so the queue has a rescuer and no
-//! limit of its own on how many run at once.
+//! Polls may sleep where a block driver makes them, so the queue has a rescuer and no limit of its
+//! own on how many run at once.
 
 use crate::task::Header;
 use crate::task::Home;
@@ -19,6 +18,7 @@ use kernel::prelude::*;
 use kext::lease::Lease;
 use kext::lease::Lender;
 use kext::workqueue;
+pub use kext::workqueue::Placement;
 use kext::workqueue::RawQueue;
 use kext::workqueue::RawWork;
 use kext::workqueue::ReclaimQueue;
@@ -33,15 +33,16 @@ pub struct Executor {
 }
 
 impl Executor {
-    /// Creates an executor; `name` shows in the names of its threads.
+    /// Creates an executor; `name` shows in the names of its threads, `placement` says where
+    /// polls run.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn new(name: &CStr) -> Result<Self> {
+    pub fn new(name: &CStr, placement: Placement) -> Result<Self> {
         Ok(Self {
             lender: Lender::new()?,
-            queue: ReclaimQueue::new(name)?,
+            queue: ReclaimQueue::new(name, placement)?,
         })
     }
 
