@@ -62,6 +62,7 @@ use crate::watch::Fullness;
 use crate::world::World;
 use crate::write::BioOf;
 use core::num::NonZeroU64;
+use core::pin::pin;
 use kernel::prelude::*;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
@@ -349,7 +350,10 @@ impl<W: World> Engine<W> {
     pub async fn run_worker(engine: Arc<Self>, mut batch: Batch<W>) {
         loop {
             match engine.inbox.next(batch.serves_discards).await {
-                Work::Write(bio) => engine.serve_writes(bio, &mut batch).await,
+                Work::Write(bio) => {
+                    let work = pin!(engine.serve_writes(bio, &mut batch));
+                    engine.inbox.at_work(work).await;
+                }
                 Work::Discard(bio) => engine.serve_discard(bio, &mut batch).await,
                 Work::Stop => return,
             }

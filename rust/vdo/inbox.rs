@@ -3,17 +3,25 @@
 //! Where bios wait for a worker, and workers for bios.
 //!
 //! Bios that wait together are taken together: a second worker is woken only when there is more
-//! than one batch to do, so a burst of small bios becomes one batch.
+//! than one batch to do, so a burst of small bios becomes one batch. What comes while a worker is
+//! at work on some CPU is left for it, unless it is much: who submits small bios on another CPU
+//! would else get a worker for each of them. A worker that has to wait calls another one.
 
 use crate::world::Bio;
 use crate::world::BioList;
 use crate::world::Operation;
+use core::future::poll_fn;
+use core::future::Future;
 use core::num::NonZeroU64;
 use core::pin::pin;
+use core::pin::Pin;
 use runtime::monitor::Entries;
 use runtime::monitor::Monitor;
 use runtime::monitor::Rules;
 use runtime::monitor::Turn;
+
+/// Less than this part of a batch is left for a worker that runs.
+const PATIENCE: u64 = 4;
 
 /// Where bios wait.
 pub struct Inbox<L: BioList> {
@@ -29,6 +37,8 @@ struct Desk<L> {
     batch: NonZeroU64,
     /// Workers that were woken and have not come yet.
     coming: usize,
+    /// Workers that run at this moment, and look here before they rest.
+    running: usize,
     stopping: bool,
 }
 
@@ -57,7 +67,10 @@ impl<L: BioList> Rules for Desk<L> {
 impl<L: BioList> Desk<L> {
     /// Wakes as many idle workers as there are batches that nobody comes for.
     fn call(&mut self, workers: &mut Entries<'_, Worker>) {
-        let batches = self.blocks.saturating_add(self.batch.get() - 1) / self.batch;
+        let batches = match self.running > 0 && self.blocks < self.batch.get() / PATIENCE {
+            true => 0,
+            false => self.blocks.saturating_add(self.batch.get() - 1) / self.batch,
+        };
         let batches = batches as usize;
         let mut discards = self.discards.first().is_some();
         if self.coming >= batches && !discards {
@@ -95,6 +108,7 @@ impl<L: BioList> Inbox<L> {
                 blocks: 0,
                 batch,
                 coming: 0,
+                running: 0,
                 stopping: false,
             }),
         }
@@ -148,6 +162,22 @@ impl<L: BioList> Inbox<L> {
     /// others for what is left.
     pub fn leave(&self) {
         self.monitor.with(|desk, workers| desk.call(workers));
+    }
+
+    /// Does what a worker does for writes: while that runs, little of what comes is given to others.
+    pub async fn at_work(&self, mut work: Pin<&mut impl Future<Output = ()>>) {
+        poll_fn(|context| {
+            self.monitor.with(|desk, _| desk.running += 1);
+            let progress = work.as_mut().poll(context);
+            self.monitor.with(|desk, workers| {
+                desk.running -= 1;
+                if progress.is_pending() {
+                    desk.call(workers);
+                }
+            });
+            progress
+        })
+        .await;
     }
 
     /// Lets every worker end when nothing is left to do.

@@ -5,7 +5,9 @@ use crate::fixture::now;
 use crate::fixture::Hand;
 use crate::world::Data;
 use kernel::prelude::Result;
+use runtime::task::yield_now;
 use std::collections::VecDeque;
+use std::pin::pin;
 
 /// A bio that is only looked at from outside.
 struct Paper(Operation, u32);
@@ -107,6 +109,45 @@ fn more_than_a_batch_wakes_more() {
         inbox.monitor.with(|desk, _| (desk.coming, desk.blocks)),
         (0, 0)
     );
+}
+
+/// How many workers were called, and how many run.
+fn workers(inbox: &Inbox<Papers>) -> (usize, usize) {
+    inbox.monitor.with(|desk, _| (desk.coming, desk.running))
+}
+
+#[test]
+fn little_is_left_for_a_worker_that_runs() {
+    let inbox = inbox();
+    let _idle = Hand::waiting(inbox.next(true));
+    let work = pin!(async {
+        inbox.push(Paper(Operation::Write, 8 * (BATCH / 8)));
+        assert_eq!(workers(&inbox), (0, 1));
+        // This is much.
+        inbox.push(Paper(Operation::Write, 8 * (BATCH / 2)));
+        assert_eq!(workers(&inbox), (1, 1));
+        yield_now().await;
+        assert_eq!(workers(&inbox), (1, 1));
+    });
+    let mut work = Hand::waiting(inbox.at_work(work));
+    assert_eq!(workers(&inbox), (1, 0));
+    assert!(work.poll().is_some());
+    assert_eq!(workers(&inbox), (1, 0));
+}
+
+#[test]
+fn a_worker_that_waits_calls_another() {
+    let inbox = inbox();
+    let mut idle = Hand::waiting(inbox.next(true));
+    let work = pin!(async {
+        inbox.push(Paper(Operation::Write, 8));
+        assert_eq!(workers(&inbox), (0, 1));
+        yield_now().await;
+    });
+    let mut work = Hand::waiting(inbox.at_work(work));
+    assert_eq!(workers(&inbox), (1, 0));
+    assert!(is_write(idle.poll()));
+    assert!(work.poll().is_some());
 }
 
 #[test]
