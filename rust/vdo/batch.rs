@@ -4,6 +4,14 @@
 //!
 //! All memory is taken when the worker is made.
 
+mod block;
+mod request;
+
+pub(crate) use block::Block;
+pub(crate) use block::Leaf;
+pub(crate) use block::Stored;
+pub(crate) use request::Request;
+
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Result;
@@ -18,17 +26,15 @@ use crate::format::Pbn;
 use crate::format::RecoveryEntry;
 use crate::format::BLOCK_SIZE;
 use crate::format::SECTOR_SIZE;
-use crate::locks::Token;
-use crate::storage::BLOCK_SECTORS;
 use crate::world::Bio;
-use crate::world::BioList;
-use crate::world::Data;
 use crate::world::Operation;
 use crate::world::World;
 use crate::write::BioOf;
-use crate::write::Zeroes;
+use block::first_page;
 use core::ops::Range;
 use kernel::prelude::*;
+use request::blocks_of;
+use request::lbns_of;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
 
@@ -66,110 +72,6 @@ pub struct Batch<W: World> {
     /// Scratch: entries for the journal.
     pub(crate) entries: KVec<RecoveryEntry>,
     max_blocks: usize,
-}
-
-/// A bio, or a part of one.
-pub(crate) struct Request<B> {
-    /// Gone when it is acknowledged; none for a part of a discard.
-    pub(crate) bio: Option<B>,
-    pub(crate) lbns: Range<Lbn>,
-    /// Its blocks in the batch.
-    pub(crate) blocks: Range<usize>,
-    pub(crate) claim: Option<Token>,
-    pub(crate) fua: bool,
-    /// Whether it brings data, or zeroes.
-    brings_data: bool,
-    pub(crate) acknowledged: bool,
-    pub(crate) error: Option<Error>,
-}
-
-/// A block of a batch.
-pub(crate) struct Block {
-    pub(crate) lbn: Lbn,
-    /// The slot in its leaf page.
-    pub(crate) slot: u16,
-    /// Its leaf page among those of the batch.
-    pub(crate) leaf: usize,
-    /// The bytes that are written.
-    pub(crate) part: Range<usize>,
-    /// The page of the buffer that holds it.
-    pub(crate) page: Option<usize>,
-    /// Where it is to be found from now on, if that is known.
-    pub(crate) new: Option<Mapping>,
-}
-
-/// A leaf page that a batch changes.
-pub(crate) struct Leaf {
-    pub(crate) page_number: u64,
-    pub(crate) pbn: Option<Pbn>,
-    /// Its blocks in the batch.
-    pub(crate) blocks: Range<usize>,
-}
-
-/// A run of blocks that hold pages of the buffer.
-#[derive(Clone, Copy)]
-pub(crate) struct Stored {
-    pub(crate) start: Pbn,
-    pub(crate) blocks: u32,
-    pub(crate) page: usize,
-    pub(crate) tries: u32,
-}
-
-impl Block {
-    /// Returns true if the whole block is written.
-    pub(crate) fn is_whole(&self) -> bool {
-        self.part == (0..BLOCK_SIZE)
-    }
-}
-
-impl<B: Bio> Request<B> {
-    /// Returns the data of the request.
-    pub(crate) fn data(&self) -> impl Data + '_ {
-        match &self.bio {
-            Some(bio) if self.brings_data => Source::Bio(bio.data()),
-            _ => Source::Zeroes(Zeroes),
-        }
-    }
-
-    /// Completes the bio, if it still is to be completed.
-    fn complete<W: World>(&mut self, result: Result, engine: &Engine<W>)
-    where
-        W::Bios: BioList<Bio = B>,
-    {
-        if let Some(bio) = self.bio.take() {
-            engine.count_done(&bio);
-            bio.complete(result.map_err(Error::errno));
-        }
-    }
-}
-
-/// Where the data of a request comes from.
-enum Source<D> {
-    Bio(D),
-    Zeroes(Zeroes),
-}
-
-impl<D: Data> Data for Source<D> {
-    fn is_zero(&self, bytes: usize) -> bool {
-        match self {
-            Self::Bio(data) => data.is_zero(bytes),
-            Self::Zeroes(data) => data.is_zero(bytes),
-        }
-    }
-
-    fn copy(&mut self, to: &mut [u8]) {
-        match self {
-            Self::Bio(data) => data.copy(to),
-            Self::Zeroes(data) => data.copy(to),
-        }
-    }
-
-    fn skip(&mut self, bytes: usize) {
-        match self {
-            Self::Bio(data) => data.skip(bytes),
-            Self::Zeroes(data) => data.skip(bytes),
-        }
-    }
 }
 
 impl<W: World> Batch<W> {
@@ -540,26 +442,6 @@ impl<W: World> Batch<W> {
         }
         self.clear();
     }
-}
-
-/// Returns the page of the first block, if the others' pages follow it.
-fn first_page(blocks: &[Block]) -> Option<usize> {
-    let first = blocks.first()?.page?;
-    let mut pages = (first..).zip(blocks);
-    pages
-        .all(|(page, block)| block.page == Some(page))
-        .then_some(first)
-}
-
-fn lbns_of(bio: &impl Bio) -> Range<Lbn> {
-    let start = bio.sector();
-    let end = start.saturating_add(bio.sectors().into());
-    start / BLOCK_SECTORS..end.div_ceil(BLOCK_SECTORS)
-}
-
-fn blocks_of(bio: &impl Bio) -> usize {
-    let lbns = lbns_of(bio);
-    lbns.end.saturating_sub(lbns.start) as usize
 }
 
 fn overlap(a: &Range<usize>, b: &Range<usize>) -> bool {
