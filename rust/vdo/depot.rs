@@ -266,18 +266,6 @@ impl<W: World> Depot<W> {
         }
     }
 
-    /// Waits until nothing before `sequence` is held.
-    pub async fn held_from(&self, sequence: Sequence) -> Result {
-        self.write_before(sequence);
-        loop {
-            let seen = self.desk.progress();
-            if self.oldest_hold().is_none_or(|oldest| oldest >= sequence) {
-                return Ok(());
-            }
-            self.desk.progress_since(seen, &self.health).await?;
-        }
-    }
-
     /// Returns the count of a data block, also a provisional one; `None` while it is not known.
     pub fn count(&self, pbn: Pbn) -> Option<u8> {
         let (slab, sbn) = self.layout().slab_of(pbn)?;
