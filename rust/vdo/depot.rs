@@ -292,7 +292,7 @@ impl<W: World> Depot<W> {
     /// Returns whether slabs wait to be scrubbed after a crash.
     pub fn is_recovering(&self) -> bool {
         let load = self.load.with(|load| *load);
-        matches!(load, Load::Recovering | Load::Crashed) && self.unscrubbed() > 0
+        load.is_after_crash() && self.unscrubbed() > 0
     }
 
     /// Returns how many of a hundred slabs need not be scrubbed (any more).

@@ -217,8 +217,7 @@ impl<W: World> Engine<W> {
             };
             self.world.log(Level::Info, fmt!("{done}"));
         }
-        self.depot.start().await?;
-        let recovers = self.depot.is_recovering();
+        let recovers = self.depot.start().await?;
         if recovers {
             self.world.log(Level::Info, fmt!("Entering recovery mode"));
         }

@@ -49,6 +49,13 @@ pub enum Load {
     ReadOnly,
 }
 
+impl Load {
+    /// Returns true if there may be slabs to scrub that a crash has left.
+    pub(super) fn is_after_crash(self) -> bool {
+        matches!(self, Self::Recovering | Self::Crashed)
+    }
+}
+
 /// A slab that is not ready, as [`Depot::start`] sees it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Waiting {
@@ -223,11 +230,12 @@ impl<W: World> Depot<W> {
 
     /// Begins to get the counts of all slabs into memory, and waits for those that are needed
     /// before the volume is used: after a save those that are clean, always those whose journal
-    /// is nearly full, and one, so that there is something to allocate from.
-    pub async fn start(&self) -> Result {
+    /// is nearly full, and one, so that there is something to allocate from. Returns whether there
+    /// were slabs to be scrubbed after a crash; they may all be done by now.
+    pub async fn start(&self) -> Result<bool> {
         let load = self.load.with(|load| *load);
         if load == Load::ReadOnly {
-            return Ok(());
+            return Ok(false);
         }
         let slabs = self.layout().slab_count;
         let mut waiting = KVec::with_capacity(slabs as usize, GFP_KERNEL)?;
@@ -255,7 +263,7 @@ impl<W: World> Depot<W> {
         loop {
             let (seen, done) = self.desk.with(|work| (work.progress, work.scrubbing.next));
             if done >= awaited.min(waiting.len()) {
-                return Ok(());
+                return Ok(load.is_after_crash() && !waiting.is_empty());
             }
             self.desk.progress_since(seen, &self.health).await?;
         }

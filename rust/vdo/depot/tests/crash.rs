@@ -367,7 +367,7 @@ fn boot(
     *from = From::Crash(Sequence::MAX);
     let own = depot.clone();
     let started = wait(executor, "start", async move { own.start().await });
-    let ended = started.and_then(|()| work(executor, (machine, depot, model), plan, rng));
+    let ended = started.and_then(|_| work(executor, (machine, depot, model), plan, rng));
     // From here on a crash means a recovery from what the depot holds now.
     let head = model.lock().unwrap().head(depot.oldest_hold());
     *from = From::Crash(head);

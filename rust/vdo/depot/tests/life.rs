@@ -36,13 +36,14 @@ impl Rig {
         }
     }
 
-    fn load(&mut self, load: Load) {
+    /// Returns whether a recovery had to follow.
+    fn load(&mut self, load: Load) -> bool {
         let depot = self.depot.clone();
         run(&mut self.executor, async move {
             depot.load(load).await?;
             depot.start().await
         })
-        .unwrap();
+        .unwrap()
     }
 
     fn new(toy: Toy) -> Self {
@@ -491,6 +492,19 @@ fn without_memory_a_slab_is_scrubbed_later() {
     assert!(!rig.depot.is_recovering());
     assert_eq!(rig.depot.count(pbn), Some(1));
     assert!(!rig.depot.health.is_read_only());
+}
+
+#[test]
+fn a_recovery_is_told_of_however_soon_it_ends() {
+    let mut rig = Rig::new(Toy::tiny());
+    rig.write();
+    rig.save();
+    let image = rig.machine.images().remove(0);
+    let mut rig = Rig::boot(rig.toy, image.clone());
+    assert!(rig.load(Load::Recovering));
+    rig.executor.run_until_idle();
+    assert!(!rig.depot.is_recovering());
+    assert!(!Rig::boot(rig.toy, image).load(Load::Clean));
 }
 
 /// As soon as a slab is ready, another CPU changes its counts: that must not be forgotten.
