@@ -28,4 +28,9 @@ pub(crate) fn set(limits: &mut QueueLimits, settings: &Settings) {
     // Device-mapper takes it back if the storage has no such thing.
     let zeroes = limits.max_write_zeroes_sectors().min(MAX_IO_SECTORS);
     limits.set_max_write_zeroes_sectors(zeroes);
+    // The block layer wants both to be the same, or this one 0. It is true, too: zeroes take no
+    // room.
+    if limits.max_hw_wzeroes_unmap_sectors() != 0 {
+        limits.set_max_hw_wzeroes_unmap_sectors(zeroes);
+    }
 }

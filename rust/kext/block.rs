@@ -167,6 +167,7 @@ limits! {
     discard_granularity set_discard_granularity "in bytes";
     discard_alignment set_discard_alignment "in bytes";
     max_write_zeroes_sectors set_max_write_zeroes_sectors "in sectors";
+    max_hw_wzeroes_unmap_sectors set_max_hw_wzeroes_unmap_sectors "in sectors";
     max_secure_erase_sectors set_max_secure_erase_sectors "in sectors";
 }
 
