@@ -13,9 +13,9 @@ pub(crate) const MAX_IO_SECTORS: u32 = 2048;
 
 /// Sets the limits of a vdo device; `limits` are those stacked from the storage.
 pub(crate) fn set(limits: &mut QueueLimits, settings: &Settings) {
-    // Smaller than the storage's it cannot be: parts of blocks are read where they are.
-    let logical = settings.logical_block_size.max(limits.logical_block_size());
-    limits.set_logical_block_size(logical);
+    // As the table says, also on storage that has larger ones: what is read of a block there is
+    // read with the whole block.
+    limits.set_logical_block_size(settings.logical_block_size);
     limits.set_physical_block_size(BLOCK_SIZE);
     limits.set_io_min(BLOCK_SIZE);
     limits.set_io_opt(BLOCK_SIZE);

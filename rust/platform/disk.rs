@@ -15,6 +15,8 @@ use kext::bio::Operation;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
 
+const SECTOR_SHIFT: u32 = 9;
+
 /// A device of a table, for I/O of our own.
 pub struct KernelDisk {
     device: Device,
@@ -59,6 +61,10 @@ impl Disk for KernelDisk {
 
     fn sectors(&self) -> u64 {
         self.device.sectors()
+    }
+
+    fn block_sectors(&self) -> u32 {
+        self.device.logical_block_size() >> SECTOR_SHIFT
     }
 
     fn buffer(&self, pages: usize) -> Result<KernelBuffer> {

@@ -76,6 +76,11 @@ pub trait Disk: Send + Sync + 'static {
     /// Returns the size of the device in sectors.
     fn sectors(&self) -> u64;
 
+    /// Returns the sectors of a logical block: every operation begins and ends at a multiple.
+    fn block_sectors(&self) -> u32 {
+        1
+    }
+
     /// Allocates a buffer of `pages` pages. May sleep: called when a table is loaded, not later.
     fn buffer(&self, pages: usize) -> Result<Self::Buffer>;
 

@@ -3,8 +3,9 @@
 //! Reads.
 //!
 //! A bio whose blocks lie side by side on the storage is sent there as it is. Of others, each run
-//! is read straight into the caller's memory, all at once. Compressed blocks are read into a
-//! buffer of ours, once for all their neighbours.
+//! is read straight into the caller's memory, all at once. Compressed blocks, and blocks of which
+//! less is wanted than the storage reads at once, are read into a buffer of ours, the former once
+//! for all their neighbours.
 //!
 //! The blocks stay claimed until the storage has delivered them, so that nobody reuses them.
 
@@ -31,6 +32,7 @@ use kernel::prelude::*;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::disk::View;
+use runtime::disk::PAGE_SIZE;
 
 /// Blocks that follow each other, and where they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,21 +41,21 @@ struct Run {
     blocks: u64,
 }
 
-/// What a read of compressed blocks takes from a pool.
+/// What a read takes from a pool that cannot read all straight into the caller's memory.
 pub(crate) struct Fragments<B> {
-    /// The compressed block; away while it is read.
-    compressed: Option<B>,
+    /// A block of the storage; away while it is read.
+    stored: Option<B>,
     /// Which one it is, if it is one.
     holds: Option<Pbn>,
-    /// One of the blocks that were in it.
+    /// One of the blocks that were in it, if it is compressed.
     block: B,
 }
 
 impl<B> Fragments<B> {
     /// Makes one of two buffers of a page.
-    pub(crate) fn new([compressed, block]: [B; 2]) -> Self {
+    pub(crate) fn new([stored, block]: [B; 2]) -> Self {
         Self {
-            compressed: Some(compressed),
+            stored: Some(stored),
             holds: None,
             block,
         }
@@ -100,13 +102,17 @@ impl<W: World> Engine<W> {
     }
 
     async fn read_claimed<R: ReadBio>(&self, bio: &mut R, lbns: Range<Lbn>) -> Result {
+        let straight = self.storage.can_read(bio.sector(), bio.sectors().into());
         let mut next = lbns.start;
         let mut fragments = None;
         let mut result = Ok(());
         while next < lbns.end && result.is_ok() {
             let (slots, first) = (tree::leaf(next), next);
-            let in_leaf = u64::from(block_map::ENTRIES - slots.1).min(lbns.end - next);
-            let run = match self.run(bio, slots, in_leaf).await {
+            let mut limit = u64::from(block_map::ENTRIES - slots.1).min(lbns.end - next);
+            if !straight {
+                limit = limit.min(whole_or_part(bio, next, lbns.end));
+            }
+            let run = match self.run(bio, slots, limit).await {
                 Ok(run) => run,
                 Err(error) => {
                     result = Err(error);
@@ -114,7 +120,7 @@ impl<W: World> Engine<W> {
                 }
             };
             next += run.blocks;
-            if first == lbns.start && next == lbns.end && self.is_plain(run.mapping) {
+            if straight && first == lbns.start && next == lbns.end && self.is_plain(run.mapping) {
                 // Everything in one place: a sector of the bio is the same number of sectors
                 // behind the start of its block.
                 let skip = bio.sector() % BLOCK_SECTORS;
@@ -188,24 +194,27 @@ impl<W: World> Engine<W> {
             );
             return Err(Status::BadMapping.into());
         }
-        if let Some(slot) = state.slot() {
+        let skip = (wanted.skip / SECTOR_SIZE) as u64;
+        let sectors = (wanted.bytes / SECTOR_SIZE) as u32;
+        let slot = state.slot();
+        if slot.is_some() || !self.storage.can_read(skip, sectors.into()) {
             return self
-                .read_fragment(bio, (pbn, slot), wanted, fragments)
+                .read_block_of(bio, (pbn, slot), wanted, fragments)
                 .await;
         }
         self.storage.count_data_read(run.blocks);
         let sector = self.storage.sector(pbn)?;
-        let skip = (wanted.skip / SECTOR_SIZE) as u64;
-        let sectors = (wanted.bytes / SECTOR_SIZE) as u32;
         Ok(bio
             .start_part(wanted.offset, sector.saturating_add(skip), sectors)
             .await?)
     }
 
-    async fn read_fragment<R: ReadBio>(
+    /// Reads a part of a plain block, or of a block that is in fragment `slot` of one, through a
+    /// buffer.
+    async fn read_block_of<R: ReadBio>(
         &self,
         bio: &mut R,
-        (pbn, slot): (Pbn, u8),
+        (pbn, slot): (Pbn, Option<u8>),
         wanted: Wanted,
         fragments: &mut Option<Fragments<BufferOf<W>>>,
     ) -> Result {
@@ -218,14 +227,16 @@ impl<W: World> Engine<W> {
         };
         let mut result = Ok(());
         if own.holds.replace(pbn) != Some(pbn) {
-            result = self.read_block(pbn, &mut own.compressed).await;
+            result = self.read_block(pbn, &mut own.stored).await;
         }
-        if result.is_ok() {
-            result = self.decompress_fragment(&own.compressed, slot, own.block.page_mut(0));
+        let mut block = own.stored.as_ref();
+        if let (Ok(()), Some(slot)) = (result, slot) {
+            result = self.decompress_fragment(&own.stored, slot, own.block.page_mut(0));
+            block = Some(&own.block);
         }
         if result.is_err() {
             own.holds = None;
-        } else if let Some(page) = own.block.page(0) {
+        } else if let Some(page) = block.and_then(|block| block.page(0)) {
             let part = page.get(wanted.skip..wanted.skip + wanted.bytes);
             bio.copy_in(wanted.offset, part.unwrap_or_default());
         }
@@ -272,6 +283,19 @@ fn bytes_of(bio: &impl ReadBio, first: Lbn, blocks: u64) -> Wanted {
         offset: bytes(from.saturating_sub(bio_start)),
         skip: bytes(from.saturating_sub(start)),
         bytes: bytes(to.saturating_sub(from)),
+    }
+}
+
+/// Returns how many blocks of `bio` from `first` on are read in the same way: one of which only a
+/// part is wanted, or all up to the next such one.
+fn whole_or_part(bio: &impl ReadBio, first: Lbn, end: Lbn) -> u64 {
+    let blocks = end.saturating_sub(first);
+    let whole = |lbn| bytes_of(bio, lbn, 1).bytes == PAGE_SIZE;
+    match blocks {
+        0 | 1 => blocks,
+        _ if !whole(first) => 1,
+        _ if !whole(end.saturating_sub(1)) => blocks.saturating_sub(1),
+        _ => blocks,
     }
 }
 

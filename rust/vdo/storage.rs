@@ -35,6 +35,8 @@ pub enum Purpose {
 /// The storage of a volume.
 pub struct Storage<D> {
     disk: Lock<Arc<D>>,
+    /// Sectors of a logical block of the device, a power of two.
+    granularity: AtomicU64,
     /// The physical block that is the device's first.
     offset: Pbn,
     submitted: [Counts; 4],
@@ -101,6 +103,7 @@ impl<D: Disk> Storage<D> {
     pub fn new(disk: Arc<D>, offset: Pbn) -> Self {
         let counts = || core::array::from_fn(|_| Counts::new());
         Self {
+            granularity: AtomicU64::new(disk.block_sectors().into()),
             disk: Lock::new(disk),
             offset,
             submitted: counts(),
@@ -110,6 +113,7 @@ impl<D: Disk> Storage<D> {
 
     /// Goes on with `disk`, another handle of the same device.
     pub fn set_disk(&self, disk: Arc<D>) {
+        self.granularity.store_relaxed(disk.block_sectors().into());
         // The old one is dropped outside of the lock.
         drop(self.disk.with(|own| core::mem::replace(own, disk)));
     }
@@ -134,6 +138,12 @@ impl<D: Disk> Storage<D> {
         block
             .and_then(|block| block.checked_mul(BLOCK_SECTORS))
             .ok_or(Error::Errno(EIO))
+    }
+
+    /// Returns true if the device can read `sectors` sectors from any sector on that is as far
+    /// behind the start of a block as `sector` is.
+    pub fn can_read(&self, sector: u64, sectors: u64) -> bool {
+        (sector | sectors) & self.granularity.load_relaxed().wrapping_sub(1) == 0
     }
 
     /// Allocates a buffer of `pages` pages. May sleep.

@@ -71,6 +71,7 @@ pub(crate) struct Drive {
     name: String,
     latency: Range<Micros>,
     discards: Discards,
+    block_sectors: u32,
     hold: Vec<Kind>,
     held: Vec<u64>,
 }
@@ -94,6 +95,7 @@ impl Drive {
             name: name.to_owned(),
             latency: 1..200,
             discards: Discards::Zero,
+            block_sectors: 1,
             hold: Vec::new(),
             held: Vec::new(),
         }
@@ -184,6 +186,12 @@ impl SimDisk {
     /// Sets what discards do; without it they zero.
     pub fn set_discards(&self, discards: Discards) {
         self.world.lock().drives[self.number].discards = discards;
+    }
+
+    /// Sets how many sectors a logical block has. The device refuses what does not begin and end
+    /// at a multiple.
+    pub fn set_block_sectors(&self, sectors: u32) {
+        self.world.lock().drives[self.number].block_sectors = sectors;
     }
 
     /// Holds operations of these kinds that are issued from now on, until they are released.
@@ -295,7 +303,10 @@ impl State {
             }
         }
         let drive = &mut self.drives[disk];
-        if range.end > drive.cache.sectors() {
+        let block = u64::from(drive.block_sectors);
+        if range.start % block != 0 || range.end % block != 0 {
+            error = Some(EINVAL);
+        } else if range.end > drive.cache.sectors() {
             error = Some(EIO);
         } else if kind == Kind::Write {
             drive
@@ -416,6 +427,10 @@ impl Disk for SimDisk {
 
     fn sectors(&self) -> u64 {
         self.world.lock().drives[self.number].cache.sectors()
+    }
+
+    fn block_sectors(&self) -> u32 {
+        self.world.lock().drives[self.number].block_sectors
     }
 
     fn buffer(&self, pages: usize) -> Result<SimBuffer> {

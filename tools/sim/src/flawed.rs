@@ -86,6 +86,10 @@ impl<F: Flaws> Disk for FlawedDisk<F> {
         self.disk.sectors()
     }
 
+    fn block_sectors(&self) -> u32 {
+        self.disk.block_sectors()
+    }
+
     fn buffer(&self, pages: usize) -> Result<SimBuffer> {
         self.disk.buffer(pages)
     }

@@ -85,6 +85,9 @@ impl Machine {
         // The administrator's table says what the volume says.
         let toy = plan.toy.found(&image).unwrap_or(plan.toy.clone());
         let disk = world.add_disk("storage", image);
+        if plan.large_storage_blocks {
+            disk.set_block_sectors(BLOCK_SECTORS as u32);
+        }
         let mut administrators = KVec::new();
         administrators.push((), GFP_KERNEL).expect("memory");
         Rc::new(Self {

@@ -39,6 +39,8 @@ pub struct Plan {
     pub io_pages: usize,
     /// Whether the volume shows sectors of 512 bytes.
     pub small_sectors: bool,
+    /// Whether the storage can only read and write whole blocks of the volume.
+    pub large_storage_blocks: bool,
     /// The rule that is broken.
     pub flaw: Option<Flaw>,
 }
@@ -69,6 +71,7 @@ impl Default for Plan {
             slab_journal_pages: 4,
             io_pages: 4,
             small_sectors: false,
+            large_storage_blocks: false,
             flaw: None,
         }
     }
@@ -117,6 +120,7 @@ impl Plan {
             slab_journal_pages: 2 + rng.below(8) as usize,
             io_pages: *rng.pick(&[1, 2, 8]),
             small_sectors: rng.chance(1, 4),
+            large_storage_blocks: rng.chance(1, 4),
             flaw: None,
         }
     }
