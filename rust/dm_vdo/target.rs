@@ -43,6 +43,7 @@ use platform::block_on::block_on;
 use platform::disk::Class;
 use platform::disk::KernelDisk;
 use platform::held_bio;
+use runtime::disk::SECTOR_SIZE;
 use runtime::stack::boxed;
 use runtime::sync::AtomicU32;
 use vdo::error::Error as VdoError;
@@ -63,6 +64,8 @@ const PARTS_RESERVE: u32 = 32;
 pub(crate) struct VdoTarget {
     volume: Arc<Volume>,
     settings: Settings,
+    /// What the table may be used for.
+    mode: Mode,
     /// The arguments, as they were given.
     arguments: KVec<u8>,
     parts: BioSet,
@@ -124,7 +127,7 @@ impl Target for VdoTarget {
     }
 
     fn preresume(&self) -> Result {
-        self.volume.resume(&self.path(), &self.settings)
+        self.volume.resume(&self.path(), &self.settings, self.mode)
     }
 
     fn status(&self, kind: StatusKind, _noflush: bool, out: &mut StatusWriter<'_>) {
@@ -192,6 +195,7 @@ impl VdoTarget {
         })?;
         let own_name = copy(name).or_fail(c"Could not copy parent device name")?;
         let parts = BioSet::new(PARTS_RESERVE).or_fail(c"Cannot allocate data_vio pool")?;
+        let mode = setup.table_mode();
         let path = Path {
             line: &line,
             name,
@@ -203,12 +207,13 @@ impl VdoTarget {
                 volume.prepare(&path, &settings).map_err(refused)?;
                 volume
             }
-            None => start_volume(&path, &settings, setup.table_mode(), log)?,
+            None => start_volume(&path, &settings, mode, log)?,
         };
         claim.set_volume(&volume);
         Ok(Self {
             volume,
             settings,
+            mode,
             arguments,
             parts,
             name: own_name,
@@ -323,6 +328,17 @@ fn parse<'a>(
             text: c"Unable to open storage device",
         }
     })?;
+    let block_size = device.logical_block_size();
+    if u64::from(block_size) > BLOCK_SECTORS * SECTOR_SIZE as u64 {
+        log.error(format_args!(
+            "the logical blocks of \"{}\" have {block_size} bytes, at most 4096 can be used",
+            table.device
+        ));
+        return Err(Refusal {
+            error: EINVAL,
+            text: c"Logical blocks of the storage device are too large",
+        });
+    }
     let mut settings = table.settings;
     if table.version == 0 {
         settings.physical_blocks = device.sectors() / BLOCK_SECTORS;

@@ -12,6 +12,7 @@ use crate::world::KernelWorld;
 use core::fmt::Arguments;
 use dm::Device;
 use dm::LoadError;
+use dm::Mode;
 use dm::OrFail;
 use dm::StatusWriter;
 use dm::TargetHandle;
@@ -39,6 +40,7 @@ use vdo::statistics::Statistics;
 use vdo::status::Config;
 use vdo::status::IndexState;
 use vdo::status::Status;
+use vdo::storage::Storage;
 use vdo::storage::BLOCK_SECTORS;
 use vdo::table::growth_refused;
 use vdo::table::Refusal;
@@ -79,6 +81,8 @@ struct State {
     /// Whether blocks are compressed, now.
     compression: bool,
     started: bool,
+    /// The storage that is known to hold the volume.
+    storage: DevT,
 }
 
 /// A way to the storage of a volume.
@@ -121,6 +125,7 @@ impl Volume {
                 settings: *settings,
                 compression: settings.compression,
                 started: false,
+                storage: path.device.dev(),
             }),
             name: Lock::new(copy(path.name).or_fail(c"Could not copy parent device name")?),
             dump_on_shutdown: AtomicU32::new(0),
@@ -179,18 +184,29 @@ impl Volume {
         self.check_storage(path)
     }
 
-    /// Another device is taken only if it holds this volume.
+    /// Another device is taken only if it holds this volume, as it is now: an older copy of it will
+    /// not do.
     fn check_storage(&self, path: &Path<'_>) -> Result<(), Refusal> {
-        if self.engine.disk().device().dev() == path.device.dev() {
+        let known = self.state.with(|state| state.storage);
+        if known == path.device.dev() || self.is_on(path.disk).unwrap_or(false) {
             return Ok(());
         }
-        match block_on(boxed(|| load::find(&**path.disk))) {
-            Ok(Ok(Found::Volume(geometry))) if geometry == self.geometry => Ok(()),
-            _ => Err(Refusal {
-                error: EINVAL,
-                text: c"Storage device does not hold this VDO",
-            }),
-        }
+        Err(Refusal {
+            error: EINVAL,
+            text: c"Storage device does not hold this VDO",
+        })
+    }
+
+    /// Returns whether `disk` has the geometry and the super block that the volume has.
+    #[inline(never)]
+    fn is_on(&self, disk: &Arc<KernelDisk>) -> Result<bool> {
+        let Ok(Found::Volume(geometry)) = block_on(boxed(|| load::find(&**disk)))? else {
+            return Ok(false);
+        };
+        let storage = Storage::new(disk.clone(), geometry.bio_offset);
+        let found = block_on(boxed(|| load::read_super_block(&storage, &geometry)))?;
+        let super_block = self.engine.super_block();
+        Ok(geometry == self.geometry && matches!(found, Ok(Ok(found)) if found == super_block))
     }
 
     /// Takes note of another name of the storage, and tells of it.
@@ -207,8 +223,8 @@ impl Volume {
         Ok(())
     }
 
-    /// Starts the volume, or goes on with it, by the table of `path`.
-    pub(crate) fn resume(&self, path: &Path<'_>, settings: &Settings) -> Result {
+    /// Starts the volume, or goes on with it, by the table of `path`, which may be used for `mode`.
+    pub(crate) fn resume(&self, path: &Path<'_>, settings: &Settings, mode: Mode) -> Result {
         // The device of the table before may be closed soon, whatever comes of this.
         self.set_path(path.line.clone(), path.disk.clone());
         let (log, device) = (self.log, self.mapped);
@@ -221,8 +237,19 @@ impl Volume {
             ));
             return Err(EINVAL);
         }
+        // What was on it when the table was loaded may have become an old copy since.
+        if let Err(refusal) = self.check_storage(path) {
+            log.error(format_args!(
+                "resume of device '{device}' failed: {}",
+                refusal.text.to_str().unwrap_or("")
+            ));
+            return Err(refusal.error);
+        }
         self.rename(path.name)?;
         let (old, started) = self.state.with(|state| (state.settings, state.started));
+        if started && mode == Mode::Read {
+            return self.resume_protected(path, &old, settings);
+        }
         if started {
             log.info(format_args!("resuming device '{device}'"));
             self.grow(&old, settings)?;
@@ -235,16 +262,45 @@ impl Volume {
             log.info(format_args!("resuming device '{device}'"));
         }
         block_on(boxed(|| self.engine.resume()))?.map_err(|error| log.errno(error))?;
-        self.state.with(|state| {
-            state.settings = *settings;
-            state.compression = settings.compression;
-        });
+        self.is_resumed(path, settings);
         self.ticker.start();
         if started {
             self.tell_compression(settings.compression);
         }
         log.info(format_args!("device '{device}' resumed"));
         Ok(())
+    }
+
+    /// Goes on with a volume that was in use by a table for reading only.
+    fn resume_protected(&self, path: &Path<'_>, old: &Settings, settings: &Settings) -> Result {
+        let (log, device) = (self.log, self.mapped);
+        log.info(format_args!("resuming device '{device}' for reading only"));
+        let sizes = |of: &Settings| (of.logical_blocks, of.physical_blocks);
+        if sizes(old) != sizes(settings) {
+            log.error(format_args!(
+                "a table for reading only does not grow device '{device}'"
+            ));
+            return Err(EROFS);
+        }
+        block_on(boxed(|| self.engine.resume_protected()))?.map_err(|error| {
+            log.error(format_args!(
+                "device '{device}' was suspended without being saved, and cannot be used for \
+                 reading only"
+            ));
+            log.errno(error)
+        })?;
+        self.is_resumed(path, settings);
+        log.info(format_args!("device '{device}' resumed for reading only"));
+        Ok(())
+    }
+
+    /// Takes note of the table that is in use now.
+    fn is_resumed(&self, path: &Path<'_>, settings: &Settings) {
+        self.state.with(|state| {
+            state.settings = *settings;
+            state.compression = settings.compression;
+            state.storage = path.device.dev();
+        });
     }
 
     fn grow(&self, old: &Settings, new: &Settings) -> Result {

@@ -2,7 +2,8 @@
 
 //! Read-only mode: where a volume goes when its metadata can no longer be trusted or written.
 //!
-//! There is no way back but a restart. Whoever waits for something that will not happen any more
+//! There is no way back but a restart. (A volume whose table is for reading only is write-protected,
+//! which is another thing: nothing is wrong with it, and the next table may end it.) Whoever waits for something that will not happen any more
 //! must be woken, and ask [`Health::check`]: that is the task's job that waits for
 //! [`Health::failed`].
 
@@ -19,6 +20,8 @@ use runtime::sync::AtomicU32;
 /// Whether a volume can be written.
 pub struct Health {
     read_only: AtomicU32,
+    /// Not 0 while the storage must not be written, though it could.
+    protected: AtomicU32,
     cause: Monitor<Cause>,
 }
 
@@ -39,6 +42,7 @@ impl Health {
     pub fn new(read_only: bool) -> Self {
         Self {
             read_only: AtomicU32::new(read_only.into()),
+            protected: AtomicU32::new(0),
             cause: Monitor::new(Cause::default()),
         }
     }
@@ -48,9 +52,19 @@ impl Health {
         self.read_only.load_acquire() != 0
     }
 
-    /// Fails in read-only mode.
+    /// Returns true while the volume is write-protected.
+    pub fn is_protected(&self) -> bool {
+        self.protected.load_acquire() != 0
+    }
+
+    /// Begins or ends write protection. The volume is suspended.
+    pub fn set_protected(&self, protected: bool) {
+        self.protected.store_release(protected.into());
+    }
+
+    /// Fails in read-only mode, and while the volume is write-protected.
     pub fn check(&self) -> Result {
-        if self.is_read_only() {
+        if self.is_read_only() || self.is_protected() {
             return Err(Error::READ_ONLY);
         }
         Ok(())

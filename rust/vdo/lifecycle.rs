@@ -7,6 +7,7 @@
 
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::error::Status;
 use crate::format::super_block::State;
 use crate::world::Level;
 use crate::world::World;
@@ -20,7 +21,7 @@ impl<W: World> Engine<W> {
     pub async fn suspend(&self, save: bool) {
         let admin = self.admin.take().await;
         self.unsettled.settled().await;
-        if !self.is_started() {
+        if !self.is_started() || self.health.is_protected() {
             self.admin.give(admin);
             return;
         }
@@ -73,6 +74,7 @@ impl<W: World> Engine<W> {
     /// The super block cannot be written.
     pub async fn resume(&self) -> Result {
         let admin = self.admin.take().await;
+        self.health.set_protected(false);
         self.set_suspended(false);
         let result = if self.health.is_read_only() {
             // Not an error: reads are served.
@@ -88,6 +90,28 @@ impl<W: World> Engine<W> {
         }
         self.admin.give(admin);
         self.health.watch(result)
+    }
+
+    /// Goes on after a suspend, for reading only: nothing is written before the next
+    /// [`resume`](Self::resume).
+    ///
+    /// # Errors
+    ///
+    /// The volume was not left as one that was stopped in order: pages of the block map that are
+    /// only in memory could not make room for others.
+    pub async fn resume_protected(&self) -> Result {
+        let admin = self.admin.take().await;
+        let is_saved = self.super_block.get().state != State::Dirty;
+        let result = match is_saved || self.health.is_read_only() {
+            true => {
+                // For whoever writes of his own accord it goes on being suspended.
+                self.health.set_protected(true);
+                Ok(())
+            }
+            false => Err(Status::InvalidAdminState.into()),
+        };
+        self.admin.give(admin);
+        result
     }
 
     /// Says on disk that the volume is in use, before anything is changed.

@@ -18,7 +18,7 @@ use crate::world::World;
 impl<W: World> Engine<W> {
     /// Returns how the volume is.
     pub fn mode(&self) -> Mode {
-        if self.health.is_read_only() {
+        if self.health.check().is_err() {
             Mode::ReadOnly
         } else if self.depot.is_recovering() {
             Mode::Recovering

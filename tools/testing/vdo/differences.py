@@ -56,6 +56,8 @@ TEXT = {
     "X2": "what is under way is never more than 2048 blocks, and less where acknowledging is fast",
     "X4b": "the index state is `error` while its device fails",
     "Z2": "a read-only table never writes",
+    "Z2b": "nor does one that takes the place of another; what writes all the same gets EIO",
+    "Z2c": "a read-only table is refused after a suspend without flush, which saves nothing",
     "Z4": "the damage may be detected, where something later proves it",
     "Z5": "the damage may be detected, where something later proves it",
     "Z6": "few page writes after a resume, as before it",

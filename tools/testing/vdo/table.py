@@ -10,11 +10,16 @@ from errno import ENOMEM
 
 from lib import dm
 from lib.blockio import BlockFile
+from lib.devices import Layer
 from lib.runner import equal
 from vdo.data import BLOCK
+from vdo.data import same
+from vdo.data import unique
+from vdo.rig import Below
 from vdo.rig import DEFAULT
 from vdo.rig import RAM0
 from vdo.rig import RAM1
+from vdo.rig import SMALL
 from vdo.rig import Volume
 from vdo.rig import blank
 from vdo.rig import disks
@@ -25,10 +30,13 @@ from vdo.rig import put
 from vdo.rig import refused
 from vdo.rig import state_word
 from vdo.rig import tool
+from vdo.rig import volume
 from vdo.suite import DEDUPE
 from vdo.suite import IMPL
 from vdo.suite import Session
+from vdo.suite import case
 from vdo.suite import expect
+from vdo.suite import outcome
 
 _P = f"{RAM0} 2097152 4096 32768"
 _OLD = "4096 disabled 0 32768 16380 on auto vdopool ."
@@ -362,3 +370,43 @@ def _(_):
         equal(state_word(), before)
     v.remove(5)
     assert IMPL == "c" or state_word() == before
+
+
+@case("Z2b", "a read-only table in the place of one in use, and back")
+def _():
+    b = Below()
+    v = b.v
+    users = Layer("users", v.path, 2048)
+    with users.open() as file:
+        file.write(0, unique(50))
+        v.load(str(v.line), readonly=True)
+        v.resume()
+        b.layer.forget()
+        # Device-mapper lets pass what another device sends.
+        equal(outcome(file.write, 8, unique(51)), expect(c=0, rust=EIO))
+        outcome(file.flush)
+        equal(v.status_now().mode, expect(c="normal", rust="read-only"))
+        same(v.read(0), unique(50))
+        v.suspend()
+        assert expect(c=True, rust=b.layer.counts.writes == 0)
+        v.load(str(v.line))
+        v.resume()
+        equal(v.status_now().mode, "normal")
+        file.write(8, unique(52))
+        file.flush()
+    users.remove()
+    b.v = v.crashed()
+    same(b.v.read(0, 2), unique(50) + unique(52))
+
+
+@case("Z2c", "a read-only table after a suspend that saved nothing")
+def _():
+    v = volume(SMALL)
+    v.write(0, unique(50))
+    v.suspend(noflush=True)
+    v.load(str(v.line), readonly=True)
+    equal(outcome(v.resume), expect(c=0, rust=EIO))
+    v.load(str(v.line))
+    v.resume()
+    same(v.read(0), unique(50))
+    v.write(0, unique(51))

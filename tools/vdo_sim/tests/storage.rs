@@ -9,6 +9,7 @@ use sim::World;
 use std::future::Future;
 use std::rc::Rc;
 use vdo::engine::Engine;
+use vdo::status::Mode;
 use vdo::world::Operation;
 use vdo_sim::host::Host;
 use vdo_sim::machine::Machine;
@@ -58,5 +59,44 @@ fn parts_of_blocks_are_read_from_storage_that_reads_whole_ones() {
                 assert!(found == data[bytes], "{sectors} sectors from {first}");
             }
         }
+    });
+}
+
+#[test]
+fn a_volume_whose_table_is_for_reading_writes_nothing() {
+    run(Plan::default(), |machine| async move {
+        let volume = engine(&machine);
+        let data = pattern::run(7, 0, 16);
+        assert_eq!(write(&machine, 0, &data).await, Ok(()));
+        volume.suspend(true).await;
+        volume.resume_protected().await.expect("saved");
+        assert_eq!(volume.mode(), Mode::ReadOnly);
+        let before = machine.world.changes();
+
+        assert!(write(&machine, 0, &pattern::run(8, 0, 16)).await.is_err());
+        let discard = machine.submit(Operation::Discard, false, 0, 16, &[]).await;
+        assert!(discard.is_err());
+        assert!(volume.check_physical_growth(1 << 20).is_err());
+        let (found, result) = machine.read(0, 16).await;
+        assert_eq!((found == data, result), (true, Ok(())));
+        // Neither now, nor when it is suspended for the next table.
+        volume.suspend(true).await;
+        assert_eq!(machine.world.changes(), before);
+
+        volume.resume().await.expect("resume");
+        assert_eq!(volume.mode(), Mode::Normal);
+        assert_eq!(write(&machine, 0, &pattern::run(8, 0, 16)).await, Ok(()));
+    });
+}
+
+#[test]
+fn a_volume_that_was_not_saved_is_not_made_one_for_reading() {
+    run(Plan::default(), |machine| async move {
+        let volume = engine(&machine);
+        assert_eq!(write(&machine, 0, &pattern::run(7, 0, 16)).await, Ok(()));
+        volume.suspend(false).await;
+        assert!(volume.resume_protected().await.is_err());
+        volume.resume().await.expect("resume");
+        assert_eq!(write(&machine, 0, &pattern::run(8, 0, 16)).await, Ok(()));
     });
 }
