@@ -28,7 +28,8 @@
 //!
 //! The slabs are spread over [`SHARDS`] locks; the allocator, the summary and the desk have one
 //! each. No two are held at once. A slab is changed first, and then whoever may go on is told at
-//! the desk. The tasks wait for the disk only, the scrubber for the committer as well; the
+//! the desk. In between others may come, on another CPU: what they must not do so soon, the slab
+//! refuses until it is told that the desk knows ([`slab_journal::SlabJournal::hold`]). The tasks wait for the disk only, the scrubber for the committer as well; the
 //! one that applies changes waits for all of them, others for nothing here but memory.
 
 mod allocate;

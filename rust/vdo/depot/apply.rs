@@ -3,7 +3,6 @@
 //! Changes of counts, in the order of the recovery journal.
 
 use super::desk::Work;
-use super::holds::Hold;
 use super::slab::Changes;
 use super::slab::Effects;
 use super::slab::Progress;
@@ -96,7 +95,7 @@ impl<W: World> Depot<W> {
                 made += u64::from(effects.made);
                 wait = None;
             }
-            self.spread(number, effects);
+            self.spread(number, effects)?;
             let Progress::Blocked(blocked) = progress? else {
                 wait = None;
                 continue;
@@ -117,7 +116,14 @@ impl<W: World> Depot<W> {
     }
 
     /// Tells others what changes of a slab mean to them.
-    fn spread(&self, number: SlabNumber, mut effects: Effects<BufferOf<W>>) {
+    ///
+    /// A block that was begun is not sealed before the desk has what it holds, and the slab the proof
+    /// of that: the committer would release a hold that is yet to be taken.
+    ///
+    /// # Errors
+    ///
+    /// `LockError`.
+    pub(super) fn spread(&self, number: SlabNumber, mut effects: Effects<BufferOf<W>>) -> Result {
         if effects.freed != 0 {
             self.allocator
                 .with(|allocator| allocator.adjust(number, effects.freed));
@@ -129,30 +135,31 @@ impl<W: World> Depot<W> {
         }
         let closed = effects.closed.take();
         let is_work = closed.is_some() || effects.write;
-        if effects.begun == [None; 2] && !is_work {
-            return;
+        if effects.begun.is_none() && !is_work {
+            return Ok(());
         }
         let tell = |work: &mut Work<BufferOf<W>>| {
-            for (block, sequence) in effects.begun.into_iter().flatten() {
-                let slab = number;
-                work.hold(Hold {
-                    sequence,
-                    slab,
-                    block,
-                });
-            }
+            let held = effects.begun.map(|hold| work.holds.take(hold));
             if effects.write {
                 work.write.insert(number);
             }
-            closed.and_then(|closed| work.closed.push(closed).err())
+            let misfit = closed.and_then(|closed| work.closed.push(closed).err());
+            (held, misfit)
         };
-        let misfit = if is_work {
+        let (held, misfit) = if is_work {
             self.desk.tell(tell)
         } else {
             self.desk.with(tell)
         };
         debug_assert!(misfit.is_none(), "there is room for each page");
         drop(misfit);
+        if let Some(held) = held {
+            let held = held?;
+            if self.slab(number, |slab| slab.journal.hold(held))? {
+                self.desk.tell(|work| work.seal.insert(number));
+            }
+        }
+        Ok(())
     }
 
     /// Asks for what a blocked change waits for.

@@ -92,7 +92,10 @@ impl<W: World> Depot<W> {
     fn collect(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
         for index in 0..tools.blocks.len() {
             if let Some(closed) = tools.blocks.get(index) {
-                self.slab(closed.slab, |slab| slab.journal.take(closed))?;
+                let number = closed.slab;
+                if self.slab(number, |slab| slab.journal.take(closed))? {
+                    self.desk.with(|work| work.seal.insert(number));
+                }
             }
         }
         while !tools.blocks.is_full() {
@@ -101,12 +104,7 @@ impl<W: World> Depot<W> {
             };
             match self.slab(number, |slab| slab.journal.seal(number))? {
                 Sealing::Sealed(closed) => drop(tools.blocks.push(closed)),
-                Sealing::Nothing => {}
-                Sealing::NotYet => {
-                    // A block before it was closed since this round began.
-                    self.desk.with(|work| work.seal.insert(number));
-                    break;
-                }
+                Sealing::Nothing | Sealing::NotYet => {}
             }
         }
         Ok(())
@@ -135,11 +133,20 @@ impl<W: World> Depot<W> {
                 self.desk.tell(|_| ());
             }
             if self.breaks(Flaw::HoldIsReleased) {
-                self.desk.with(|work| work.holds.release(&closed.held()));
+                self.let_go(closed)?;
             }
             self.counters.journal_written.fetch_add(1);
         }
         Ok(())
+    }
+
+    /// Lets go of the recovery journal.
+    fn let_go(&self, closed: &mut Closed<BufferOf<W>>) -> Result {
+        match closed.held.take() {
+            Some(held) => self.desk.with(|work| work.holds.release(held)),
+            None if self.breaks(Flaw::HoldIsReleased) => Ok(()),
+            None => Err(IMPOSSIBLE),
+        }
     }
 
     /// Puts into the summary what it may say now.
@@ -212,10 +219,10 @@ impl<W: World> Depot<W> {
     fn finish(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
         while let Some(mut closed) = tools.blocks.pop() {
             let number = closed.slab;
-            let hold = closed.held();
+            // First this: as soon as there may be another block, that takes a hold, too.
+            self.let_go(&mut closed)?;
             self.slab(number, |slab| slab.journal.summarised(&mut closed))?;
             self.give_page(closed.page);
-            self.desk.with(|work| work.holds.release(&hold));
         }
         for (number, entry) in &tools.entries {
             let can_be_clean = self.slab(*number, |slab| {

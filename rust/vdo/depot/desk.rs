@@ -6,7 +6,6 @@
 //! of `progress` if it is not yet as it should be. Whoever changes a slab so that somebody else may
 //! go on counts `progress` up afterwards.
 
-use super::holds::Hold;
 use super::holds::Holds;
 use super::ring::Ring;
 use super::slab_journal::Closed;
@@ -214,14 +213,6 @@ impl<B> Desk<B> {
                 (work.progress != seen).then_some(Ok(()))
             })
             .await
-    }
-}
-
-impl<B> Work<B> {
-    /// A block of a slab journal was begun.
-    pub(super) fn hold(&mut self, hold: Hold) {
-        let taken = self.holds.take(hold);
-        debug_assert!(taken, "there is a place for each slab and each page");
     }
 }
 

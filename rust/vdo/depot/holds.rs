@@ -4,10 +4,13 @@
 //!
 //! Each block of a slab journal that is under construction, or written but not yet in the summary,
 //! holds the block of the recovery journal that its first entry comes from. Holds are taken in
-//! the order of the recovery journal and released in any order.
+//! the order of the recovery journal and released in any order. What is released was taken: there
+//! is nothing but a [`Held`] to release.
 
 use super::ring::Ring;
+use crate::error::Error;
 use crate::error::Result;
+use crate::error::Status;
 use crate::format::Sequence;
 use crate::format::SlabNumber;
 
@@ -20,6 +23,11 @@ pub(super) struct Hold {
     /// The block of the slab journal.
     pub(super) block: Sequence,
 }
+
+/// A hold that was taken. Nothing but [`Holds::release`] ends it.
+#[must_use = "what is never released stops the recovery journal for ever"]
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Held(Hold);
 
 /// All holds, oldest first.
 pub(super) struct Holds {
@@ -53,20 +61,25 @@ impl Holds {
         Some(self.line.first()?.hold.sequence)
     }
 
-    /// Takes a hold; none may be older than those that were taken before. Returns false if there
-    /// are more than there can be.
-    pub(super) fn take(&mut self, hold: Hold) -> bool {
+    /// Takes a hold; none may be older than those that were taken before.
+    ///
+    /// # Errors
+    ///
+    /// `LockError` if there are more than there can be.
+    pub(super) fn take(&mut self, hold: Hold) -> Result<Held> {
         if self.live * 2 < self.line.len() {
             self.compact();
         }
-        self.live += 1;
-        // The recovery journal may be asked for more than has been applied: this one is new.
-        self.asked = self.asked.min(hold.sequence);
         let place = Place {
             hold,
             is_live: true,
         };
-        self.line.push(place).is_ok()
+        let pushed = self.line.push(place);
+        pushed.map_err(|_| Error::Status(Status::LockError))?;
+        self.live += 1;
+        // The recovery journal may be asked for more than has been applied: this one is new.
+        self.asked = self.asked.min(hold.sequence);
+        Ok(Held(hold))
     }
 
     /// Squeezes out those that were released.
@@ -80,22 +93,27 @@ impl Holds {
     }
 
     /// Releases a hold.
-    pub(super) fn release(&mut self, hold: &Hold) {
+    ///
+    /// # Errors
+    ///
+    /// `LockError` if it is not there.
+    pub(super) fn release(&mut self, Held(hold): Held) -> Result {
         let mut index = self.first_from(hold.sequence);
-        while let Some(place) = self.line.get_mut(index) {
-            if place.hold == *hold && place.is_live {
-                place.is_live = false;
-                self.live = self.live.saturating_sub(1);
-                break;
+        loop {
+            match self.line.get_mut(index) {
+                Some(place) if place.hold == hold && place.is_live => {
+                    place.is_live = false;
+                    break;
+                }
+                Some(place) if place.hold.sequence == hold.sequence => index += 1,
+                _ => return Err(Error::Status(Status::LockError)),
             }
-            if place.hold.sequence > hold.sequence {
-                break;
-            }
-            index += 1;
         }
+        self.live = self.live.saturating_sub(1);
         while self.line.first().is_some_and(|place| !place.is_live) {
             self.line.pop();
         }
+        Ok(())
     }
 
     /// Returns the index of the first hold on `sequence` or a later one.

@@ -4,6 +4,7 @@
 
 use super::counts::Counts;
 use super::counts::Found;
+use super::holds::Hold;
 use super::slab_journal::Blocked;
 use super::slab_journal::Closed;
 use super::slab_journal::OpenBlock;
@@ -78,8 +79,8 @@ pub(super) struct Effects<B> {
     pub(super) made: u32,
     /// How many blocks became free (or used).
     pub(super) freed: i64,
-    /// The blocks of the slab journal that were begun, with what they hold of the recovery journal.
-    pub(super) begun: [Option<(Sequence, Sequence)>; 2],
+    /// The block of the slab journal that was begun, with what it holds of the recovery journal.
+    pub(super) begun: Option<Hold>,
     /// A block of the slab journal that was closed.
     pub(super) closed: Option<Closed<B>>,
     /// Reference blocks are to be written.
@@ -93,7 +94,7 @@ impl<B> Effects<B> {
         Self {
             made: 0,
             freed: 0,
-            begun: [None; 2],
+            begun: None,
             closed: None,
             write: false,
             flushed: 0,
@@ -263,6 +264,10 @@ impl<B: Buffer> Slab<B> {
                 Some((slab, sbn)) if slab == number => sbn,
                 _ => break,
             };
+            if effects.begun.is_some() && self.journal.must_close(rules.shape, next.change) {
+                // Others are to know first what it holds.
+                break;
+            }
             if next.point > self.journal.recovery_point {
                 let blocked = self.make(rules, number, (sbn, next), spare, effects)?;
                 if let Some(blocked) = blocked {
@@ -270,9 +275,9 @@ impl<B: Buffer> Slab<B> {
                 }
                 changes.advance();
                 self.make_more(rules, number, changes, effects)?;
-                if self.journal.is_full(rules.shape) {
+                if self.journal.is_full(rules.shape) && effects.begun.is_none() {
                     if let Some(page) = spare.take() {
-                        effects.closed = Some(self.journal.close(number, page));
+                        effects.closed = Some(self.journal.close(number, page)?);
                     }
                 }
             } else if rules.is_replay {
@@ -302,7 +307,7 @@ impl<B: Buffer> Slab<B> {
         }
         if self.journal.must_close(rules.shape, next.change) {
             match spare.take() {
-                Some(page) => effects.closed = Some(self.journal.close(number, page)),
+                Some(page) => effects.closed = Some(self.journal.close(number, page)?),
                 None => return Ok(Some(Blocked::NoPage)),
             }
         }
@@ -316,11 +321,11 @@ impl<B: Buffer> Slab<B> {
             blocked => return Ok(blocked),
         }
         if self.journal.entries() == 0 {
-            let begun = (self.journal.tail(), next.point.sequence);
-            match &mut effects.begun {
-                [first @ None, _] => *first = Some(begun),
-                [_, second] => *second = Some(begun),
-            }
+            effects.begun = Some(Hold {
+                sequence: next.point.sequence,
+                slab: number,
+                block: self.journal.tail(),
+            });
             self.begin(config, effects);
         }
         let entry = JournalPoint::new(self.journal.tail(), self.journal.entries());

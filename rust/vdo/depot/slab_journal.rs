@@ -17,7 +17,9 @@
 //! that starts from the newest block in the summary would read it (`published_head`). That newest
 //! block itself stays in any case.
 
-use super::holds::Hold;
+use super::holds::Held;
+use super::IMPOSSIBLE;
+use crate::error::Result;
 use crate::format::slab_journal::Change;
 use crate::format::slab_journal::Header;
 use crate::format::slab_journal::Shape;
@@ -44,8 +46,11 @@ pub(super) struct SlabJournal<B> {
     header: Header,
     /// Where the last entry comes from.
     pub(super) recovery_point: JournalPoint,
-    /// What the block under construction holds of the recovery journal, if it has an entry.
-    hold: Sequence,
+    /// What the block under construction holds of the recovery journal. It has an entry before that;
+    /// nobody closes or seals it so soon.
+    held: Option<Held>,
+    /// The block under construction is to be sealed as soon as it can be.
+    is_seal_due: bool,
     /// The block under construction is closed before it is full.
     is_sealed: bool,
     /// The memory of the block under construction.
@@ -58,22 +63,11 @@ pub(super) struct Closed<B> {
     pub(super) sequence: Sequence,
     /// The head in it.
     head: Sequence,
-    /// What it holds of the recovery journal.
-    pub(super) hold: Sequence,
+    /// What it holds of the recovery journal, until that is released.
+    pub(super) held: Option<Held>,
     /// Nothing may follow it before the summary counts it.
     pub(super) is_sealed: bool,
     pub(super) page: Option<B>,
-}
-
-impl<B> Closed<B> {
-    /// Returns what it holds.
-    pub(super) fn held(&self) -> Hold {
-        Hold {
-            sequence: self.hold,
-            slab: self.slab,
-            block: self.sequence,
-        }
-    }
 }
 
 /// The block under construction, as long as nothing but entries of data blocks come.
@@ -126,7 +120,8 @@ pub(super) enum Sealing<B> {
     Sealed(Closed<B>),
     /// There is no entry in it, or it is sealed already.
     Nothing,
-    /// A block before it has not been taken yet.
+    /// A block before it has not been taken yet, or nobody knows what it holds: who sees to that
+    /// says that it can be sealed now.
     NotYet,
 }
 
@@ -146,7 +141,8 @@ impl<B: Buffer> SlabJournal<B> {
             taken: tail,
             header: Header::new(head, tail, nonce),
             recovery_point,
-            hold: 0,
+            held: None,
+            is_seal_due: false,
             is_sealed: false,
             page: None,
         }
@@ -232,11 +228,7 @@ impl<B: Buffer> SlabJournal<B> {
     ) -> Option<JournalPoint> {
         let page = self.page.as_mut()?.page_mut(0)?;
         let entry = SlabEntry { sbn, change };
-        let is_first = self.header.entry_count == 0;
         let index = self.header.push(page, shape, entry, point)?;
-        if is_first {
-            self.hold = point.sequence;
-        }
         self.recovery_point = point;
         Some(JournalPoint::new(self.header.sequence, index))
     }
@@ -255,12 +247,19 @@ impl<B: Buffer> SlabJournal<B> {
         })
     }
 
+    /// The block under construction, which was begun, holds this. Returns whether it is to be sealed.
+    pub(super) fn hold(&mut self, held: Held) -> bool {
+        self.held = Some(held);
+        core::mem::take(&mut self.is_seal_due)
+    }
+
     /// Closes the block under construction, which is full, and begins the next in `page`.
-    pub(super) fn close(&mut self, slab: SlabNumber, page: B) -> Closed<B> {
+    pub(super) fn close(&mut self, slab: SlabNumber, page: B) -> Result<Closed<B>> {
+        let held = self.held.take().ok_or(IMPOSSIBLE)?;
         let old = self.page.replace(page);
-        let closed = self.closed(slab, old);
+        let closed = self.closed(slab, held, old);
         self.header = Header::new(self.head, closed.sequence + 1, self.header.nonce);
-        closed
+        Ok(closed)
     }
 
     /// Seals the block under construction, for the committer.
@@ -269,18 +268,24 @@ impl<B: Buffer> SlabJournal<B> {
             return Sealing::Nothing;
         }
         if self.taken != self.tail() {
+            self.is_seal_due = true;
             return Sealing::NotYet;
         }
+        let Some(held) = self.held.take() else {
+            self.is_seal_due = true;
+            return Sealing::NotYet;
+        };
         self.is_sealed = true;
         self.taken = self.tail() + 1;
         let page = self.page.take();
         Sealing::Sealed(Closed {
             is_sealed: true,
-            ..self.closed(slab, page)
+            ..self.closed(slab, held, page)
         })
     }
 
-    fn closed(&mut self, slab: SlabNumber, mut page: Option<B>) -> Closed<B> {
+    fn closed(&mut self, slab: SlabNumber, held: Held, mut page: Option<B>) -> Closed<B> {
+        self.is_seal_due = false;
         self.header.head = self.head;
         if let Some(page) = page.as_mut().and_then(|page| page.page_mut(0)) {
             self.header.encode(page);
@@ -289,15 +294,17 @@ impl<B: Buffer> SlabJournal<B> {
             slab,
             sequence: self.tail(),
             head: self.head,
-            hold: self.hold,
+            held: Some(held),
             is_sealed: false,
             page,
         }
     }
 
-    /// The committer has taken a closed block.
-    pub(super) fn take(&mut self, closed: &Closed<B>) {
+    /// The committer has taken a closed block. Returns whether the one under construction is to be
+    /// sealed.
+    pub(super) fn take(&mut self, closed: &Closed<B>) -> bool {
         self.taken = self.taken.max(closed.sequence + 1);
+        core::mem::take(&mut self.is_seal_due)
     }
 
     /// The summary on stable storage counts a block, and all before it.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use super::*;
+use crate::depot::holds::Hold;
+use crate::depot::holds::Holds;
 use crate::format::Page;
 use runtime::disk::Disk;
 use sim::disk::SimDisk;
@@ -29,6 +31,16 @@ fn push(journal: &mut SlabJournal<BufferOf>, change: Change, sequence: Sequence)
     journal.push(SHAPE, 7, change, point).unwrap()
 }
 
+/// The block under construction holds `sequence`; returns whether it is to be sealed.
+fn hold(journal: &mut SlabJournal<BufferOf>, sequence: Sequence) -> bool {
+    let hold = Hold {
+        sequence,
+        slab: 0,
+        block: journal.tail(),
+    };
+    journal.hold(Holds::new(1).unwrap().take(hold).unwrap())
+}
+
 fn header(closed: &Closed<BufferOf>) -> Header {
     let page: &Page = closed.page.as_ref().unwrap().page(0).unwrap();
     Header::decode(page)
@@ -43,11 +55,13 @@ fn a_full_block_is_followed_at_once() {
         assert_eq!(point, JournalPoint::new(2, index));
     }
     assert!(journal.is_full(SHAPE) && journal.must_close(SHAPE, Change::Decrement));
-    let closed = journal.close(6, disk().buffer(1).unwrap());
+    assert!(journal.close(6, disk().buffer(1).unwrap()).is_err());
+    assert!(!hold(&mut journal, 10));
+    let closed = journal.close(6, disk().buffer(1).unwrap()).unwrap();
     let found = header(&closed);
     assert_eq!((found.head, found.sequence, found.entry_count), (2, 2, 5));
     assert_eq!(found.recovery_point, JournalPoint::new(14, 4));
-    assert_eq!(closed.held().sequence, 10);
+    assert!(closed.held.is_some());
     assert_eq!(
         push(&mut journal, Change::Increment, 15),
         JournalPoint::new(3, 0)
@@ -70,6 +84,7 @@ fn a_sealed_block_waits_for_the_summary() {
     let mut journal = journal(1, 1);
     assert!(matches!(journal.seal(0), Sealing::Nothing));
     push(&mut journal, Change::Increment, 5);
+    hold(&mut journal, 5);
     let Sealing::Sealed(mut closed) = journal.seal(0) else {
         panic!("there is an entry");
     };
@@ -84,6 +99,7 @@ fn a_sealed_block_waits_for_the_summary() {
         push(&mut journal, Change::Decrement, 6),
         JournalPoint::new(2, 0)
     );
+    hold(&mut journal, 6);
     assert!(matches!(journal.seal(0), Sealing::Sealed(_)));
 }
 
@@ -93,11 +109,39 @@ fn a_block_is_not_sealed_before_those_ahead_of_it_are_taken() {
     for _ in 0..5 {
         push(&mut journal, Change::Increment, 5);
     }
-    let closed = journal.close(0, disk().buffer(1).unwrap());
+    hold(&mut journal, 5);
+    let closed = journal.close(0, disk().buffer(1).unwrap()).unwrap();
     push(&mut journal, Change::Increment, 6);
+    assert!(!hold(&mut journal, 6));
     assert!(matches!(journal.seal(0), Sealing::NotYet));
-    journal.take(&closed);
+    assert!(journal.take(&closed));
     assert!(matches!(journal.seal(0), Sealing::Sealed(_)));
+}
+
+#[test]
+fn a_block_is_not_sealed_before_it_is_known_what_it_holds() {
+    let mut journal = journal(1, 1);
+    push(&mut journal, Change::Increment, 5);
+    assert!(matches!(journal.seal(0), Sealing::NotYet));
+    assert!(hold(&mut journal, 5));
+    assert!(matches!(journal.seal(0), Sealing::Sealed(_)));
+}
+
+#[test]
+fn a_block_that_was_to_be_sealed_and_is_full_does_not_have_the_next_sealed() {
+    let mut journal = journal(1, 1);
+    push(&mut journal, Change::Increment, 5);
+    hold(&mut journal, 5);
+    let first = journal.close(0, disk().buffer(1).unwrap()).unwrap();
+    for _ in 0..5 {
+        push(&mut journal, Change::Increment, 6);
+    }
+    hold(&mut journal, 6);
+    assert!(matches!(journal.seal(0), Sealing::NotYet));
+    let second = journal.close(0, disk().buffer(1).unwrap()).unwrap();
+    assert!(!journal.take(&first) && !journal.take(&second));
+    push(&mut journal, Change::Increment, 7);
+    assert!(!hold(&mut journal, 7));
 }
 
 #[test]
@@ -127,7 +171,8 @@ fn the_head_passes_nothing_that_is_not_in_the_summary() {
     for _ in 0..5 {
         push(&mut journal, Change::Increment, 5);
     }
-    let mut closed = journal.close(0, disk().buffer(1).unwrap());
+    hold(&mut journal, 5);
+    let mut closed = journal.close(0, disk().buffer(1).unwrap()).unwrap();
     journal.reap(2);
     assert_eq!(journal.head, 1);
     journal.summarised(&mut closed);

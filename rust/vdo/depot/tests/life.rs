@@ -3,6 +3,10 @@
 //! The life of a depot without crashes.
 
 use super::*;
+use crate::depot::slab::Changes;
+use crate::depot::slab::Effects;
+use crate::depot::slab::Progress;
+use crate::depot::slab::Rules;
 use crate::format::JournalPoint;
 use crate::format::Mapping;
 use crate::format::Operation;
@@ -565,4 +569,32 @@ fn nothing_is_written_during_a_pause() {
     rig.save();
     assert_eq!(rig.depot.oldest_hold(), None);
     assert!(rig.machine.changes() > seen.0);
+}
+
+#[test]
+fn a_block_that_was_begun_is_not_sealed_before_its_hold_is_known() {
+    let mut rig = Rig::new(Toy::small());
+    let pbn = rig.allocate(1).unwrap().start;
+    let depot = rig.depot.clone();
+    let entries = [(JournalPoint::new(1, 0), data(pbn, 0))];
+    let mut changes = Changes::new(&entries);
+    let mut effects = Effects::new();
+    let rules = Rules {
+        layout: depot.layout(),
+        shape: depot.shape,
+        is_replay: false,
+        is_ring_kept: true,
+    };
+    let made = depot.slab(0, |slab| {
+        slab.apply(&rules, 0, &mut changes, &mut None, &mut effects)
+    });
+    assert_eq!(made, Ok(Ok(Progress::Made)));
+    // The applier is preempted here, and the committer, which is to seal the slab, goes on.
+    depot.desk.tell(|work| work.seal.insert(0));
+    rig.executor.run_until_idle();
+    depot.spread(0, effects).unwrap();
+    rig.executor.run_until_idle();
+    assert_eq!(depot.oldest_hold(), None);
+    rig.save();
+    assert!(depot.slab(0, |slab| slab.journal.entries() == 0).unwrap());
 }
