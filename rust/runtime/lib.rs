@@ -26,6 +26,8 @@ pub mod disk;
 pub mod monitor;
 pub mod oneshot;
 pub mod pool;
+#[cfg(not(MODULE))]
+pub mod preempt;
 pub mod range_lock;
 pub mod sort;
 pub mod stack;

@@ -30,6 +30,8 @@ pub use imp::*;
 /// Host twins of `kext::atomic`, `kext::irq_lock` and `kext::rcu`, with the same methods.
 #[cfg(not(MODULE))]
 mod host {
+    #[cfg(not(loom))]
+    use crate::preempt;
     #[cfg(loom)]
     use loom::sync::{atomic, Mutex};
     #[cfg(not(loom))]
@@ -37,6 +39,13 @@ mod host {
 
     use atomic::Ordering;
     use kernel::prelude::*;
+
+    /// The next thing that this task does is seen by others without a lock.
+    #[track_caller]
+    fn before_atomic() {
+        #[cfg(not(loom))]
+        preempt::before_atomic(core::panic::Location::caller());
+    }
 
     macro_rules! atomic {
         ($name:ident, $std:ident, $int:ty) => {
@@ -50,57 +59,77 @@ mod host {
                 }
 
                 /// Reads without ordering.
+                #[track_caller]
                 pub fn load_relaxed(&self) -> $int {
+                    before_atomic();
                     self.0.load(Ordering::Relaxed)
                 }
 
                 /// Reads; what comes later in this task stays later.
+                #[track_caller]
                 pub fn load_acquire(&self) -> $int {
+                    before_atomic();
                     self.0.load(Ordering::Acquire)
                 }
 
                 /// Writes without ordering.
+                #[track_caller]
                 pub fn store_relaxed(&self, value: $int) {
+                    before_atomic();
                     self.0.store(value, Ordering::Relaxed);
                 }
 
                 /// Writes; what came earlier in this task stays earlier.
+                #[track_caller]
                 pub fn store_release(&self, value: $int) {
+                    before_atomic();
                     self.0.store(value, Ordering::Release);
                 }
 
                 /// Replaces the value, fully ordered, and returns the old one.
+                #[track_caller]
                 pub fn swap(&self, value: $int) -> $int {
+                    before_atomic();
                     self.0.swap(value, Ordering::SeqCst)
                 }
 
                 /// Replaces `old` by `new`, fully ordered; fails with the value found.
+                #[track_caller]
                 pub fn compare_exchange(
                     &self,
                     old: $int,
                     new: $int,
                 ) -> core::result::Result<$int, $int> {
+                    before_atomic();
                     self.0
                         .compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst)
                 }
 
                 /// Adds, fully ordered, and returns the old value.
+                #[track_caller]
                 pub fn fetch_add(&self, value: $int) -> $int {
+                    before_atomic();
                     self.0.fetch_add(value, Ordering::SeqCst)
                 }
 
                 /// Subtracts, fully ordered, and returns the old value.
+                #[track_caller]
                 pub fn fetch_sub(&self, value: $int) -> $int {
+                    before_atomic();
                     self.0.fetch_sub(value, Ordering::SeqCst)
                 }
 
                 /// Sets bits, fully ordered, and returns the old value.
+                #[track_caller]
                 pub fn fetch_or(&self, bits: $int) -> $int {
+                    before_atomic();
                     self.0.fetch_or(bits, Ordering::SeqCst)
                 }
 
                 /// Keeps only `bits`, fully ordered, and returns the old value.
+                #[track_caller]
                 pub fn fetch_and(&self, bits: $int) -> $int {
+                    before_atomic();
                     self.0.fetch_and(bits, Ordering::SeqCst)
                 }
             }
@@ -121,38 +150,58 @@ mod host {
 
         /// Runs `f` with the lock held. `f` takes no other lock and does not wait.
         pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+            let locked = || {
+                f(&mut self
+                    .0
+                    .lock()
+                    .unwrap_or_else(|poisoned| poisoned.into_inner()))
+            };
+            #[cfg(not(loom))]
+            return preempt::around_lock(core::any::type_name::<T>(), locked);
+            #[cfg(loom)]
+            locked()
+        }
+    }
+
+    /// A boxed value that is read without a lock until somebody takes it away.
+    pub struct RcuBox<T>(Mutex<Option<std::sync::Arc<T>>>);
+
+    impl<T: Send + Sync> RcuBox<T> {
+        /// Creates the box.
+        pub fn new(value: KBox<T>) -> Self {
+            Self(Mutex::new(Some(std::sync::Arc::new(KBox::into_inner(
+                value,
+            )))))
+        }
+
+        /// The kernel's takes no lock: readers may hold others.
+        #[track_caller]
+        fn with<R>(&self, f: impl FnOnce(&mut Option<std::sync::Arc<T>>) -> R) -> R {
+            before_atomic();
             f(&mut self
                 .0
                 .lock()
                 .unwrap_or_else(|poisoned| poisoned.into_inner()))
         }
-    }
-
-    /// A boxed value that is read without a lock until somebody takes it away.
-    pub struct RcuBox<T>(Lock<Option<std::sync::Arc<T>>>);
-
-    impl<T: Send + Sync> RcuBox<T> {
-        /// Creates the box.
-        pub fn new(value: KBox<T>) -> Self {
-            Self(Lock::new(Some(std::sync::Arc::new(KBox::into_inner(
-                value,
-            )))))
-        }
 
         /// Runs `f` with the value, or with `None` after it was taken. `f` must not wait.
+        #[track_caller]
         pub fn read<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
-            let value = self.0.with(|value| value.clone());
+            let value = self.with(|value| value.clone());
             f(value.as_deref())
         }
 
         /// Returns true if the value was taken away, for good.
+        #[track_caller]
         pub fn is_taken(&self) -> bool {
-            self.0.with(|value| value.is_none())
+            self.with(|value| value.is_none())
         }
 
-        /// Takes the value away; the kernel's waits for the last reader.
+        /// Takes the value away. The kernel's waits for the last reader; here, if there is one,
+        /// that one drops the value, and nothing is returned.
+        #[track_caller]
         pub fn take(&self) -> Option<KBox<T>> {
-            let value = self.0.with(Option::take)?;
+            let value = self.with(Option::take)?;
             let value = std::sync::Arc::into_inner(value)?;
             KBox::new(value, GFP_KERNEL).ok()
         }

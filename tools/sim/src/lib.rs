@@ -19,6 +19,7 @@ pub mod flawed;
 pub mod harness;
 pub mod model;
 pub mod pattern;
+pub mod preemption;
 pub mod rng;
 pub mod world;
 
@@ -29,6 +30,7 @@ pub use executor::Executor;
 pub use executor::Outcome;
 pub use flawed::FlawedDisk;
 pub use model::Model;
+pub use preemption::Preemption;
 pub use rng::Rng;
 pub use world::World;
 
