@@ -7,7 +7,7 @@
 
 export KERNEL KDIR CLIPPY V
 
-.PHONY: all modules install uninstall clippy check demo test test-long test-debug bench setup clean help
+.PHONY: all modules install uninstall clippy check demo test test-long test-debug test-uml bench setup clean help
 
 all: modules
 
@@ -34,6 +34,9 @@ test-long:		## the same suites, longer
 
 test-debug:		## the VM suites on a kernel with lockdep, kmemleak and more
 	@scripts/test --debug
+
+test-uml:		## the VM suites in User Mode Linux, at this machine's speed
+	@scripts/test --uml
 
 bench:			## compare with the C targets, in instructions
 	@scripts/bench

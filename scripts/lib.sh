@@ -24,8 +24,8 @@ die() {
 }
 
 # kernel_release [WANTED]: the release of a prepared kernel that WANTED names: the beginning of a
-# release (7.2, 7.2.12), or nothing for the newest that the archive had when we looked. A debug
-# kernel has to be named in full.
+# release (7.2, 7.2.12), or nothing for the newest that the archive had when we looked. A twin of a
+# stock kernel (make-kernel) has to be named in full.
 kernel_release() {
 	local wanted=${1:-} found
 	if [ -z "$wanted" ]; then
@@ -33,10 +33,22 @@ kernel_release() {
 	elif [ -d "$kernels/$wanted" ]; then
 		found=$wanted
 	else
-		found=$(find "$kernels" -maxdepth 1 -name "${wanted}[.+]*" ! -name '*.tmp' ! -name '*-debug' \
+		found=$(find "$kernels" -maxdepth 1 -name "${wanted}[.+]*-amd64" \
 			-printf '%f\n' 2>/dev/null | sort -V | tail -n 1)
 	fi
 	[ -n "$found" ] && [ -d "$kernels/$found" ] && say "$found"
+}
+
+# machine_kernel [WANTED]: the same for the machine that DMOX_MACHINE names; what is missing is made.
+machine_kernel() {
+	local release
+	"$top/scripts/setup" "${1:-}" >&2 || return
+	release=$(kernel_release "${1:-}") || return 1
+	if [ "${DMOX_MACHINE:-}" = uml ] && [[ $release == *-amd64 ]]; then
+		"$top/scripts/make-kernel" uml "$release" >&2 || return
+		release+=-uml
+	fi
+	say "$release"
 }
 
 # Set-up: one at a time in a cache; what takes long is seen to be alive.

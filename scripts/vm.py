@@ -1,19 +1,23 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
-"""Boots a kernel of the cache under QEMU and runs a command in it, as root, with the clone at /src.
+"""Boots a kernel of the cache and runs a command in it, as root, with the clone at /src.
 
-The command's output is passed on as it comes, its exit status returned. The kernel's log goes to a
-file and is searched: an oops, a warning, a hung task, a lock or leak report fails a run that the
-command itself calls good. A VM that never reached init is started again (with several CPUs, TCG
-dies early in one boot of twenty); one that did is never repeated.
+The machine is one of QEMU's, with DMOX_MACHINE=uml (scripts/uml) User Mode Linux. The command's
+output is passed on as it comes, its exit status returned. The kernel's log goes to a file and is
+searched: an oops, a warning, a hung task, a lock or leak report fails a run that the command itself
+calls good. A machine that never reached init is started again where that is known to happen; one
+that did is never repeated.
 
 Exit status: the command's; 70 the kernel's log shows a fault; 124 timed out; 125 could not be run;
 137 the power was cut, as asked (--cut-on, --cut-after, or SIGUSR1 to this process).
 """
 
 import argparse
+import fcntl
 import os
 import re
+import resource
+import selectors
 import shlex
 import shutil
 import signal
@@ -21,13 +25,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-FAULT, TIMEOUT, NOT_RUN, CUT = 70, 124, 125, 137
-BOOTS_MAX = 4
-BOOT_SECONDS = 240
+import qemu
+import uml
 
-DEBUG = "-debug"  # a debug kernel's release ends so
+FAULT, TIMEOUT, NOT_RUN, CUT = 70, 124, 125, 137
+BOOT_SECONDS = 240
+PIPE_BYTES = 1 << 20
+
+MACHINES = {"qemu": qemu, "uml": uml}
+STOCK = "-amd64"  # a stock kernel's release ends so; twins of it have more
 
 # What a kernel says when something is wrong with it, or with one of its modules.
 FAULTS = re.compile(
@@ -49,14 +58,14 @@ HARMLESS = re.compile(
 def arguments():
     top = Path(__file__).resolve().parent.parent
     p = argparse.ArgumentParser(
-        prog="scripts/vm", usage="scripts/vm [OPTION...] -- COMMAND...", description=__doc__,
+        prog="scripts/vm", usage="scripts/vm|uml [OPTION...] -- COMMAND...", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--impl", choices=("rust", "c", "none"), default="rust",
                    help="what modprobe dm-clone (dm-vdo) takes: ours (default) or the in-tree one; "
                    "none: hides both")
     p.add_argument("--kernel", metavar="REL", help="another kernel than the newest: 7.2, a release")
     p.add_argument("--debug", action="store_true", help="the debug kernel")
-    p.add_argument("--smp", type=int, default=2, help="CPUs (2)")
+    p.add_argument("--smp", type=int, help="CPUs (2; User Mode Linux: 1)")
     p.add_argument("--mem", default="1G", help="memory (1G)")
     p.add_argument("--disk", action="append", default=[], metavar="NAME=SIZE|PATH[,OPTION...]",
                    help="a disk, /dev/disk/NAME in the guest: an empty scratch one of SIZE, or a "
@@ -89,8 +98,13 @@ def arguments():
         del args.command[0]
     if not args.command:
         p.error("no command")
-    if args.icount:
-        args.smp = 1
+    args.machine = MACHINES.get(os.environ.get("DMOX_MACHINE") or "qemu")
+    if not args.machine:
+        p.error(f"DMOX_MACHINE is none of {', '.join(MACHINES)}")
+    if args.share:
+        args.share = Path(args.share).absolute()
+    if why := args.machine.refuse(args):
+        fail(f"{args.machine.__name__}: {why}")
     return args
 
 
@@ -108,13 +122,12 @@ def pick_kernel(args):
         name = wanted
     else:
         names = [d.name for d in args.kernels.iterdir() if d.is_dir()
-                 and re.match(re.escape(wanted) + r"[.+]", d.name)
-                 and not d.name.endswith((".tmp", DEBUG))]
+                 and re.match(re.escape(wanted) + r"[.+]", d.name) and d.name.endswith(STOCK)]
         name = max(names, default=wanted, key=lambda name: [int(n) for n in re.findall(r"\d+", name)])
-    if args.debug and not name.endswith(DEBUG):
-        name += DEBUG
+    if name.endswith(STOCK):
+        name += args.machine.DEBUG if args.debug else args.machine.KERNEL
     if not (args.kernels / name / "vmlinuz").exists():
-        fail(f"kernel {name} is not there yet; run scripts/setup or scripts/debug-kernel")
+        fail(f"kernel {name} is not there yet; run scripts/setup or scripts/make-kernel")
     return args.kernels / name
 
 
@@ -135,13 +148,14 @@ def initramfs(args, folder, work):
     ours = args.top / "build/modules" / release
     if args.impl == "rust":
         if not list(ours.glob("*.ko")):
-            fail(f"no modules in {ours}; run make modules")
+            fail(f"no modules in {ours}; build them with KERNEL={release} scripts/build")
         shutil.copytree(ours, modules / "updates")
     elif args.impl == "none":
         for module in ("dm-clone.ko", "dm-vdo/dm-vdo.ko"):
             (modules / "kernel/drivers/md" / module).unlink(missing_ok=True)
 
-    env = [f"DMOX_IMPL={args.impl}", f"DMOX_MODE={os.environ.get('DMOX_MODE', 'test')}", *args.env]
+    env = [f"DMOX_IMPL={args.impl}", f"DMOX_MODE={os.environ.get('DMOX_MODE', 'test')}",
+           f"DMOX_SRC={args.top}", f"DMOX_SHARE={args.share or ''}", *args.env]
     (session / "environment").write_text("".join(
         f"export {name}={shlex.quote(value)}\n" for name, value in (e.split("=", 1) for e in env)))
     load = f"modprobe -a {shlex.join(args.load)} || exit 125\n" if args.load else ""
@@ -165,7 +179,16 @@ def make_file(path, size):
         file.truncate(int(number) << (10 * " KMGT".index(unit.upper() or " ")))
 
 
-def disk_options(text, index, work):
+@dataclass
+class Disk:
+    """A disk of the guest's: /dev/disk/`name` there, the file `path` here."""
+
+    name: str
+    path: Path
+    options: dict
+
+
+def disk(text, work):
     name, _, rest = text.partition("=")
     what, *options = rest.split(",")
     options = dict(o.partition("=")[::2] for o in options)
@@ -178,45 +201,7 @@ def disk_options(text, index, work):
             if "size" not in options:
                 fail(f"disk {name}: no file {path}")
             make_file(path, options["size"])
-    drive = (f"file={path},if=none,id=d{index},format=raw,discard=unmap,detect-zeroes=off"
-             f",cache={options.get('cache', 'writeback')}")
-    if "ro" in options:
-        drive += ",readonly=on"
-    for key, name_in_qemu in (("bps", "bps"), ("iops", "iops")):
-        if key in options:
-            drive += f",throttling.{name_in_qemu}-total={options[key]}"
-    device = f"virtio-blk-pci,drive=d{index},serial={name}"
-    if "block" in options:
-        device += f",logical_block_size={options['block']},physical_block_size={options['block']}"
-    return ["-drive", drive, "-device", device]
-
-
-def qemu_command(args, folder, archive, work):
-    append = (f"console=ttyS0 loglevel=7 oops=panic panic=-1 {'' if args.plain else 'mempool_debug '}"
-              "sysctl.kernel.hung_task_timeout_secs=60 nokaslr mitigations=off " + args.append)
-    command = [
-        "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        # TCG copies a byte at a time where a CPU says that its rep movsb is fast.
-        "-machine", "q35", "-cpu", "max,erms=off,fsrm=off", "-smp", str(args.smp),
-        "-m", args.mem,
-        "-kernel", folder / "vmlinuz", "-initrd", archive, "-append", append,
-        "-serial", f"file:{work / 'kernel.log'}",
-        "-device", "virtio-rng-pci",
-        "-device", "virtio-serial-pci", "-chardev", "stdio,id=out,signal=off",
-        "-device", "virtconsole,chardev=out",
-        "-drive", f"file={args.image},if=none,id=image,format=raw,readonly=on",
-        "-device", "virtio-blk-pci,drive=image,serial=dmox-image",
-        "-virtfs", f"local,path={args.top},mount_tag=src,security_model=none,readonly=on",
-    ]
-    if args.icount:
-        command += ["-accel", "tcg", "-icount", "shift=0,sleep=off"]
-    else:
-        command += ["-accel", args.accel]
-    if args.share:
-        command += ["-virtfs", f"local,path={args.share},mount_tag=share,security_model=none"]
-    for index, text in enumerate(args.disk):
-        command += disk_options(text, index, work)
-    return [str(word) for word in command]
+    return Disk(name, path.absolute(), options)
 
 
 class Run:
@@ -231,7 +216,11 @@ class Run:
         return b"dmox: reached init" in self.log.read_bytes()
 
     def kill(self):
-        self.qemu.kill()
+        """The machine, with all processes that it has."""
+        try:
+            os.killpg(self.machine.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
 
     def cut_power(self, *_):
         self.cut = True
@@ -248,33 +237,39 @@ class Run:
 
     def boot(self):
         self.log.write_bytes(b"")
-        self.qemu = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        logs = self.args.machine.LOGS_TO_STDERR
+        self.machine = subprocess.Popen(
+            self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE if logs else None, start_new_session=True)
         signal.signal(signal.SIGUSR1, self.cut_power)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda n, _: (self.kill(), sys.exit(128 + n)))
         start, init = time.monotonic(), None
-        stream = self.qemu.stdout.fileno()
-        os.set_blocking(stream, False)
-        while True:
-            ended = self.qemu.poll() is not None
-            try:
-                while data := os.read(stream, 65536):
-                    self.passed_on(data)
-            except BlockingIOError:
-                pass
-            if ended:
-                return init is not None or self.reached_init()
-            now = time.monotonic()
-            if init is None and self.reached_init():
-                init = now
-            if init is None and now - start > BOOT_SECONDS:
-                self.kill()
-            if init and self.args.cut_after is not None and now - init >= self.args.cut_after:
-                self.cut_power()
-            if init and now - start > self.args.timeout:
-                self.timed_out = True
-                self.kill()
-            time.sleep(0.02)
+        with selectors.DefaultSelector() as streams, self.log.open("ab", buffering=0) as log:
+            for stream, sink in ((self.machine.stdout, self.passed_on),
+                                 *([(self.machine.stderr, log.write)] if logs else [])):
+                fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+                streams.register(stream, selectors.EVENT_READ, sink)
+            while streams.get_map():
+                if os.waitid(os.P_PID, self.machine.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+                    self.kill()  # whoever it left
+                for key, _ in streams.select(0.1):
+                    if data := os.read(key.fd, PIPE_BYTES):
+                        key.data(data)
+                    else:
+                        streams.unregister(key.fileobj)
+                now = time.monotonic()
+                if init is None and self.reached_init():
+                    init = now
+                if init is None and now - start > BOOT_SECONDS:
+                    self.kill()
+                if init and self.args.cut_after is not None and now - init >= self.args.cut_after:
+                    self.cut_power()
+                if init and now - start > self.args.timeout:
+                    self.timed_out = True
+                    self.kill()
+        self.machine.wait()
+        return init is not None or self.reached_init()
 
 
 def faults(log, allowed):
@@ -305,9 +300,10 @@ def main():
         work = Path(work)
         log = work / "kernel.log"
         archive = initramfs(args, folder, work)
-        run = Run(args, qemu_command(args, folder, archive, work), log)
+        disks = [disk(text, work) for text in args.disk]
+        run = Run(args, args.machine.command(args, folder, archive, disks, work), log)
         start = time.monotonic()
-        for attempt in range(BOOTS_MAX):
+        for attempt in range(args.machine.BOOTS_MAX):
             if run.boot() or run.cut:
                 break
             say(f"never reached init (boot {attempt + 1}); again")
@@ -334,7 +330,9 @@ def main():
     if found and status in (0, CUT):
         status = FAULT
     if status not in (0, CUT) or not args.quiet:
-        say(f"status {status} after {time.monotonic() - start:.0f} s; log {kept}")
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        say(f"status {status} after {time.monotonic() - start:.0f} s, "
+            f"{used.ru_utime + used.ru_stime:.0f} s of CPU; log {kept}")
     sys.exit(status)
 
 

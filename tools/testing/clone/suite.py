@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from lib import devices
+from lib import machine
 from lib import runner
 from lib.runner import IMPL
 
@@ -28,6 +29,7 @@ class Case:
     differs: str | None
     long: bool
     noise: str | None
+    needs: str | None
     run: Callable
     compared: bool = False
 
@@ -36,12 +38,20 @@ class Case:
         """A number may have a long part of its own."""
         return f"{self.number}{' (long)' if self.long else ''}"
 
+    def left_out(self, long):
+        """Why it does not run, if it does not."""
+        missing = set((self.needs or "").split()) - machine.HAS
+        if missing:
+            return f"needs {' '.join(sorted(missing))}"
+        return "for --long" if self.long and not long else None
 
-def case(number, title, differs=None, long=False, noise=None):
+
+def case(number, title, differs=None, long=False, noise=None, needs=None):
     """Register a case. `differs`: what ours does instead; `long`: runs only with --long or
-    DMOX_MODE=long; `noise`: what C is known to leave in the kernel's log, a regular expression."""
+    DMOX_MODE=long; `noise`: what C is known to leave in the kernel's log, a regular expression;
+    `needs`: words of lib.machine."""
     def register(function):
-        one = Case(number, title, differs, long, noise, function)
+        one = Case(number, title, differs, long, noise, needs, function)
         assert (number, long) not in _cases, f"case {one.name} twice"
         _cases[number, long] = one
         return function
@@ -112,8 +122,8 @@ def main(untested=()):
     devices.prepare()
     tally = runner.Tally()
     for one in cases:
-        if one.long and not options.long:
-            tally.skip(one, "for --long")
+        if why := one.left_out(options.long):
+            tally.skip(one, why)
             continue
         start = time.monotonic()
         tally.note(one, _run(one), time.monotonic() - start)

@@ -32,6 +32,7 @@ from lib.devices import Layer
 from lib.devices import Loop
 from lib.devices import remove_all
 from lib.devices import until
+from lib.machine import HUGE_PAGES
 from lib.runner import equal
 
 _REGION = "Invalid region size"
@@ -122,7 +123,7 @@ def _():
     equal((state.hydrated, state.regions), (0, 1))
 
 
-@case(9, "logical blocks larger than the region")
+@case(9, "logical blocks larger than the region", needs=HUGE_PAGES)
 def _():
     rig = Rig(fill=False)
     for block in (8192, 16384):

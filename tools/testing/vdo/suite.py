@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from lib import devices
+from lib import machine
 from lib import runner
 from lib.runner import IMPL
 from lib.runner import attempt
@@ -43,8 +44,9 @@ class Row:
 
     def left_out(self, long):
         """Why it does not run, if it does not."""
-        if self.needs and not set(self.needs.split()) <= HAS:
-            return f"needs {self.needs}"
+        missing = set((self.needs or "").split()) - HAS - machine.HAS
+        if missing:
+            return f"needs {' '.join(sorted(missing))}"
         if self.only and self.only != IMPL:
             return f"only {self.only}"
         if self.long and not long:
