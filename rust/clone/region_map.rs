@@ -7,17 +7,20 @@
 //! A bit is set after the destination holds the region's data, with release order, and never goes
 //! back while the volume lives. A reader that sees a bit (acquire) may send I/O to the destination.
 //!
-//! What awaits a commit is one *dirty* bit per bitmap block, the unit in which the bitmap goes to
-//! disk. A setter sets the region's bit, then the block's dirty bit, then *changed*. The committer
-//! clears *changed*, then takes a dirty bit, then copies the block's words. So a region's bit is
-//! either in the copy, or its block is dirty again; and a bit that no commit has picked up yet is
-//! announced by *changed*. Loom explores this (`tools/loom`).
+//! What awaits a commit is one *dirty* mark per bitmap block, the unit in which the bitmap goes to
+//! disk, and *changed* if a block was marked since the last commit began. A setter sets bits, counts
+//! them and marks their block in one step, under a lock that whoever asks whether something has
+//! changed takes as well: a bit that somebody has seen, and sent a write to the destination for, is
+//! announced before the flush that follows the write asks. The committer clears *changed*, then
+//! takes a dirty mark, then copies the block's words. So a region's bit is either in the copy, or its
+//! block is dirty again. Loom explores this (`tools/loom`).
 
 use crate::geometry::RegionRange;
 use crate::geometry::Regions;
+use core::mem::take;
 use kernel::prelude::*;
-use runtime::sync::AtomicU32;
 use runtime::sync::AtomicU64;
+use runtime::sync::Lock;
 use runtime::sync::RcuBox;
 
 /// Regions in a word.
@@ -34,12 +37,18 @@ pub struct RegionMap {
     regions: Regions,
     /// Taken away once every bit is set for good.
     words: RcuBox<Words>,
-    dirty: Words,
-    changed: AtomicU32,
     hydrated: AtomicU64,
+    marks: Lock<Marks>,
 }
 
 type Words = KVVec<AtomicU64>;
+
+/// What awaits a commit.
+struct Marks {
+    /// One bit a bitmap block.
+    dirty: KVVec<u64>,
+    changed: bool,
+}
 
 /// A run of neighbouring regions in the same state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +70,12 @@ impl RegionMap {
         let blocks = words.div_ceil(BLOCK_WORDS);
         Ok(Self {
             regions,
-            words: RcuBox::new(KBox::new(zeroes(words)?, GFP_KERNEL)?),
-            dirty: zeroes(blocks.div_ceil(WORD_REGIONS))?,
-            changed: AtomicU32::new(0),
+            words: RcuBox::new(KBox::new(filled(words, || AtomicU64::new(0))?, GFP_KERNEL)?),
             hydrated: AtomicU64::new(0),
+            marks: Lock::new(Marks {
+                dirty: filled(blocks.div_ceil(WORD_REGIONS), || 0)?,
+                changed: false,
+            }),
         })
     }
 
@@ -123,58 +134,45 @@ impl RegionMap {
     /// Marks `range` as hydrated: the destination holds its data.
     pub fn set_hydrated(&self, range: &RegionRange) {
         let end = range.end.min(self.regions);
-        let added = self
-            .words
-            .read(|words| words.map_or(0, |words| set_in(words, &(range.start..end))));
-        if added == 0 {
-            return;
+        let mut start = range.start;
+        while start < end {
+            // Block by block: the lock is not held for longer, however large the range is.
+            let block = start / BLOCK_REGIONS;
+            let next = ((block + 1) * BLOCK_REGIONS).min(end);
+            self.words.read(|words| {
+                if let Some(words) = words {
+                    self.marks.with(|marks| {
+                        let added = set_in(words, &(start..next));
+                        if added > 0 {
+                            self.hydrated.fetch_add(added);
+                            marks.mark(block, block);
+                        }
+                    });
+                }
+            });
+            start = next;
         }
-        self.hydrated.fetch_add(added);
-        self.mark_dirty(range.start / BLOCK_REGIONS, (end - 1) / BLOCK_REGIONS);
     }
 
     /// Marks every bitmap block as awaiting a commit: what is on disk is in doubt.
     pub fn set_all_dirty(&self) {
-        self.mark_dirty(0, self.blocks() - 1);
-    }
-
-    fn mark_dirty(&self, first: u64, last: u64) {
-        let mut block = first;
-        while block <= last {
-            let next = next_word(block).min(last + 1);
-            if let Some(word) = self.dirty.get((block / WORD_REGIONS) as usize) {
-                word.fetch_or(mask(block % WORD_REGIONS, next - block));
-            }
-            block = next;
-        }
-        // A store would do; an exchange is what loom can put in order with the committer's.
-        self.changed.swap(1);
+        let last = self.blocks() - 1;
+        self.marks.with(|marks| marks.mark(0, last));
     }
 
     /// Returns true if something was set since the last [`take_changed`](Self::take_changed).
     pub fn is_changed(&self) -> bool {
-        self.changed.load_acquire() != 0
+        self.marks.with(|marks| marks.changed)
     }
 
-    /// A commit starts: returns whether there is something to commit, and forgets it.
+    /// A commit starts: what is set from now on is for the next one, if this one misses it.
     pub fn take_changed(&self) -> bool {
-        self.changed.swap(0) != 0
+        self.marks.with(|marks| take(&mut marks.changed))
     }
 
     /// Takes the dirty mark of the first dirty block that is not before `from`.
     pub fn take_dirty_block(&self, from: u64) -> Option<u64> {
-        let mut block = from;
-        while block < self.blocks() {
-            let word = self.dirty.get((block / WORD_REGIONS) as usize)?;
-            let ahead = word.load_acquire() >> (block % WORD_REGIONS);
-            if ahead != 0 {
-                block += u64::from(ahead.trailing_zeros());
-                word.fetch_and(!(1 << (block % WORD_REGIONS)));
-                return Some(block);
-            }
-            block = next_word(block);
-        }
-        None
+        self.marks.with(|marks| marks.take_from(from))
     }
 
     /// Returns the number of bitmap blocks.
@@ -229,6 +227,35 @@ impl RegionMap {
     }
 }
 
+impl Marks {
+    fn mark(&mut self, first: u64, last: u64) {
+        let mut block = first;
+        while block <= last {
+            let next = next_word(block).min(last + 1);
+            if let Some(word) = self.dirty.get_mut((block / WORD_REGIONS) as usize) {
+                *word |= mask(block % WORD_REGIONS, next - block);
+            }
+            block = next;
+        }
+        self.changed = true;
+    }
+
+    fn take_from(&mut self, from: u64) -> Option<u64> {
+        let first = (from / WORD_REGIONS) as usize;
+        let mut ignored = mask(0, from % WORD_REGIONS);
+        for (index, word) in self.dirty.iter_mut().enumerate().skip(first) {
+            let ahead = *word & !ignored;
+            ignored = 0;
+            if ahead != 0 {
+                let bit = u64::from(ahead.trailing_zeros());
+                *word &= !(1 << bit);
+                return Some(index as u64 * WORD_REGIONS + bit);
+            }
+        }
+        None
+    }
+}
+
 fn word_in(words: &Words, index: u64) -> u64 {
     // A region behind the end does not exist; nothing may be done for it.
     words.get(index as usize).map_or(0, AtomicU64::load_acquire)
@@ -269,13 +296,11 @@ fn set_in(words: &Words, range: &RegionRange) -> u64 {
     added
 }
 
-fn zeroes(count: u64) -> Result<Words> {
+fn filled<T>(count: u64, mut value: impl FnMut() -> T) -> Result<KVVec<T>> {
     let count = usize::try_from(count).map_err(|_| ENOMEM)?;
     let mut words = KVVec::with_capacity(count, GFP_KERNEL)?;
     for _ in 0..count {
-        words
-            .push_within_capacity(AtomicU64::new(0))
-            .map_err(|_| ENOMEM)?;
+        words.push_within_capacity(value()).map_err(|_| ENOMEM)?;
     }
     Ok(words)
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What becomes of a request: decided in `map()`, without waiting, allocating or locking.
+//! What becomes of a request: decided in `map()`, without waiting or allocating; of reads, and of
+//! writes without FUA, also without a lock.
 //!
 //! A request is cut at the first change of state only, so that neighbours of equal state are one
 //! I/O. What can go straight to a device is remapped; the rest becomes a [`Job`] for a task.

@@ -119,3 +119,40 @@ fn a_flush_ends_when_what_it_covers_is_on_disk() {
         assert_eq!(volume.disk.load_relaxed(), 3);
     });
 }
+
+#[test]
+fn a_write_to_a_region_whose_bit_was_seen_is_not_flushed_before_the_bit() {
+    explore(3, || {
+        let volume = Volume::new();
+        let [setter, committer] = [volume.clone(), volume.clone()];
+        let setter = thread::spawn(move || setter.map.set_hydrated(&(0..1)));
+        let committer = thread::spawn(move || committer.commit());
+        // The write goes straight to the destination; so does the flush that follows, if nothing
+        // awaits a commit.
+        let flushed = volume.map.is_hydrated(0) && volume.queue.is_idle(&volume.map);
+        committer.join().unwrap();
+        if flushed {
+            assert_eq!(volume.disk.load_relaxed(), 1, "the flush came too early");
+        }
+        setter.join().unwrap();
+    });
+}
+
+#[test]
+fn what_is_complete_and_unchanged_is_on_disk() {
+    explore(3, || {
+        let volume = Volume::new();
+        let setters = [0..1, 1..2].map(|regions| {
+            let volume = volume.clone();
+            thread::spawn(move || volume.map.set_hydrated(&regions))
+        });
+        volume.commit();
+        // What the committer looks at before it says that all is done.
+        if volume.map.is_complete() && !volume.map.is_changed() {
+            assert_eq!(volume.disk.load_relaxed(), 3, "complete, and not committed");
+        }
+        setters
+            .into_iter()
+            .for_each(|setter| setter.join().unwrap());
+    });
+}
