@@ -178,10 +178,19 @@ impl<K> Entries<'_, K> {
         }
     }
 
-    /// Wakes the entry that arrived first, if it waits.
+    /// Wakes the entry that arrived first, if it waits. Costs the same however many there are.
     pub fn wake_first(&mut self) {
-        let mut first = true;
-        self.wake_where(|_| core::mem::replace(&mut first, false));
+        let mut first = self.list.head;
+        if !first.is_null() && first == self.own {
+            // SAFETY: By the list's invariant the node is alive, and ours by the lock.
+            first = unsafe { (*first).next };
+        }
+        if !first.is_null() {
+            // SAFETY: As above; only the waker is borrowed, and nobody else borrows that.
+            if let Some(waker) = unsafe { &mut (*first).waker }.take() {
+                waker.wake();
+            }
+        }
     }
 
     /// Wakes every waiting entry.
