@@ -8,7 +8,7 @@
 //!
 //! Locks: a task holds at most one claim, and nothing else while it waits for it.
 
-use crate::commit::CommitQueue;
+use crate::commit::Committer;
 use crate::copier::Copier;
 use crate::geometry::RegionRange;
 use crate::geometry::Regions;
@@ -76,7 +76,7 @@ pub struct Engine<W: World> {
     pub(crate) copier: Copier,
     pub(crate) sweep: Lock<Sweep>,
     pub(crate) throttle: Lock<Throttle>,
-    pub(crate) commit: CommitQueue,
+    pub(crate) committer: Committer,
     read_only: bool,
     discard_passdown: AtomicU32,
     hydrating: AtomicU64,
@@ -101,6 +101,7 @@ impl<W: World> Engine<W> {
         carriers.push(destination.buffer(1)?, GFP_KERNEL)?;
         let region_size = volume.geometry.region_size();
         let hydration = Hydration::new(region_size, settings.hydration, settings.tuning);
+        let committer = volume.commits.committer();
         Ok(Self {
             world,
             volume,
@@ -110,7 +111,7 @@ impl<W: World> Engine<W> {
             copier: Copier::new(hydration),
             sweep: Lock::new(Sweep::new()),
             throttle: Lock::new(Throttle::default()),
-            commit: CommitQueue::new(),
+            committer,
             read_only: settings.read_only,
             discard_passdown: AtomicU32::new(settings.discard_passdown.into()),
             hydrating: AtomicU64::new(0),
@@ -128,8 +129,9 @@ impl<W: World> Engine<W> {
         &self.world
     }
 
-    /// The device is resumed: hydration may run.
+    /// The device is resumed: this engine, and no other over the volume, may hydrate and commit.
     pub fn resume(&self) {
+        self.volume.commits.appoint(&self.committer);
         if self.volume.map.is_complete() {
             self.retire_workers();
         } else if self.may_write() {
@@ -137,13 +139,15 @@ impl<W: World> Engine<W> {
         }
     }
 
-    /// The device is suspended, and no request is under way: ends hydration and commits.
+    /// The device is suspended, and no request is under way: ends hydration and commits. From then
+    /// on the engine does nothing until it is resumed.
     ///
     /// An error of the commit shows in the mode.
     pub async fn suspend(&self) {
         self.copier.tune(Hydration::halt);
         self.copier.drained().await;
         self.commit_now().await;
+        self.volume.commits.relieve(&self.committer).await;
     }
 
     /// Once a second while the device is active: commits what has changed, and lets hydration
@@ -152,19 +156,22 @@ impl<W: World> Engine<W> {
         if !self.may_write() {
             return;
         }
-        self.commit.request(&self.volume.map);
+        self.volume
+            .commits
+            .request(&self.volume.map, &self.committer);
         if !self.volume.map.is_complete() {
             self.copier.tune(Hydration::kick);
         }
     }
 
-    /// Commits what has changed, and waits for it.
+    /// Commits what has changed, and waits for it. An engine that is not resumed, because its table
+    /// is only loaded or the device is suspended, does nothing.
     ///
     /// An error shows in the mode.
     pub async fn commit_now(&self) {
         if self.may_write() {
             // The mode tells.
-            let _ = self.commit.cover(&self.volume.map).await;
+            let _ = self.cover().await;
         }
     }
 
@@ -184,7 +191,7 @@ impl<W: World> Engine<W> {
     /// Ends the engine's tasks. No request may come after this.
     pub fn stop(&self) {
         self.copier.stop();
-        self.commit.stop();
+        self.committer.stop();
     }
 
     /// Returns whether hydration is enabled, and its tuning.

@@ -177,7 +177,9 @@ impl<D: Disk> Metadata<D> {
     }
 
     /// Commits every region of `map` that is marked dirty. `flush` puts the destination's data on
-    /// stable storage; it is called once a transaction.
+    /// stable storage; it is called once a transaction. Without a dirty region it is called, too:
+    /// who asked for the commit was promised the flush. (The commit before may have written what was
+    /// set while it ran, and flushed too early for who asked then.)
     pub(crate) async fn commit<F>(
         &mut self,
         map: &RegionMap,
@@ -188,7 +190,7 @@ impl<D: Disk> Metadata<D> {
     {
         let mut next = map.take_dirty_block(0);
         // One round unless the device is too small to hold all that has changed beside the old.
-        while next.is_some() {
+        loop {
             let mut staged = false;
             while let Some(block) = next {
                 if !self.bitset.can_stage(&self.manager) {
@@ -200,13 +202,17 @@ impl<D: Disk> Metadata<D> {
                 staged = true;
                 next = map.take_dirty_block(block + 1);
             }
-            if !staged {
+            if next.is_some() && !staged {
                 return Err(CommitError::Metadata(ENOSPC));
             }
             flush().await.map_err(CommitError::Flush)?;
-            apart(pin!(self.write())).await?;
+            if staged {
+                apart(pin!(self.write())).await?;
+            }
+            if next.is_none() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Writes what is staged, and the superblock last.

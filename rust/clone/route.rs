@@ -136,7 +136,7 @@ impl<W: World> Engine<W> {
         }
         let (hydrated, front) = self.front(sectors.clone());
         if hydrated {
-            return if fua && !self.commit.is_idle(&self.volume.map) {
+            return if fua && !self.is_committed() {
                 Route::Serve(Job::WriteStable, front)
             } else {
                 Route::Remap(Side::Destination, front)
@@ -181,11 +181,16 @@ impl<W: World> Engine<W> {
         if self.volume.mode() != Mode::ReadWrite {
             return Route::Fail(EIO);
         }
-        if self.commit.is_idle(&self.volume.map) {
+        if self.is_committed() {
             Route::Remap(Side::Destination, 0..0)
         } else {
             Route::Serve(Job::Flush, 0..0)
         }
+    }
+
+    /// Returns true if everything that was set so far is on stable storage.
+    fn is_committed(&self) -> bool {
+        self.volume.commits.is_idle(&self.volume.map)
     }
 
     /// Returns whether the first sector of `sectors` is hydrated, and the part of `sectors` up to

@@ -67,14 +67,14 @@ impl<W: World> Engine<W> {
             self.mark_hydrated(&regions)?;
         }
         if fua {
-            self.commit.cover(&self.volume.map).await?;
+            self.cover().await?;
         }
         Ok(Verdict::End(Ok(())))
     }
 
     /// Commits, so that the write may then go to the destination with its FUA flag.
     async fn write_stable(&self) -> Result<Verdict> {
-        self.commit.cover(&self.volume.map).await?;
+        self.cover().await?;
         Ok(Verdict::Remap)
     }
 
@@ -99,7 +99,7 @@ impl<W: World> Engine<W> {
     }
 
     async fn flush(&self) -> Result<Verdict> {
-        match self.commit.cover(&self.volume.map).await? {
+        match self.cover().await? {
             // The commit flushed the destination after this flush had come.
             Covered::ByCommit => Ok(Verdict::End(Ok(()))),
             Covered::Already => Ok(Verdict::Remap),

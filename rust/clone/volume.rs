@@ -9,6 +9,7 @@
 //! device or reads the bitmap. A table that replaces another one on the same metadata shares its
 //! volume and so finds every bit that was ever set, committed or not: nothing is read twice.
 
+use crate::commit::CommitQueue;
 use crate::geometry::Geometry;
 use crate::metadata;
 use crate::metadata::CommitError;
@@ -58,6 +59,7 @@ impl fmt::Display for Mode {
 pub struct Volume<D: Disk> {
     pub(crate) geometry: Geometry,
     pub(crate) map: RegionMap,
+    pub(crate) commits: CommitQueue,
     /// Whether the metadata device was blank when it was loaded.
     blank: bool,
     read_only: AtomicU32,
@@ -109,6 +111,7 @@ impl<D: Disk> Volume<D> {
         Ok(Self {
             geometry,
             map,
+            commits: CommitQueue::new(),
             blank,
             read_only: AtomicU32::new(0),
             complete: AtomicU32::new(0),
@@ -243,8 +246,10 @@ impl<D: Disk> Volume<D> {
         self.read_only.swap(1) == 0
     }
 
-    /// Returns true the first time that everything is hydrated and committed.
+    /// For who has made a commit: returns true the first time that everything is hydrated and
+    /// committed.
     pub(crate) fn is_newly_complete(&self) -> bool {
+        // In this order: what has been counted by now is announced by now, or was committed.
         self.map.is_complete() && !self.map.is_changed() && self.complete.swap(1) == 0
     }
 
@@ -263,14 +268,12 @@ impl<D: Disk> Volume<D> {
     }
 
     /// Commits every bit that was set before the call. `flush` puts the destination's data on
-    /// stable storage; it is called once a transaction.
+    /// stable storage; it is called once a transaction, and once if there is nothing to write.
     pub(crate) async fn commit<F>(&self, flush: impl FnMut() -> F) -> Result<(), CommitError>
     where
         F: Future<Output = Result> + Send,
     {
-        if !self.map.take_changed() {
-            return Ok(());
-        }
+        self.map.take_changed();
         let mut store = self.store.take().await;
         let result = match &mut store {
             Store::Open(metadata) => apart(pin!(metadata.commit(&self.map, flush))).await,

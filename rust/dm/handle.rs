@@ -72,12 +72,6 @@ impl TargetHandle {
         unsafe { dm_bindings::dm_table_event(self.table()) };
     }
 
-    /// Returns true while the mapped device is suspended.
-    pub fn is_suspended(&self) -> bool {
-        // SAFETY: The table lives.
-        unsafe { dm_bindings::dm_suspended(self.raw.as_ptr()) != 0 }
-    }
-
     /// Returns true while the mapped device is being suspended without waiting for its I/O.
     pub fn is_noflush_suspending(&self) -> bool {
         // SAFETY: The table lives.

@@ -140,7 +140,8 @@ impl Target for CloneTarget {
     fn status(&self, kind: StatusKind, noflush: bool, out: &mut StatusWriter<'_>) {
         match kind {
             StatusKind::Info => {
-                if !noflush && !self.engine.world().line().is_suspended() {
+                // Of a table that is not active, too: its engine knows, and does nothing then.
+                if !noflush {
                     block_on(self.engine.commit_now());
                 }
                 // The writer cuts off what does not fit, and never fails.

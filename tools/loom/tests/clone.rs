@@ -5,6 +5,7 @@
 #![cfg(loom)]
 
 use clone::commit::CommitQueue;
+use clone::commit::Committer;
 use clone::region_map::RegionMap;
 use interleavings::block_on;
 use interleavings::explore;
@@ -17,6 +18,7 @@ use runtime::sync::AtomicU64;
 struct Volume {
     map: RegionMap,
     queue: CommitQueue,
+    committer: Committer,
     /// The data of region 0 on the destination.
     data: UnsafeCell<u64>,
     /// The bitmap on disk; without any order of its own.
@@ -25,9 +27,13 @@ struct Volume {
 
 impl Volume {
     fn new() -> Arc<Self> {
+        let queue = CommitQueue::new();
+        let committer = queue.committer();
+        queue.appoint(&committer);
         Arc::new(Self {
             map: RegionMap::new(2).unwrap(),
-            queue: CommitQueue::new(),
+            queue,
+            committer,
             data: UnsafeCell::new(0),
             disk: AtomicU64::new(0),
         })
@@ -97,7 +103,7 @@ fn a_flush_ends_when_what_it_covers_is_on_disk() {
         let volume = Volume::new();
         let committer = volume.clone();
         let committer = thread::spawn(move || {
-            while block_on(committer.queue.next()) {
+            while block_on(committer.queue.next(&committer.committer)) {
                 committer.commit();
                 committer.queue.end(Ok(()));
             }
@@ -105,15 +111,15 @@ fn a_flush_ends_when_what_it_covers_is_on_disk() {
         let other = volume.clone();
         let other = thread::spawn(move || {
             other.map.set_hydrated(&(1..2));
-            other.queue.request(&other.map);
+            other.queue.request(&other.map, &other.committer);
         });
         volume.map.set_hydrated(&(0..1));
         if !volume.queue.is_idle(&volume.map) {
-            block_on(volume.queue.cover(&volume.map)).unwrap();
+            block_on(volume.queue.cover(&volume.map, &volume.committer)).unwrap();
         }
         assert_eq!(volume.disk.load_relaxed() & 1, 1, "a flush came too early");
         other.join().unwrap();
-        volume.queue.stop();
+        volume.committer.stop();
         committer.join().unwrap();
         assert!(volume.queue.is_idle(&volume.map));
         assert_eq!(volume.disk.load_relaxed(), 3);
