@@ -16,7 +16,6 @@ use crate::engine::World;
 use crate::hydration::Hydration;
 use crate::metadata::CommitError;
 use crate::region_map::RegionMap;
-use crate::volume::Mode;
 use core::mem::take;
 use core::pin::pin;
 use kernel::prelude::*;
@@ -305,7 +304,7 @@ impl<W: World> Engine<W> {
     }
 
     async fn commit_once(&self) -> Result {
-        if self.volume.mode() != Mode::ReadWrite {
+        if !self.may_write() {
             return Err(EIO);
         }
         let commit = pin!(self.volume.commit(|| self.flush_destination()));

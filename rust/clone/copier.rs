@@ -15,7 +15,6 @@ use crate::geometry::Sectors;
 use crate::hydration::Hydration;
 use crate::hydration::Permit;
 use crate::hydration::Tuning;
-use crate::volume::Mode;
 use core::pin::pin;
 use core::pin::Pin;
 use kernel::prelude::*;
@@ -358,7 +357,7 @@ impl<W: World> Engine<W> {
 
     /// Marks `regions`, whose data the destination holds now.
     pub(crate) fn mark_hydrated(&self, regions: &RegionRange) -> Result {
-        if self.volume.mode() != Mode::ReadWrite {
+        if !self.may_write() {
             return Err(EIO);
         }
         self.volume.map.set_hydrated(regions);

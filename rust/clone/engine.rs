@@ -219,8 +219,14 @@ impl<W: World> Engine<W> {
         self.copier.stop();
     }
 
-    /// Returns true if the table and the metadata allow writes of our own.
-    fn may_write(&self) -> bool {
+    /// Returns true if the mapping is read-only: whatever the metadata allows, nothing is written.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.read_only
+    }
+
+    /// Returns true if the mapping and the metadata allow that regions are hydrated, and that this
+    /// is recorded.
+    pub(crate) fn may_write(&self) -> bool {
         !self.read_only && self.volume.mode() == Mode::ReadWrite
     }
 

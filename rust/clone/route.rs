@@ -106,7 +106,7 @@ impl<W: World> Engine<W> {
     /// good. [`route`](Self::route) says the same of each, but takes longer.
     #[inline]
     pub fn is_finished(&self) -> bool {
-        self.volume.map.is_shrunk()
+        self.volume.map.is_shrunk() && !self.is_read_only()
     }
 
     /// Decides what becomes of a request for `sectors` (empty for a flush).
@@ -131,7 +131,7 @@ impl<W: World> Engine<W> {
     }
 
     fn route_write(&self, sectors: SectorRange, fua: bool) -> Route {
-        if fua && self.volume.mode() != Mode::ReadWrite {
+        if self.is_read_only() || (fua && !self.may_write()) {
             return Route::Fail(EIO);
         }
         let (hydrated, front) = self.front(sectors.clone());
@@ -142,7 +142,7 @@ impl<W: World> Engine<W> {
                 Route::Remap(Side::Destination, front)
             };
         }
-        if self.volume.mode() != Mode::ReadWrite {
+        if !self.may_write() {
             return Route::Fail(EIO);
         }
         let geometry = &self.volume.geometry;
@@ -165,12 +165,13 @@ impl<W: World> Engine<W> {
         let sectors = self.volume.geometry.sectors(&regions);
         if !self.volume.map.is_range_hydrated(&regions) {
             // A discard is a hint: without a way to record it, it is dropped.
-            return match self.volume.mode() {
-                Mode::ReadWrite => Route::Serve(Job::Discard { regions }, sectors),
-                Mode::ReadOnly => Route::Complete,
+            return if self.may_write() {
+                Route::Serve(Job::Discard { regions }, sectors)
+            } else {
+                Route::Complete
             };
         }
-        if self.passes_discards_down() {
+        if self.passes_discards_down() && !self.is_read_only() {
             Route::Remap(Side::Destination, sectors)
         } else {
             Route::Complete
@@ -183,8 +184,11 @@ impl<W: World> Engine<W> {
         }
         if self.is_committed() {
             Route::Remap(Side::Destination, 0..0)
-        } else {
+        } else if self.may_write() {
             Route::Serve(Job::Flush, 0..0)
+        } else {
+            // What memory knows is to get to disk, and may not.
+            Route::Fail(EIO)
         }
     }
 

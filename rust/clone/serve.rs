@@ -16,7 +16,6 @@ use crate::geometry::RegionRange;
 use crate::route::Job;
 use crate::route::Request;
 use crate::route::Verdict;
-use crate::volume::Mode;
 use core::pin::pin;
 use kernel::prelude::*;
 use runtime::range_lock::acquire;
@@ -83,7 +82,7 @@ impl<W: World> Engine<W> {
         // discarded them, so it can neither be undone by the discard nor by a copy.
         let claim = pin!(self.claims.claim(regions.clone()));
         acquire(claim.as_ref()).await;
-        if self.volume.mode() != Mode::ReadWrite {
+        if !self.may_write() {
             // A discard is a hint: without a way to record it, it is dropped.
             return Ok(Verdict::End(Ok(())));
         }

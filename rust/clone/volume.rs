@@ -127,12 +127,13 @@ impl<D: Disk> Volume<D> {
     ///
     /// The first time this formats a blank device, or reads the bitmap. Later it hands on what is
     /// in memory; a volume that had become read-only is opened anew and has all its bits written
-    /// by the next commit.
+    /// by the next commit, but not for a mapping that is `read_only`: it makes no commits, and
+    /// leaves everything as it is for one that does.
     ///
     /// # Errors
     ///
     /// As [`load`](Self::load), and `EIO` if the device cannot be formatted.
-    pub async fn activate(&self, disk: Arc<D>) -> Result {
+    pub async fn activate(&self, disk: Arc<D>, read_only: bool) -> Result {
         let store = self.store.take().await;
         let same = self
             .disk
@@ -140,15 +141,15 @@ impl<D: Disk> Volume<D> {
         let opened = match store {
             // The same table resumes. What it was told before holds, a fall to read-only too.
             Store::Open(metadata) if same => Ok(metadata),
-            Store::Open(mut metadata) if self.mode() == Mode::ReadWrite => {
+            Store::Open(mut metadata) if read_only || self.mode() == Mode::ReadWrite => {
                 metadata.set_disk(disk.clone());
                 Ok(metadata)
             }
             Store::Open(metadata) => {
                 let cache = KBox::into_inner(metadata).into_cache();
-                self.open(Some(cache), disk.clone()).await
+                self.open(Some(cache), disk.clone(), read_only).await
             }
-            Store::Closed(cache) => self.open(cache, disk.clone()).await,
+            Store::Closed(cache) => self.open(cache, disk.clone(), read_only).await,
         };
         let (store, result) = match opened {
             Ok(metadata) => (Store::Open(metadata), Ok(())),
@@ -161,7 +162,12 @@ impl<D: Disk> Volume<D> {
     }
 
     /// Opens the metadata, or formats it, and brings it and the map in line.
-    async fn open(&self, cache: Option<BlockCache<D>>, disk: Arc<D>) -> Result<KBox<Metadata<D>>> {
+    async fn open(
+        &self,
+        cache: Option<BlockCache<D>>,
+        disk: Arc<D>,
+        read_only: bool,
+    ) -> Result<KBox<Metadata<D>>> {
         let mut cache = match cache {
             Some(mut cache) => {
                 cache.set_disk(disk);
@@ -178,7 +184,10 @@ impl<D: Disk> Volume<D> {
         };
         if self.is_loaded() {
             // Memory knows at least what the disk knows.
-            self.map.set_all_dirty();
+            if !read_only {
+                self.map.set_all_dirty();
+                self.read_only.store_release(0);
+            }
         } else {
             boxed(|| metadata.load(&self.map)).await??;
             self.complete.store_relaxed(self.map.is_complete().into());
@@ -186,7 +195,6 @@ impl<D: Disk> Volume<D> {
             self.map.shrink();
         }
         self.note_space(&metadata);
-        self.read_only.store_release(0);
         Ok(metadata)
     }
 

@@ -75,6 +75,7 @@ pub(crate) struct CloneTarget {
     source: Device,
     /// The arguments behind the devices, as they were given.
     arguments: KVec<u8>,
+    read_only: bool,
     _claim: Claim,
 }
 
@@ -124,7 +125,9 @@ impl Target for CloneTarget {
 
     fn preresume(&self) -> Result {
         let disk = self.metadata_disk.clone();
-        block_on(boxed(|| self.engine.volume().activate(disk)))?
+        block_on(boxed(|| {
+            self.engine.volume().activate(disk, self.read_only)
+        }))?
     }
 
     fn resume(&self) {
@@ -264,6 +267,7 @@ impl CloneTarget {
             destination,
             source,
             arguments,
+            read_only,
             _claim: claim,
         };
         target

@@ -202,7 +202,7 @@ impl Machine {
             }
         };
         if self.plan.flaw == Some(Flaw::StateReadAtLoad) {
-            volume.activate(metadata.clone()).await?;
+            volume.activate(metadata.clone(), self.plan.settings.read_only).await?;
         }
         let engine = Engine::new(
             Host {
@@ -310,7 +310,10 @@ impl Machine {
         *self.table.borrow_mut() = Some(table.clone());
         let resumed = match self.plan.flaw {
             Some(Flaw::StateReadAtLoad) => Ok(()),
-            _ => table.engine.volume().activate(table.metadata.clone()).await,
+            _ => {
+                let (volume, disk) = (table.engine.volume(), table.metadata.clone());
+                volume.activate(disk, self.plan.settings.read_only).await
+            }
         };
         if resumed.is_ok() {
             table.engine.resume();

@@ -173,7 +173,7 @@ impl Device {
         let geometry = Geometry::new(8, 3).unwrap();
         let metadata = Arc::new(Memory::new(16 * 8, 0), GFP_KERNEL).unwrap();
         let volume = block_on(Volume::load(metadata.clone(), geometry, false)).unwrap();
-        block_on(volume.activate(metadata)).unwrap();
+        block_on(volume.activate(metadata, false)).unwrap();
         let (source, destination) = (Memory::new(8, OLD), Memory::new(8, BLANK));
         let settings = Settings {
             hydration,
