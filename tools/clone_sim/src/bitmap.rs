@@ -66,7 +66,12 @@ fn smallest_metadata(plan: &Plan) -> u64 {
         let blocks = (refused + accepted) / 2;
         let world = World::new(0);
         let mut executor = Executor::new(&world);
-        let images = vec![vec![0; blocks as usize * 4096], Vec::new(), Vec::new()];
+        let images = vec![
+            vec![0; blocks as usize * 4096],
+            Vec::new(),
+            Vec::new(),
+            Vec::new(),
+        ];
         let machine = Machine::new(&world, executor.spawner(), plan, images);
         let load = executor.spawn("load", async move {
             let loaded = machine.load().await;
@@ -100,7 +105,7 @@ fn live(
         committed: found.clone(),
         set: found,
     };
-    let images = vec![image, Vec::new(), Vec::new()];
+    let images = vec![image, Vec::new(), Vec::new(), Vec::new()];
     let machine = Machine::new(&world, executor.spawner(), plan, images);
     world.crash_at(CrashPoint::Step(rng.below(2000)));
     let user = executor.spawn("user", use_bitmap(machine, bits.clone(), rng.fork()));

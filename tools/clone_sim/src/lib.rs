@@ -11,7 +11,9 @@
 pub mod bitmap;
 pub mod device;
 pub mod flaw;
+pub mod image;
 pub mod inspect;
+pub mod islands;
 pub mod machine;
 pub mod random;
 pub mod scene;

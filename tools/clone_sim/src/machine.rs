@@ -7,6 +7,9 @@ use crate::device::Broken;
 use crate::device::Device;
 use crate::device::Role;
 use crate::flaw::Flaw;
+use crate::image;
+use crate::islands::Archipelago;
+use crate::islands::Islands;
 use clone::copier;
 use clone::copier::Tools;
 use clone::engine::Engine;
@@ -19,9 +22,11 @@ use kernel::sync::Arc;
 use runtime::pool::Pool;
 use sim::clock::sleep;
 use sim::disk::Discards;
+use sim::disk::Operation;
 use sim::executor::Join;
 use sim::executor::Spawner;
 use sim::pattern;
+use sim::FlawedDisk;
 use sim::SimClock;
 use sim::SimDisk;
 use sim::World;
@@ -38,8 +43,10 @@ const BLOCK_SECTORS: u64 = 8;
 /// What a machine is made of.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How the clone is cut into regions.
+    /// How what users see is cut into regions.
     pub geometry: Geometry,
+    /// Regions of each bitmap block that users see; without a number there is one such block.
+    pub island: Option<u64>,
     /// Blocks on the metadata device.
     pub metadata_blocks: u64,
     /// What discards do on the destination.
@@ -55,14 +62,34 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Returns what the disks hold before the first boot: metadata, destination, source.
+    /// Returns what the disks hold before the first boot: metadata, destination, source, and one
+    /// that may become the destination. Metadata of several bitmap blocks comes from elsewhere.
     pub fn blank(&self) -> Vec<Vec<u8>> {
         let sectors = self.geometry.length();
+        let metadata = match self.island {
+            Some(_) => image::format(&self.clone_geometry(), self.metadata_blocks),
+            None => vec![0; (self.metadata_blocks * BLOCK_SECTORS) as usize * 512],
+        };
         vec![
-            vec![0; (self.metadata_blocks * BLOCK_SECTORS) as usize * 512],
+            metadata,
             pattern::run(pattern::JUNK, 0, sectors),
             pattern::run(pattern::INITIAL, 0, sectors),
+            pattern::run(pattern::JUNK, 0, sectors),
         ]
+    }
+
+    /// Returns where users see the regions of which there is data, if not all are seen.
+    pub fn islands(&self) -> Option<Islands> {
+        let regions = self.island?;
+        Some(Islands::new(&self.geometry, regions))
+    }
+
+    /// Returns how the clone is cut into regions.
+    pub fn clone_geometry(&self) -> Geometry {
+        match self.islands() {
+            Some(islands) => islands.spread(&self.geometry),
+            None => self.geometry,
+        }
     }
 }
 
@@ -78,6 +105,10 @@ pub struct Machine {
     pub destination: SimDisk,
     /// The source.
     pub source: SimDisk,
+    /// A disk that may take the destination's place.
+    pub spare: SimDisk,
+    /// Whether it has.
+    pub on_spare: Cell<bool>,
     /// The table that is active.
     pub table: RefCell<Option<Rc<Table>>>,
     /// Requests that the table has been given and that have not ended.
@@ -90,10 +121,23 @@ pub struct Machine {
     administration: Pool<()>,
 }
 
+/// How a table differs from the one that is planned.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Line {
+    /// It is loaded for a mapping that is read-only.
+    pub read_only: bool,
+    /// It names the other of the two disks that may be the destination.
+    pub moves: bool,
+}
+
 /// A loaded table.
 pub struct Table {
     /// The engine.
     pub engine: Arc<Engine<Host>>,
+    /// The destination that it names.
+    pub destination: SimDisk,
+    /// Whether it was loaded for a mapping that is read-only.
+    pub read_only: bool,
     metadata: Arc<Device>,
     tasks: RefCell<Vec<Join<()>>>,
 }
@@ -140,17 +184,18 @@ impl Machine {
         plan: &Plan,
         images: Vec<Vec<u8>>,
     ) -> Rc<Self> {
-        let names = ["metadata", "destination", "source"];
+        let names = ["metadata", "destination", "source", "spare"];
         let mut disks = names
             .into_iter()
             .zip(images)
             .map(|(name, image)| world.add_disk(name, image));
-        let (Some(metadata), Some(destination), Some(source)) =
-            (disks.next(), disks.next(), disks.next())
+        let (Some(metadata), Some(destination), Some(source), Some(spare)) =
+            (disks.next(), disks.next(), disks.next(), disks.next())
         else {
-            panic!("a clone has three disks");
+            panic!("a clone has three disks, and there is one to spare");
         };
         destination.set_discards(plan.discards);
+        spare.set_discards(plan.discards);
         let mut administrators = KVec::new();
         administrators.push((), GFP_KERNEL).expect("memory");
         Rc::new(Self {
@@ -159,6 +204,8 @@ impl Machine {
             metadata,
             destination,
             source,
+            spare,
+            on_spare: Cell::new(false),
             table: RefCell::new(None),
             in_flight: Cell::new(0),
             suspended: Cell::new(true),
@@ -168,8 +215,13 @@ impl Machine {
         })
     }
 
-    fn device(&self, disk: &SimDisk, role: Role) -> Device {
-        Device::new(disk.clone(), Broken::new(role, self.plan.flaw))
+    fn device(&self, disk: &SimDisk, role: Role, read_only: bool) -> Device {
+        let islands = match role {
+            Role::Metadata => None,
+            Role::Destination | Role::Source => self.plan.islands(),
+        };
+        let broken = Broken::new(role, self.plan.flaw, read_only);
+        Archipelago::new(FlawedDisk::new(disk.clone(), broken), islands)
     }
 
     /// Returns how many events were raised.
@@ -182,27 +234,47 @@ impl Machine {
         self.table.borrow().clone()
     }
 
-    /// Loads a table: checks everything, writes nothing.
+    /// Returns the disk that is the destination.
+    pub fn destination_now(&self) -> &SimDisk {
+        match self.on_spare.get() {
+            true => &self.spare,
+            false => &self.destination,
+        }
+    }
+
+    /// Loads the table that is planned: checks everything, writes nothing.
     pub async fn load(&self) -> Result<Rc<Table>> {
-        let metadata = Arc::new(self.device(&self.metadata, Role::Metadata), GFP_KERNEL)?;
+        self.load_line(Line::default()).await
+    }
+
+    /// Loads a table that differs from it.
+    pub async fn load_line(&self, line: Line) -> Result<Rc<Table>> {
+        let mut settings = self.plan.settings;
+        settings.read_only |= line.read_only;
+        let read_only = settings.read_only;
+        let destination = match line.moves != self.on_spare.get() {
+            true => &self.spare,
+            false => &self.destination,
+        };
+        let metadata = self.device(&self.metadata, Role::Metadata, read_only);
+        let metadata = Arc::new(metadata, GFP_KERNEL)?;
         let shared = self
             .active()
             .filter(|_| self.plan.flaw != Some(Flaw::StateReadAtLoad));
         let shared = shared.map(|table| table.engine.volume().clone());
         let volume = match shared.filter(|volume| volume.is_loaded()) {
             Some(volume) => {
-                volume.check_geometry(&self.plan.geometry)?;
+                volume.check_geometry(&self.plan.clone_geometry())?;
                 volume
             }
             None => {
-                let settings = &self.plan.settings;
-                let geometry = self.plan.geometry;
-                let volume = Volume::load(metadata.clone(), geometry, settings.read_only).await?;
+                let geometry = self.plan.clone_geometry();
+                let volume = Volume::load(metadata.clone(), geometry, read_only).await?;
                 Arc::new(volume, GFP_KERNEL)?
             }
         };
         if self.plan.flaw == Some(Flaw::StateReadAtLoad) {
-            volume.activate(metadata.clone(), self.plan.settings.read_only).await?;
+            volume.activate(metadata.clone(), read_only).await?;
         }
         let engine = Engine::new(
             Host {
@@ -212,12 +284,14 @@ impl Machine {
                 throttle_percent: self.plan.throttle_percent,
             },
             volume,
-            self.device(&self.source, Role::Source),
-            self.device(&self.destination, Role::Destination),
-            self.plan.settings,
+            self.device(&self.source, Role::Source, true),
+            self.device(destination, Role::Destination, read_only),
+            settings,
         )?;
         let table = Table {
             engine: Arc::new(engine, GFP_KERNEL)?,
+            destination: destination.clone(),
+            read_only,
             metadata,
             tasks: RefCell::default(),
         };
@@ -268,7 +342,15 @@ impl Machine {
         resumed
     }
 
-    /// Suspends the device and resumes with `table`, which may be the one that was active.
+    /// Suspends the device.
+    pub async fn pause(&self) {
+        self.administration.take().await;
+        self.suspend().await;
+        self.administration.give(());
+    }
+
+    /// Suspends the device, if it is not suspended, and resumes with `table`, which may be the one
+    /// that was active. If it names another destination, the data is moved there in between.
     ///
     /// # Errors
     ///
@@ -276,6 +358,9 @@ impl Machine {
     pub async fn switch(&self, table: Rc<Table>) -> Result {
         self.administration.take().await;
         self.suspend().await;
+        if table.destination.number() != self.destination_now().number() {
+            self.move_destination(&table.destination).await;
+        }
         let resumed = self.resume(table).await;
         self.administration.give(());
         resumed
@@ -292,9 +377,35 @@ impl Machine {
         table.engine.volume().mode() == Mode::ReadWrite
     }
 
+    /// Tells the status of `table`, which may be one that is not active, as `dmsetup status` does.
+    pub async fn status(&self, table: &Table, noflush: bool) -> String {
+        if !noflush {
+            table.engine.commit_now().await;
+        }
+        let mut line = String::new();
+        let _ = table.engine.write_status(&mut line);
+        line
+    }
+
+    /// Copies the destination to `to`, however often something fails.
+    async fn move_destination(&self, to: &SimDisk) {
+        let sectors = self.plan.geometry.length();
+        loop {
+            let read = Operation::read(0, sectors);
+            let (data, read) = self.destination_now().submit(read).await;
+            let (_, written) = to.submit(Operation::write(0, data, false)).await;
+            let (_, flushed) = to.submit(Operation::flush()).await;
+            if read.and(written).and(flushed).is_ok() {
+                return;
+            }
+        }
+    }
+
     /// Suspends the active table: no request comes any more, and none is under way.
     async fn suspend(&self) {
-        self.suspended.set(true);
+        if self.suspended.replace(true) {
+            return;
+        }
         while self.in_flight.get() > 0 {
             sleep(&self.world, 20).await;
         }
@@ -311,11 +422,16 @@ impl Machine {
         let resumed = match self.plan.flaw {
             Some(Flaw::StateReadAtLoad) => Ok(()),
             _ => {
-                let (volume, disk) = (table.engine.volume(), table.metadata.clone());
-                volume.activate(disk, self.plan.settings.read_only).await
+                let volume = table.engine.volume();
+                volume
+                    .activate(table.metadata.clone(), table.read_only)
+                    .await
             }
         };
         if resumed.is_ok() {
+            self.flood(&table);
+            let on_spare = table.destination.number() == self.spare.number();
+            self.on_spare.set(on_spare);
             table.engine.resume();
             self.suspended.set(false);
         }
@@ -323,6 +439,19 @@ impl Machine {
             self.destroy(&old).await;
         }
         resumed
+    }
+
+    /// Hydrates what nobody sees, before anybody could copy it.
+    fn flood(&self, table: &Table) {
+        let Some(islands) = self.plan.islands() else {
+            return;
+        };
+        if !table.read_only {
+            let map = table.engine.volume().map();
+            islands
+                .sea(map.blocks())
+                .for_each(|regions| map.set_hydrated(&regions));
+        }
     }
 
     /// Lets the engine do what it does every second.

@@ -3,12 +3,15 @@
 //! One seed decides everything: geometry, users, faults, reloads, and when the power fails.
 //!
 //! A run is a few lives of a machine. In each, users read, write, discard and flush at the same
-//! time while an operator sends messages, reloads the table and a clock ticks. A life ends in a
-//! crash, or the device is removed; the next one boots what is left. In the end the faults are
-//! gone, the clone hydrates, and the destination itself must hold what the user was promised.
+//! time while an operator sends messages, asks for the status, suspends, loads tables, resumes with
+//! them or clears them, and a clock ticks. A table may be read-only, or name another destination. A
+//! life ends in a crash, or the device is removed; the next one boots what is left. In the end the
+//! faults are gone, the clone hydrates, and the destination itself must hold what the user was
+//! promised.
 
 use crate::flaw::Flaw;
 use crate::inspect;
+use crate::machine::Line;
 use crate::machine::Machine;
 use crate::machine::Plan;
 use crate::machine::Table;
@@ -35,15 +38,51 @@ use std::rc::Rc;
 pub fn run(seed: u64, flaw: Option<Flaw>) -> std::result::Result<(), String> {
     let mut rng = Rng::new(seed);
     let plan = plan(&mut rng, flaw);
+    run_plan(&mut rng, &plan)
+}
+
+/// Runs `seed` on a clone of several bitmap blocks, whose commits take several transactions.
+pub fn run_large(seed: u64, flaw: Option<Flaw>) -> std::result::Result<(), String> {
+    let mut rng = Rng::new(seed);
+    let plan = large_plan(&mut rng, flaw);
+    run_plan(&mut rng, &plan)
+}
+
+/// What a life leaves.
+struct Left {
+    images: Vec<Vec<u8>>,
+    model: Model,
+    on_spare: bool,
+}
+
+fn run_plan(rng: &mut Rng, plan: &Plan) -> std::result::Result<(), String> {
     let lives = rng.below(3) + 1;
-    let mut images = plan.blank();
-    let mut model = Model::new(plan.geometry.length());
+    let mut left = Left {
+        images: plan.blank(),
+        model: Model::new(plan.geometry.length()),
+        on_spare: false,
+    };
     for life in 0..=lives {
         let last = life == lives;
-        let lived = live(&mut rng, &plan, images, model, last);
-        (images, model) = lived.map_err(|text| format!("life {life}: {text}"))?;
+        let lived = live(rng, plan, left, last);
+        left = lived.map_err(|text| format!("life {life}: {text}"))?;
     }
     Ok(())
+}
+
+fn large_plan(rng: &mut Rng, flaw: Option<Flaw>) -> Plan {
+    let island = 1 + rng.below(6);
+    let blocks = 2 + rng.below(5);
+    let regions = (blocks - 1) * island + 1 + rng.below(island);
+    let short = rng.below(8);
+    // A transaction needs places for three blocks beside those of the bitmap.
+    let room = 1 + rng.below(blocks.min(3));
+    Plan {
+        geometry: Geometry::new((regions << 3) - short, 3).expect("a small device"),
+        island: Some(island),
+        metadata_blocks: blocks + 8 + room,
+        ..plan(rng, flaw)
+    }
 }
 
 fn plan(rng: &mut Rng, flaw: Option<Flaw>) -> Plan {
@@ -56,6 +95,7 @@ fn plan(rng: &mut Rng, flaw: Option<Flaw>) -> Plan {
     };
     Plan {
         geometry: Geometry::new((regions << shift) - short, shift).expect("a small device"),
+        island: None,
         metadata_blocks: *rng.pick(&[10, 11, 16, 40]),
         discards: *rng.pick(&[
             Discards::Zero,
@@ -79,21 +119,17 @@ fn plan(rng: &mut Rng, flaw: Option<Flaw>) -> Plan {
 }
 
 /// One life of the machine; returns what it leaves on its disks, and what they must show.
-fn live(
-    rng: &mut Rng,
-    plan: &Plan,
-    images: Vec<Vec<u8>>,
-    model: Model,
-    last: bool,
-) -> std::result::Result<(Vec<Vec<u8>>, Model), String> {
+fn live(rng: &mut Rng, plan: &Plan, found: Left, last: bool) -> std::result::Result<Left, String> {
     let world = World::new(rng.next_u64());
     let mut executor = Executor::new(&world);
     executor.set_limits(400_000, 120_000_000);
-    let machine = Machine::new(&world, executor.spawner(), plan, images);
-    let user = User::new(&machine, model);
+    let was_complete = is_complete(&found.images)?;
+    let machine = Machine::new(&world, executor.spawner(), plan, found.images);
+    machine.on_spare.set(found.on_spare);
+    let user = User::new(&machine, found.model);
     let mut choices = rng.fork();
     if last {
-        executor.spawn("driver", finish(user.clone()));
+        executor.spawn("driver", finish(user.clone(), was_complete));
     } else {
         add_faults(&world, &mut choices);
         if choices.chance(3, 4) {
@@ -111,20 +147,29 @@ fn live(
         Outcome::Stuck(tasks) => return Err(format!("stuck: {tasks:?}")),
     };
     executor.power_off();
-    let left = if crashed {
+    let images = if crashed {
         world.survivors(&[], rng)
     } else {
         world.images()
     };
-    let bits = inspect::metadata(&left[0])?;
-    if last && bits.is_none_or(|bits| bits.contains(&false)) {
+    if !is_complete(&images)? && last {
         return Err("not everything is hydrated on disk".to_owned());
     }
     let mut model = user.model.borrow().clone();
     if crashed {
         model.crash();
     }
-    Ok((left, model))
+    Ok(Left {
+        images,
+        model,
+        on_spare: machine.on_spare.get(),
+    })
+}
+
+/// Returns true if everything is hydrated on disk, which must be sound.
+fn is_complete(images: &[Vec<u8>]) -> std::result::Result<bool, String> {
+    let bits = inspect::metadata(&images[0])?;
+    Ok(bits.is_some_and(|bits| !bits.contains(&false)))
 }
 
 /// Half of all lives go without faults; the others have a few rare ones.
@@ -185,15 +230,13 @@ async fn use_device(user: User, mut rng: Rng) {
     }
 }
 
-/// Starts the device and checks that it shows what it must. Faults may prevent either. Returns
-/// whether it was complete when it was started.
-async fn boot(user: &User) -> Option<bool> {
+/// Starts the device and checks that it shows what it must. Faults may prevent either.
+async fn boot(user: &User) -> Option<()> {
     let machine = &user.machine;
     for _ in 0..3 {
         if machine.start().await.is_ok() {
-            let complete = machine.active()?.engine.volume().map().is_complete();
             let _ = user.settle_if_readable("after boot").await;
-            return Some(complete);
+            return Some(());
         }
         // A resume that failed leaves a table that has never been active.
         let table = machine.table.borrow_mut().take();
@@ -242,16 +285,17 @@ fn pick_sectors(geometry: &Geometry, rng: &mut Rng) -> Range<u64> {
     start..end
 }
 
-/// Messages, status, reloads.
+/// Messages, status, and what is done to tables.
 async fn operate(user: User, mut rng: Rng) {
     let machine = &user.machine;
-    let mut loaded = None;
-    for _ in 0..rng.below(8) {
-        sleep(&machine.world, rng.below(50_000)).await;
+    let mut loaded: Option<Rc<Table>> = None;
+    for _ in 0..rng.below(12) {
+        let most = *rng.pick(&[300, 5_000, 50_000]);
+        sleep(&machine.world, rng.below(most)).await;
         let Some(table) = machine.active() else {
             return;
         };
-        match rng.below(10) {
+        match rng.below(14) {
             0 => table.engine.message(Message::EnableHydration),
             1 => table.engine.message(Message::DisableHydration),
             2 => table
@@ -260,31 +304,52 @@ async fn operate(user: User, mut rng: Rng) {
             3 => table
                 .engine
                 .message(Message::BatchSize(rng.below(8) as u32)),
-            4 => table.engine.commit_now().await,
-            5 | 6 => {
-                // Loaded now, resumed some time later or never.
-                if let Ok(table) = machine.load().await {
-                    destroy(machine, loaded.replace(table)).await;
+            4 => drop(machine.status(&table, rng.chance(1, 4)).await),
+            5..=7 => match &loaded {
+                // Loaded now, looked at and resumed some time later, or never.
+                Some(loaded) if rng.chance(3, 4) => {
+                    drop(machine.status(loaded, rng.chance(1, 8)).await);
                 }
-            }
-            7 => {
-                let _ = machine.switch(table).await;
-            }
-            _ => reload(&user, loaded.take()).await,
+                _ => {
+                    if let Ok(table) = machine.load_line(pick_line(&mut rng)).await {
+                        destroy(machine, loaded.replace(table)).await;
+                    }
+                }
+            },
+            8 => destroy(machine, loaded.take()).await,
+            9 => machine.pause().await,
+            10 => resume(&user, table).await,
+            _ => reload(&user, loaded.take(), &mut rng).await,
         }
     }
     destroy(machine, loaded).await;
+    if let (true, Some(table)) = (machine.suspended.get(), machine.active()) {
+        resume(&user, table).await;
+    }
 }
 
-async fn reload(user: &User, loaded: Option<Rc<Table>>) {
+fn pick_line(rng: &mut Rng) -> Line {
+    Line {
+        read_only: rng.chance(1, 6),
+        moves: rng.chance(1, 6),
+    }
+}
+
+async fn reload(user: &User, loaded: Option<Rc<Table>>, rng: &mut Rng) {
     let machine = &user.machine;
     let table = match loaded {
         Some(table) => table,
-        None => match machine.load().await {
+        None => match machine.load_line(pick_line(rng)).await {
             Ok(table) => table,
             Err(_) => return,
         },
     };
+    resume(user, table).await;
+}
+
+/// Resumes with `table`, after a suspend if need be.
+async fn resume(user: &User, table: Rc<Table>) {
+    let machine = &user.machine;
     let mut resumed = machine.switch(table).await;
     if resumed.is_err() {
         // The new table cannot be used: load the old line again.
@@ -303,11 +368,11 @@ async fn destroy(machine: &Machine, table: Option<Rc<Table>>) {
 }
 
 /// The last life: hydrates everything, and looks at the destination itself.
-async fn finish(user: User) {
+async fn finish(user: User, was_complete: bool) {
     let machine = &user.machine;
-    let Some(was_complete) = boot(&user).await else {
+    if boot(&user).await.is_none() {
         return;
-    };
+    }
     user.settle("after the last boot").await;
     let Some(table) = machine.active() else {
         return;
@@ -327,7 +392,7 @@ async fn finish(user: User) {
         user.complain(format!("{} events for completion", machine.events()));
     }
     machine.remove().await;
-    let destination = &machine.world.images()[1];
+    let destination = &machine.world.images()[machine.destination_now().number()];
     let settled = user
         .model
         .borrow_mut()

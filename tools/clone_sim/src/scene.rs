@@ -27,11 +27,14 @@ pub const METADATA: usize = 0;
 pub const DESTINATION: usize = 1;
 /// The source.
 pub const SOURCE: usize = 2;
+/// The disk to spare.
+pub const SPARE: usize = 3;
 
 /// Returns the plan of a clone of 64 regions of 8 sectors, which nothing hydrates by itself.
 pub fn plan() -> Plan {
     Plan {
         geometry: Geometry::new(64 * 8, 3).expect("a small device"),
+        island: None,
         metadata_blocks: 16,
         discards: Discards::Zero,
         workers: (4, 2),
@@ -46,6 +49,17 @@ pub fn plan() -> Plan {
         },
         throttle_percent: 100,
         flaw: None,
+    }
+}
+
+/// Returns the plan of a clone of `blocks` bitmap blocks with four regions of data each, whose
+/// metadata has room for one block of bits a transaction.
+pub fn large_plan(blocks: u64) -> Plan {
+    Plan {
+        geometry: Geometry::new(blocks * 4 * 8, 3).expect("a small device"),
+        island: Some(4),
+        metadata_blocks: blocks + 9,
+        ..plan()
     }
 }
 

@@ -49,10 +49,12 @@ enum Step {
     Hydrate,
     Tick,
     Load,
+    /// The status of a table that is loaded and not active.
+    Status,
     Reload,
 }
 
-const ALL: [Step; 15] = [
+const ALL: [Step; 16] = [
     // A part of a region, parts of two, one region, several with a part before, the short last.
     Step::Write(2..5, false),
     Step::Write(12..20, false),
@@ -67,6 +69,7 @@ const ALL: [Step; 15] = [
     Step::Hydrate,
     Step::Tick,
     Step::Load,
+    Step::Status,
     Step::Reload,
     Step::Read(0..29),
 ];
@@ -106,6 +109,7 @@ impl Tried {
 fn plan(flaw: Option<Flaw>) -> Plan {
     Plan {
         geometry: Geometry::new(LENGTH, 3).expect("a small device"),
+        island: None,
         metadata_blocks: 12,
         discards: Discards::Zero,
         workers: (2, 1),
@@ -214,16 +218,20 @@ async fn perform(user: User, step: Step, loaded: Rc<RefCell<Option<Rc<Table>>>>)
             machine.tick();
             Ok(())
         }
-        Step::Load => match machine.load().await {
-            Ok(table) => {
-                let before = loaded.borrow_mut().replace(table);
-                if let Some(before) = before {
-                    machine.destroy(&before).await;
-                }
+        Step::Load => load(machine, &loaded).await,
+        Step::Status => {
+            let is_loaded = loaded.borrow().is_some();
+            let result = if is_loaded {
                 Ok(())
+            } else {
+                load(machine, &loaded).await
+            };
+            let table = loaded.borrow().clone();
+            if let Some(table) = table {
+                machine.status(&table, false).await;
             }
-            Err(error) => Err(error),
-        },
+            result
+        }
         Step::Reload => {
             let table = loaded.borrow_mut().take();
             let table = match table {
@@ -239,6 +247,16 @@ async fn perform(user: User, step: Step, loaded: Rc<RefCell<Option<Rc<Table>>>>)
     if let Err(error) = result {
         user.complain(format!("{step:?} failed: {error:?}"));
     }
+}
+
+/// Loads a table in the place of one that is loaded and not active.
+async fn load(machine: &Machine, loaded: &RefCell<Option<Rc<Table>>>) -> kernel::error::Result {
+    let table = machine.load().await?;
+    let before = loaded.borrow_mut().replace(table);
+    if let Some(before) = before {
+        machine.destroy(&before).await;
+    }
+    Ok(())
 }
 
 /// Lets about one more region hydrate. Another table may take over meanwhile.
@@ -265,7 +283,7 @@ fn try_crashes(world: &World, user: &User, tried: &Tried) -> Result<(), String> 
     let signature = model.signature();
     let mut rng = Rng::new(world.moments());
     let left = [Lost, Kept, Torn, Picked].map(|survival| {
-        let images = world.survivors(&[survival, survival, Lost], &mut rng);
+        let images = world.survivors(&[survival, survival, Lost, Lost], &mut rng);
         let prints = [0, 1].map(|disk| pattern::fingerprint(&images[disk]));
         (survival, images, prints)
     });
@@ -278,6 +296,7 @@ fn try_crashes(world: &World, user: &User, tried: &Tried) -> Result<(), String> 
                 metadata_images[0].clone(),
                 images[1].clone(),
                 images[2].clone(),
+                images[3].clone(),
             ];
             check_survivor(user, images, model.clone())
                 .map_err(|text| format!("crash ({metadata:?}, {destination:?}): {text}"))?;

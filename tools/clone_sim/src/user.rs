@@ -17,6 +17,7 @@ use sim::Model;
 use sim::SimBio;
 use sim::SimDisk;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -162,10 +163,10 @@ impl User {
     async fn send(&self, bio: SimBio) -> (Vec<u8>, Result) {
         let mut parts = Vec::new();
         let mut result = Ok(());
-        let mut rest = Some(bio);
-        while let Some(bio) = rest.take() {
+        let mut rest = self.cut(bio);
+        while let Some(bio) = rest.pop_front() {
             let (part, left) = self.map(bio);
-            rest = left;
+            left.into_iter().for_each(|left| rest.push_front(left));
             match part {
                 Ok(part) => parts.push(part),
                 Err(ended) => result = result.and(ended),
@@ -181,6 +182,19 @@ impl User {
         (data, result)
     }
 
+    /// Cuts a request where the clone has something between what users see.
+    fn cut(&self, mut bio: SimBio) -> VecDeque<SimBio> {
+        let mut pieces = VecDeque::new();
+        if let Some(islands) = self.machine.plan.islands() {
+            while islands.end(bio.sector) < bio.sector + bio.sectors {
+                let rest = bio.split(islands.end(bio.sector) - bio.sector);
+                pieces.push_back(std::mem::replace(&mut bio, rest));
+            }
+        }
+        pieces.push_back(bio);
+        pieces
+    }
+
     /// Has the core route the front of a request; returns the task that serves it, or how it
     /// ended at once, and the rest.
     fn map(&self, mut bio: SimBio) -> (Mapped, Option<SimBio>) {
@@ -194,19 +208,27 @@ impl User {
             Kind::Discard => Operation::Discard,
             Kind::Flush => Operation::Flush,
         };
-        let sectors = bio.sector..bio.sector + bio.sectors;
+        let islands = machine.plan.islands();
+        let place = islands.map_or(bio.sector, |islands| islands.place(bio.sector));
+        let sectors = place..place + bio.sectors;
         let route = table.engine.route(operation, sectors.clone());
         let plain = matches!(operation, Operation::Read | Operation::Write { fua: false });
         if plain && table.engine.is_finished() {
             // The kernel's glue does not ask for the route then.
-            assert_eq!(route, Route::Remap(Side::Destination, sectors));
+            assert_eq!(route, Route::Remap(Side::Destination, sectors.clone()));
         }
         machine
             .world
             .trace(|| format!("map      {operation:?} {route:?}"));
+        if table.read_only
+            && matches!(bio.kind, Kind::Write | Kind::Discard)
+            && matches!(route, Route::Remap(..) | Route::Serve(..))
+        {
+            self.complain(format!("a read-only table lets {operation:?} pass"));
+        }
         let cut = |bio: &mut SimBio, front: Range<u64>| {
             if bio.kind == Kind::Discard {
-                (bio.sector, bio.sectors) = (front.start, length(&front));
+                (bio.sector, bio.sectors) = (bio.sector + front.start - place, length(&front));
             } else if length(&front) < bio.sectors {
                 return Some(bio.split(length(&front)));
             }
@@ -219,7 +241,7 @@ impl User {
                 let rest = cut(&mut bio, front);
                 let disk = match side {
                     Side::Source => machine.source.clone(),
-                    Side::Destination => machine.destination.clone(),
+                    Side::Destination => table.destination.clone(),
                 };
                 let task = machine.spawner().spawn("remapped", async move {
                     let result = bio.forward(&disk).await;
@@ -231,7 +253,6 @@ impl User {
                 let rest = cut(&mut bio, front);
                 if let (Kind::Discard, Some(Flaw::DiscardUnderCopy)) = (bio.kind, machine.plan.flaw)
                 {
-                    let sectors = bio.sector..bio.sector + bio.sectors;
                     let volume = table.engine.volume();
                     volume
                         .map()
@@ -240,7 +261,7 @@ impl User {
                 }
                 let mut part = Part {
                     bio,
-                    destination: machine.destination.clone(),
+                    destination: table.destination.clone(),
                 };
                 let task = machine.spawner().spawn("served", async move {
                     let result = match table.engine.serve(job, &mut part).await {

@@ -3,13 +3,20 @@
 //! Commits: when they happen, what they write in which order, who shares them.
 
 use clone::message::Message;
+use clone::volume::Mode;
+use clone_sim::machine::Line;
+use clone_sim::scene::large_plan;
 use clone_sim::scene::plan;
 use clone_sim::scene::Scene;
 use clone_sim::scene::DESTINATION;
 use clone_sim::scene::METADATA;
+use clone_sim::scene::SPARE;
 use clone_sim::user::User;
+use sim::disk::Survival;
+use sim::fault::Fault;
 use sim::fault::Kind;
 use sim::world::Record;
+use sim::Rng;
 
 fn completion(record: &Record) -> u64 {
     let (at, result) = record.completed.expect("completed");
@@ -17,10 +24,11 @@ fn completion(record: &Record) -> u64 {
     at
 }
 
-/// Checks the order of every commit since `since`, and returns how many there were.
+/// Checks the order of every transaction since `since`, and returns how many there were.
 fn commits_in_order(user: &User, since: usize) -> usize {
     let log: Vec<Record> = user.machine.world.log().into_iter().skip(since).collect();
     let mut blocks: Vec<&Record> = Vec::new();
+    let mut before = 0;
     let mut commits = 0;
     for record in log.iter().filter(|record| record.disk == METADATA) {
         match record.kind {
@@ -46,13 +54,14 @@ fn commits_in_order(user: &User, since: usize) -> usize {
                     })
                 };
                 assert!(
-                    between(DESTINATION, 0, first),
-                    "no flush of the destination before"
+                    between(DESTINATION, before, first),
+                    "no flush of the destination between the transaction before and this one"
                 );
                 assert!(
                     between(METADATA, last, record.issued),
                     "superblock before its blocks"
                 );
+                before = completion(record);
                 blocks.clear();
             }
             _ => {}
@@ -60,6 +69,14 @@ fn commits_in_order(user: &User, since: usize) -> usize {
     }
     assert!(blocks.is_empty(), "blocks without a superblock");
     commits
+}
+
+/// Returns true if a crash now leaves region `region` hydrated.
+fn is_committed(user: &User, region: usize) -> bool {
+    let world = &user.machine.world;
+    let images = world.survivors(&[Survival::Lost; 4], &mut Rng::new(0));
+    let bits = clone_sim::inspect::metadata(&images[METADATA]).unwrap();
+    bits.unwrap()[region]
 }
 
 #[test]
@@ -140,14 +157,7 @@ fn fua_writes_commit_what_they_hydrate() {
             let since = user.log_len();
             user.write(sectors, true).await.unwrap();
             assert_eq!(commits_in_order(&user, since), 1);
-            let image = user
-                .machine
-                .world
-                .survivors(&[sim::disk::Survival::Lost; 3], &mut sim::Rng::new(0));
-            let bits = clone_sim::inspect::metadata(&image[METADATA])
-                .unwrap()
-                .unwrap();
-            assert!(bits[region]);
+            assert!(is_committed(&user, region));
         }
         // Nothing to commit: straight to the destination.
         let since = user.log_len();
@@ -174,5 +184,142 @@ fn hydration_commits_in_order_and_raises_one_event() {
         let since = user.log_len();
         user.seconds(10).await;
         assert_eq!(user.log_len(), since);
+    });
+}
+
+#[test]
+fn the_status_of_a_table_that_is_only_loaded_commits_nothing() {
+    for moves in [false, true] {
+        Scene::new(&plan()).play(|user| async move {
+            let machine = user.machine.clone();
+            let line = Line {
+                moves,
+                ..Line::default()
+            };
+            let loaded = machine.load_line(line).await.unwrap();
+            user.write(16..24, false).await.unwrap();
+            let since = user.log_len();
+            machine.status(&loaded, false).await;
+            assert_eq!(user.log_len(), since);
+            // A flush comes back when the region is on disk, and no earlier.
+            machine.metadata.hold(&[Kind::Write]);
+            let (other, table) = (user.clone(), loaded.clone());
+            let status = user.beside(async move { other.machine.status(&table, false).await });
+            status.await;
+            let other = user.clone();
+            let flush = user.beside(async move { other.flush().await });
+            user.until(1, || machine.metadata.held() > 0).await;
+            user.seconds(1).await;
+            assert!(!flush.is_done());
+            machine.metadata.release();
+            flush.await.unwrap();
+            assert!(is_committed(&user, 2));
+            machine.destroy(&loaded).await;
+            user.write(24..32, true).await.unwrap();
+            assert!(is_committed(&user, 3));
+        });
+    }
+}
+
+#[test]
+fn what_a_table_that_is_only_loaded_cannot_flush_is_no_matter() {
+    Scene::new(&plan()).play(|user| async move {
+        let machine = user.machine.clone();
+        machine.world.add_fault(Fault::new(SPARE, &[Kind::Flush]));
+        let line = Line {
+            moves: true,
+            ..Line::default()
+        };
+        let loaded = machine.load_line(line).await.unwrap();
+        user.write(16..24, false).await.unwrap();
+        machine.status(&loaded, false).await;
+        assert_eq!(user.engine().volume().mode(), Mode::ReadWrite);
+        user.flush().await.unwrap();
+        assert_eq!(machine.events(), 0);
+    });
+}
+
+#[test]
+fn the_status_of_a_device_that_is_suspended_commits_nothing() {
+    Scene::new(&plan()).play(|user| async move {
+        let machine = user.machine.clone();
+        let loaded = machine.load().await.unwrap();
+        user.write(16..24, false).await.unwrap();
+        machine.pause().await;
+        assert!(is_committed(&user, 2));
+        let since = user.log_len();
+        machine.status(&machine.active().unwrap(), false).await;
+        machine.status(&loaded, false).await;
+        assert_eq!(user.log_len(), since);
+        machine.switch(loaded).await.unwrap();
+        user.write(24..32, true).await.unwrap();
+        assert!(is_committed(&user, 3));
+    });
+}
+
+#[test]
+fn a_commit_of_several_transactions_flushes_the_destination_in_each() {
+    Scene::new(&large_plan(4)).play(|user| async move {
+        // The sea, which nobody sees, is committed first.
+        user.flush().await.unwrap();
+        let since = user.log_len();
+        for block in 0..4 {
+            user.write(block * 32..block * 32 + 8, false).await.unwrap();
+        }
+        user.flush().await.unwrap();
+        assert_eq!(commits_in_order(&user, since), 4);
+        for block in 0..4 {
+            assert!(is_committed(&user, block * 509 * 64));
+        }
+    });
+}
+
+#[test]
+fn a_flush_waits_for_every_transaction_of_its_commit() {
+    Scene::new(&large_plan(3)).play(|user| async move {
+        user.flush().await.unwrap();
+        for block in 0..3 {
+            user.write(block * 32..block * 32 + 8, false).await.unwrap();
+        }
+        let metadata = user.machine.metadata.clone();
+        metadata.hold(&[Kind::Flush]);
+        let other = user.clone();
+        let flush = user.beside(async move { other.flush().await });
+        // Each transaction flushes its blocks, then its superblock.
+        for step in 1..=6 {
+            user.until(1, || metadata.held() == 1).await;
+            assert!(
+                !flush.is_done(),
+                "ended before flush {step} of the metadata"
+            );
+            metadata.release_some(1);
+        }
+        flush.await.unwrap();
+        assert!((0..3).all(|block| is_committed(&user, block * 509 * 64)));
+    });
+}
+
+#[test]
+fn a_flush_reaches_the_destination_though_its_commit_finds_nothing_left_to_write() {
+    Scene::new(&large_plan(3)).play(|user| async move {
+        user.flush().await.unwrap();
+        let metadata = user.machine.metadata.clone();
+        user.write(0..8, false).await.unwrap();
+        user.write(32..40, false).await.unwrap();
+        metadata.hold(&[Kind::Flush]);
+        let other = user.clone();
+        let first = user.beside(async move { other.flush().await });
+        user.until(1, || metadata.held() == 1).await;
+        // Comes while the first transaction is written, and is in a later one of the same commit.
+        user.write(64..72, false).await.unwrap();
+        metadata.release();
+        first.await.unwrap();
+        assert!(is_committed(&user, 2 * 509 * 64));
+        user.write(64..65, false).await.unwrap();
+        let since = user.log_len();
+        user.flush().await.unwrap();
+        let flushes = user.operations(since, DESTINATION, Kind::Flush);
+        assert_eq!(flushes.len(), 1);
+        assert_eq!(commits_in_order(&user, since), 0);
     });
 }
