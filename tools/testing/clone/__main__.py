@@ -14,6 +14,7 @@ from clone import hydration
 from clone import io
 from clone import lifecycle
 from clone import metadata
+from clone import reload
 from clone import suite
 from clone import table
 from clone import trouble

@@ -196,7 +196,7 @@ def _busy(seed):
     return rig.both.entries()
 
 
-class _Replay:
+class Replay:
     """Metadata rebuilt from a log, block by block."""
 
     def __init__(self):
@@ -214,7 +214,7 @@ class _Replay:
 
 @case(55, "every prefix of the metadata's write log is consistent")
 def _():
-    replay = _Replay()
+    replay = Replay()
     prefixes = supers = 0
     flushed = True
     for entry in _busy(55):
@@ -235,7 +235,7 @@ def _():
 
 @case(56, "data is flushed before the metadata that says it is there")
 def _():
-    replay = _Replay()
+    replay = Replay()
     covered = {}
     flushes = flushes_before_meta = supers = judged = 0
     bits = 0
