@@ -102,7 +102,8 @@ impl<W: World> Engine<W> {
                 None => next = page_end,
                 Some(pbn) => {
                     let chunk_end = (next / CHUNK + 1) * CHUNK;
-                    let chunk = next..chunk_end.min(page_end);
+                    let most = next.saturating_add(batch.entries.capacity() as u64);
+                    let chunk = next..chunk_end.min(page_end).min(most);
                     next = chunk.end;
                     end = end.max(self.unmap_chunk(pbn, chunk, batch).await?);
                 }
@@ -149,7 +150,7 @@ impl<W: World> Batch<W> {
         self.entries.clear();
         for (slot, old) in block_map::entries_of(page, slots) {
             if old != Mapping::UNMAPPED {
-                // There is room for a chunk.
+                // There is room for all of them.
                 let _ = self.entries.push_within_capacity(RecoveryEntry {
                     operation: Operation::Data,
                     page: pbn,
