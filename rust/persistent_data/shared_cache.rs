@@ -296,6 +296,12 @@ impl<S: Store> SharedCache<S> {
         sum
     }
 
+    /// Returns true if no block is pinned, read or written.
+    pub fn is_idle(&self) -> bool {
+        let idle = |part: &Part| part.shard.with(|shard, _| shard.is_idle());
+        self.loaders.is_full() && self.parts.iter().all(idle)
+    }
+
     /// Returns the part of a block. Neighbours share one, so that they are written together.
     #[inline]
     fn part(&self, block: u64) -> Option<&Part> {

@@ -28,14 +28,22 @@ impl<T> Rules for Shelf<T> {
 /// A fixed set of things that tasks borrow, first come, first served.
 pub struct Pool<T> {
     monitor: Monitor<Shelf<T>>,
+    size: usize,
 }
 
 impl<T> Pool<T> {
     /// Creates a pool of `things`; nothing is allocated later.
     pub fn new(things: KVec<T>) -> Self {
         Self {
+            size: things.len(),
             monitor: Monitor::new(Shelf { things }),
         }
+    }
+
+    /// Returns true if nothing is lent.
+    pub fn is_full(&self) -> bool {
+        self.monitor
+            .with(|shelf, _| shelf.things.len() == self.size)
     }
 
     /// Waits for a thing and takes it.

@@ -45,6 +45,12 @@ impl RangeLock {
         }
     }
 
+    /// Returns true if nobody holds a claim, or waits for one.
+    pub fn is_idle(&self) -> bool {
+        self.monitor
+            .with(|_, claims| claims.iter().next().is_none())
+    }
+
     /// Returns a claim that is not yet made: pin it, then [`acquire`] or
     /// [`try_acquire`] it.
     pub fn claim(&self, range: Range<u64>) -> Claim<'_> {

@@ -176,6 +176,11 @@ impl<W: World> BlockMap<W> {
         })
     }
 
+    /// Returns true if no page is pinned, read, written or allocated.
+    pub fn is_idle(&self) -> bool {
+        self.cache.is_idle() && self.writer.is_full() && self.allocating.is_idle()
+    }
+
     /// Returns the leaf page with this number, if it exists. Returns `None` if that cannot be said
     /// without waiting.
     ///

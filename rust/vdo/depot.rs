@@ -24,6 +24,7 @@
 //! | [`committer`], [`reference_writer`], [`scrubber`] | the tasks, each with its own buffers |
 //! | [`summary`], [`load`], [`rebuild`] | start, recovery, and counting anew |
 //! | [`save`] | suspend, and growth |
+//! | [`rest`] | what must hold while nothing is under way |
 //! | [`desk`], [`holds`], [`ring`], [`slab_set`] | where the tasks meet |
 //!
 //! The slabs are spread over [`SHARDS`] locks; the allocator, the summary and the desk have one
@@ -42,6 +43,7 @@ mod holds;
 mod load;
 mod rebuild;
 mod reference_writer;
+mod rest;
 mod ring;
 mod save;
 mod scrubber;

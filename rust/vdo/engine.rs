@@ -84,6 +84,8 @@ pub struct Tuning {
     pub journal_memory_blocks: u64,
     /// Journal blocks in one write.
     pub journal_io_blocks: u64,
+    /// Places in the journal that a request is given at once.
+    pub journal_grant: usize,
     /// How long journal entries wait for company.
     pub commit_delay_ms: u64,
     /// Leaf pages in memory.
@@ -152,6 +154,7 @@ fn journal_config(found: &SuperBlock, tuning: &Tuning) -> JournalConfig {
         memory_blocks: tuning.journal_memory_blocks,
         commit_delay_ms: tuning.commit_delay_ms,
         io_pages: tuning.journal_io_blocks,
+        grant: tuning.journal_grant,
     }
 }
 

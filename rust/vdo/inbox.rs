@@ -127,6 +127,16 @@ impl<L: BioList> Inbox<L> {
         });
     }
 
+    /// Returns true if nothing waits, and no worker is at work on a write.
+    pub fn is_empty(&self) -> bool {
+        self.monitor.with(|desk, _| {
+            desk.writes.first().is_none()
+                && desk.discards.first().is_none()
+                && desk.blocks == 0
+                && desk.running == 0
+        })
+    }
+
     /// Waits for something to do.
     pub async fn next(&self, serves_discards: bool) -> Work<L::Bio> {
         let entry = pin!(self.monitor.entry(Worker {

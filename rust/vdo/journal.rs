@@ -81,6 +81,8 @@ pub struct JournalConfig {
     pub commit_delay_ms: u64,
     /// Blocks written by one I/O, at most [`MAX_BLOCKS_IN_FLIGHT`].
     pub io_pages: u64,
+    /// Places that a reservation has at most.
+    pub grant: usize,
 }
 
 /// Where a journal goes on.
@@ -383,6 +385,12 @@ impl<W: World> Journal<W> {
                 None
             })
             .await
+    }
+
+    /// Returns true if every place that was reserved is filled, committed and applied.
+    pub fn is_drained(&self) -> bool {
+        self.monitor
+            .with(|ring, _| ring.has_reached(&Seat::Drain) && ring.has_no_gap())
     }
 
     /// Begins a new block with the next entry, and returns its sequence: where a journal starts

@@ -17,6 +17,7 @@
 //! | [`block_map`] | the map from logical to physical blocks |
 //! | [`depot`] | slabs: which physical blocks are in use, and how often |
 //! | [`recovery`] | what happens after a crash |
+//! | `rest` | what must hold while nothing is under way |
 //! | [`table`], [`message`], [`status`], [`statistics`], [`dump`] | what administrators say and are told |
 
 #![no_std]
@@ -50,6 +51,7 @@ pub mod open;
 mod read;
 pub mod recovery;
 mod report;
+mod rest;
 mod room;
 mod shown;
 mod start;

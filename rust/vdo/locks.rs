@@ -199,6 +199,12 @@ impl LbnLocks {
         Token { shard, number }
     }
 
+    /// Returns true if nobody holds a claim.
+    pub fn is_idle(&self) -> bool {
+        let idle = |shard: &Monitor<Shard>| shard.with(|state, _| state.held.is_empty());
+        self.shards.iter().all(idle)
+    }
+
     /// Gives up a claim.
     pub fn release(&self, token: Token) {
         self.give_up(&token);

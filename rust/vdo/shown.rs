@@ -78,6 +78,12 @@ impl<V: Clone> Shown<V> {
         drop(view);
     }
 
+    /// Returns true if nothing is shown.
+    pub(crate) fn is_empty(&self) -> bool {
+        let is_empty = |own: &Data<V>| own.view.is_none() && own.pieces.is_empty();
+        self.workers.iter().all(|own| own.with(|own| is_empty(own)))
+    }
+
     /// Returns where the data of `lbns` is, if one piece has all of it: a view, and the page of
     /// the first block.
     pub(crate) fn find(&self, lbns: &Range<Lbn>) -> Option<(V, usize)> {

@@ -73,6 +73,12 @@ impl Unsettled {
         }
     }
 
+    /// Returns true if every batch is settled.
+    pub fn is_empty(&self) -> bool {
+        self.monitor
+            .with(|batches, _| batches.numbers.iter().all(Option::is_none))
+    }
+
     /// Waits until every batch that was begun before is settled.
     pub async fn settled(&self) {
         let entry = pin!(self.monitor.entry(None));

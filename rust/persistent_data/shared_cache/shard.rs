@@ -224,6 +224,15 @@ pub(super) fn admit(
 }
 
 impl Shard {
+    /// Returns true if no frame is pinned, read or written.
+    pub(super) fn is_idle(&self) -> bool {
+        let usage = [&self.evictable, &self.kept];
+        usage
+            .iter()
+            .all(|usage| usage.writing == 0 && usage.loading == 0)
+            && self.table.iter().all(|(_, _, frame)| frame.pins == 0)
+    }
+
     pub(super) fn new(limit: usize) -> Result<Self, AllocError> {
         let mut table = Table::new(limit)?;
         drop(table.add(Chunk::new(crate::table::CHUNK)?, None));

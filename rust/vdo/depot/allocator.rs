@@ -107,6 +107,11 @@ impl Allocator {
         self.free.max(0) as u64
     }
 
+    /// Returns the number of free blocks of a slab.
+    pub(super) fn free_of(&self, slab: SlabNumber) -> Option<u32> {
+        u32::try_from(self.place(slab)?.free).ok()
+    }
+
     /// Sets how many blocks of a slab are free.
     pub(super) fn set_free(&mut self, slab: SlabNumber, free: u32) {
         let known = self.place(slab).map_or(0, |place| place.free);

@@ -105,6 +105,12 @@ impl Counts {
         self.free
     }
 
+    /// Counts anew: the free blocks, and the provisional ones.
+    pub(super) fn tally(&self) -> (u32, u32) {
+        let count = |wanted: u8| self.counts.iter().filter(|&&count| count == wanted).count();
+        (count(0) as u32, count(PROVISIONAL) as u32)
+    }
+
     /// Returns a count; `None` if there is no such data block.
     pub(super) fn get(&self, sbn: Sbn) -> Option<u8> {
         self.counts.get(sbn as usize).copied()

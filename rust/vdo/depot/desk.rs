@@ -32,6 +32,8 @@ pub(super) struct Work<B> {
     busy: u32,
     /// Memory for blocks of slab journals.
     pub(super) pages: KVec<B>,
+    /// How many there are.
+    page_count: usize,
     /// Closed blocks of slab journals, for the committer.
     pub(super) closed: Ring<Closed<B>>,
     /// Slabs whose block under construction the committer is to seal.
@@ -82,6 +84,7 @@ impl<B> Desk<B> {
             busy: 0,
             closed: Ring::new(pages.len())?,
             holds: Holds::new(slabs as usize + pages.len())?,
+            page_count: pages.len(),
             pages,
             seal: SlabSet::new(slabs)?,
             clean: SlabSet::new(slabs)?,
@@ -213,6 +216,27 @@ impl<B> Desk<B> {
                 (work.progress != seen).then_some(Ok(()))
             })
             .await
+    }
+}
+
+impl<B> Work<B> {
+    /// Returns what is under way during a pause, or after everything was `saved` has not been
+    /// written.
+    pub(super) fn not_at_rest(&self, saved: bool) -> Option<&'static str> {
+        let rests = [
+            (self.busy == 0, "a task of the depot writes"),
+            (
+                self.pages.len() + self.closed.len() == self.page_count,
+                "a page for a slab journal is away",
+            ),
+            (
+                !saved || (self.closed.is_empty() && self.holds.is_empty()),
+                "a slab journal holds the recovery journal",
+            ),
+            (self.scrubbing.current.is_none(), "the scrubber has a job"),
+        ];
+        let first = rests.into_iter().find(|(rests, _)| !rests);
+        first.map(|(_, what)| what)
     }
 }
 

@@ -61,6 +61,11 @@ impl Holds {
         Some(self.line.first()?.hold.sequence)
     }
 
+    /// Returns true if nothing is held.
+    pub(super) fn is_empty(&self) -> bool {
+        self.live == 0 && self.line.is_empty()
+    }
+
     /// Takes a hold; none may be older than those that were taken before.
     ///
     /// # Errors

@@ -246,7 +246,7 @@ impl Ring {
         // There is room for so many.
         drop(self.unfilled.push_within_capacity(self.reserved));
 
-        let len = room.min(wanted as u64);
+        let len = room.min(wanted.min(self.config.grant.max(1)) as u64);
         let place = self.reserved;
         let first = self.next;
         let mut last = first.sequence;
@@ -317,6 +317,11 @@ impl Ring {
         }
         self.wake_writer(tasks);
         self.wake_timer(tasks);
+    }
+
+    /// Returns true if no reservation is open.
+    pub(super) fn has_no_gap(&self) -> bool {
+        self.unfilled.is_empty() && self.filled == self.reserved
     }
 
     pub(super) fn has_reached(&self, seat: &Seat) -> bool {

@@ -43,6 +43,7 @@ fn config() -> JournalConfig {
         memory_blocks: 4,
         commit_delay_ms: 5,
         io_pages: 3,
+        grant: usize::MAX,
     }
 }
 

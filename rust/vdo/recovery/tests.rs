@@ -93,6 +93,7 @@ fn tuning() -> Tuning {
         fragment_reads: 1,
         journal_memory_blocks: 32,
         journal_io_blocks: 8,
+        journal_grant: usize::MAX,
         commit_delay_ms: 5,
         cache_pages: 4,
         maximum_age: 1000,

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What must hold while nothing is under way: for the simulator, which asks after every suspend.
+//!
+//! What a request, a batch or a task keeps for good by mistake is missed by nobody for a long time;
+//! here it is named.
+
+use crate::engine::Engine;
+use crate::world::World;
+
+impl<W: World> Engine<W> {
+    /// Returns what is still in somebody's hands though the volume is suspended. After a suspend
+    /// that has `saved` everything, nothing may be in memory only, either.
+    pub fn not_at_rest(&self, saved: bool) -> Option<&'static str> {
+        let rests = [
+            (self.inbox.is_empty(), "a request waits"),
+            (self.unsettled.is_empty(), "a batch is not settled"),
+            (self.locks.is_idle(), "a block is claimed"),
+            (self.shown.is_empty(), "data is shown"),
+            (self.carrier.is_full(), "a flush has its carrier"),
+            (self.fragments.is_full(), "a read has a fragment"),
+            (self.admin.is_full(), "somebody administers the volume"),
+            (
+                self.map.is_idle(),
+                "a page of the block map is pinned, read or written",
+            ),
+        ];
+        if let Some((_, what)) = rests.into_iter().find(|(rests, _)| !rests) {
+            return Some(what);
+        }
+        if self.health.is_read_only() {
+            // What is in memory only stays there.
+            return None;
+        }
+        if !self.journal.is_drained() {
+            return Some("the journal is not drained");
+        }
+        if saved && self.map.oldest_change().is_some() {
+            return Some("a page of the block map is not written");
+        }
+        self.depot.not_at_rest(saved)
+    }
+
+    /// Returns how many blocks are taken to which nothing refers yet.
+    pub fn provisional_blocks(&self) -> u64 {
+        self.depot.provisional_blocks()
+    }
+}
