@@ -72,7 +72,7 @@ pub(crate) struct Drive {
     latency: Range<Micros>,
     discards: Discards,
     block_sectors: u32,
-    hold: Vec<Kind>,
+    hold: Vec<(Kind, Range<u64>)>,
     held: Vec<u64>,
 }
 
@@ -196,7 +196,14 @@ impl SimDisk {
 
     /// Holds operations of these kinds that are issued from now on, until they are released.
     pub fn hold(&self, kinds: &[Kind]) {
-        self.world.lock().drives[self.number].hold = kinds.to_vec();
+        let everywhere = kinds.iter().map(|kind| (*kind, 0..u64::MAX));
+        self.world.lock().drives[self.number].hold = everywhere.collect();
+    }
+
+    /// As [`hold`](Self::hold), also what touches these sectors; flushes touch all.
+    pub fn hold_at(&self, kind: Kind, sectors: Range<u64>) {
+        let mut state = self.world.lock();
+        state.drives[self.number].hold.push((kind, sectors));
     }
 
     /// Returns how many operations are held.
@@ -302,6 +309,7 @@ impl State {
                 error = Some(fault.error);
             }
         }
+        self.struck.extend(error.map(|_| kind));
         let drive = &mut self.drives[disk];
         let block = u64::from(drive.block_sectors);
         if range.start % block != 0 || range.end % block != 0 {
@@ -348,7 +356,11 @@ impl State {
             // Some take very much longer, so that others overtake them.
             delay *= 1 + self.rng.below(64);
         }
-        if self.drives[disk].hold.contains(&kind) {
+        let is_held = |(held, sectors): &(Kind, Range<u64>)| {
+            let touches = sectors.start < range.end && range.start < sectors.end;
+            *held == kind && (touches || kind == Kind::Flush)
+        };
+        if self.drives[disk].hold.iter().any(is_held) {
             self.drives[disk].held.push(id);
         } else {
             self.schedule(delay, Event::Completion(id));

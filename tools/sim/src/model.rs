@@ -14,6 +14,7 @@ use runtime::disk::SECTOR_SIZE;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Orders what happens to a model.
 pub type Stamp = u64;
@@ -54,6 +55,27 @@ pub enum End {
     Failed,
 }
 
+/// Data that is not all different, or not all there.
+#[derive(Clone, Debug, Default)]
+pub struct Shape {
+    /// Sectors of zeroes.
+    pub holes: Vec<Range<u64>>,
+    /// The rest repeats every so many sectors, and is what other writes with this name have, too.
+    pub copies: Option<(u64, u64)>,
+}
+
+impl Shape {
+    fn sector(&self, version: u64, number: u64) -> Sector {
+        if self.holes.iter().any(|hole| hole.contains(&number)) {
+            return [0; SECTOR_SIZE];
+        }
+        match self.copies {
+            Some((name, period)) => pattern::sector(name, number % period),
+            None => pattern::sector(version, number),
+        }
+    }
+}
+
 #[derive(Clone)]
 struct WriteState {
     range: Range<u64>,
@@ -66,7 +88,10 @@ struct WriteState {
 enum Content {
     Pattern,
     Zeroes,
+    Shaped(Shape),
     Anything,
+    /// What a device held that others wrote.
+    Given(Arc<Vec<u8>>),
     /// What was found where anything was allowed.
     Seen(Box<Sector>),
 }
@@ -131,6 +156,12 @@ impl Model {
         Self::of(sectors, unit, Content::Zeroes)
     }
 
+    /// Creates the model of a device that holds `data` to begin with; see [`Self::zeroed`].
+    pub fn holding(data: Vec<u8>, unit: u64) -> Self {
+        let sectors = (data.len() / SECTOR_SIZE) as u64;
+        Self::of(sectors, unit, Content::Given(Arc::new(data)))
+    }
+
     fn of(sectors: u64, unit: u64, content: Content) -> Self {
         let initial = Candidate::new(pattern::INITIAL as usize);
         Self {
@@ -160,7 +191,7 @@ impl Model {
     pub fn signature(&self) -> Vec<Vec<(usize, Option<Vec<u8>>)>> {
         let signature = |candidate: &Candidate| {
             let seen = match &self.writes[candidate.version].content {
-                Content::Pattern | Content::Zeroes => None,
+                Content::Pattern | Content::Zeroes | Content::Shaped(_) | Content::Given(_) => None,
                 Content::Anything => Some(Vec::new()),
                 Content::Seen(bytes) => Some(bytes.to_vec()),
             };
@@ -177,6 +208,11 @@ impl Model {
         self.begin(range, Content::Pattern)
     }
 
+    /// As [`begin_write`](Self::begin_write), of data of some shape.
+    pub fn begin_shaped(&mut self, range: Range<u64>, shape: Shape) -> Write {
+        self.begin(range, Content::Shaped(shape))
+    }
+
     /// A discard of `range` is about to be issued. `range` is what it may touch.
     pub fn begin_discard(&mut self, range: Range<u64>) -> Write {
         self.begin(range, Content::Anything)
@@ -189,8 +225,15 @@ impl Model {
 
     /// Returns the bytes that `write` has to write.
     pub fn data(&self, write: Write) -> Vec<u8> {
-        let range = &self.writes[write.0].range;
-        pattern::run(write.0 as u64, range.start, range.end - range.start)
+        let WriteState { range, content, .. } = &self.writes[write.0];
+        let version = write.0 as u64;
+        match content {
+            Content::Shaped(shape) => range
+                .clone()
+                .flat_map(|number| shape.sector(version, number))
+                .collect(),
+            _ => pattern::run(version, range.start, range.end - range.start),
+        }
     }
 
     /// A write or discard has ended.
@@ -270,15 +313,20 @@ impl Model {
         let sectors = (data.len() / SECTOR_SIZE) as u64;
         let read = self.begin_read(start..start + sectors);
         self.check(&read, data, when)?;
-        for (number, bytes) in read.range.clone().zip(data.chunks_exact(SECTOR_SIZE)) {
-            let version = self.version_of(number, bytes).unwrap_or_else(|| {
-                let mut seen = Box::new([0; SECTOR_SIZE]);
-                seen.copy_from_slice(bytes);
-                let write = self.begin(number..number + 1, Content::Seen(seen));
-                self.writes[write.0].ended = Some(self.now);
-                write.0
-            });
-            self.sectors[number as usize] = vec![Candidate::new(version)];
+        let unit = self.unit as usize * SECTOR_SIZE;
+        for (first, unit) in (start..).step_by(self.unit as usize).zip(data.chunks(unit)) {
+            let shared = self.version_of(first, unit);
+            for (number, bytes) in (first..).zip(unit.chunks_exact(SECTOR_SIZE)) {
+                let version = shared.or_else(|| self.version_of(number, bytes));
+                let version = version.unwrap_or_else(|| {
+                    let mut seen = Box::new([0; SECTOR_SIZE]);
+                    seen.copy_from_slice(bytes);
+                    let write = self.begin(number..number + 1, Content::Seen(seen));
+                    self.writes[write.0].ended = Some(self.now);
+                    write.0
+                });
+                self.sectors[number as usize] = vec![Candidate::new(version)];
+            }
         }
         Ok(())
     }
@@ -345,26 +393,35 @@ impl Model {
         match &self.writes[version].content {
             Content::Pattern => pattern::is(version as u64, number, bytes),
             Content::Zeroes => bytes.iter().all(|byte| *byte == 0),
+            Content::Shaped(shape) => shape.sector(version as u64, number) == *bytes,
+            Content::Given(data) => data[number as usize * SECTOR_SIZE..].starts_with(bytes),
             Content::Seen(seen) => **seen == *bytes,
             Content::Anything => true,
         }
     }
 
-    /// Returns the version that holds just these bytes.
-    fn version_of(&self, number: u64, bytes: &[u8]) -> Option<usize> {
-        let candidates = self.sectors[number as usize]
+    /// Returns the version that holds just these bytes, from sector `first` on.
+    fn version_of(&self, first: u64, bytes: &[u8]) -> Option<usize> {
+        let candidates = self.sectors[first as usize]
             .iter()
             .map(|candidate| candidate.version);
         let exact = |version: &usize| !matches!(self.writes[*version].content, Content::Anything);
-        candidates
-            .filter(exact)
-            .find(|version| self.matches(*version, number, bytes))
+        let holds = |version: usize, number: u64, bytes: &[u8]| {
+            let mut candidates = self.sectors[number as usize].iter();
+            candidates.any(|candidate| candidate.version == version)
+                && self.matches(version, number, bytes)
+        };
+        candidates.filter(exact).find(|version| {
+            let mut sectors = (first..).zip(bytes.chunks_exact(SECTOR_SIZE));
+            sectors.all(|(number, bytes)| holds(*version, number, bytes))
+        })
     }
 
     fn name(&self, version: usize) -> String {
         match &self.writes[version].content {
             Content::Pattern if version as u64 == pattern::INITIAL => "the initial data".to_owned(),
-            Content::Pattern => format!("version {version}"),
+            Content::Pattern | Content::Shaped(_) => format!("version {version}"),
+            Content::Given(_) => "what was there in the beginning".to_owned(),
             Content::Zeroes => format!("zeroes of version {version}"),
             Content::Anything => "anything".to_owned(),
             Content::Seen(_) => "what was there after the crash".to_owned(),

@@ -54,6 +54,8 @@ pub(crate) struct State {
     pub(crate) flights: BTreeMap<u64, Flight>,
     pub(crate) timers: BTreeMap<u64, Alarm>,
     pub(crate) faults: Vec<Fault>,
+    /// The kinds of the operations that a fault has made fail.
+    pub(crate) struck: Vec<Kind>,
     pub(crate) log: Vec<Record>,
     pub(crate) changes: u64,
     pub(crate) moments: u64,
@@ -86,6 +88,7 @@ impl World {
             flights: BTreeMap::new(),
             timers: BTreeMap::new(),
             faults: Vec::new(),
+            struck: Vec::new(),
             log: Vec::new(),
             changes: 0,
             moments: 0,
@@ -113,6 +116,13 @@ impl World {
     /// Ends all faults.
     pub fn clear_faults(&self) {
         self.lock().faults.clear();
+    }
+
+    /// Returns how many operations of these kinds were made to fail so far.
+    pub fn struck(&self, kinds: &[Kind]) -> usize {
+        let state = self.lock();
+        let struck = state.struck.iter();
+        struck.filter(|kind| kinds.contains(kind)).count()
     }
 
     /// Sets the moment at which the power fails.
