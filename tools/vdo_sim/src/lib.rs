@@ -15,11 +15,13 @@
 //! | [`toy`] | a volume of a few slabs whose journals have a few blocks of a few entries each |
 //! | [`space`] | the few logical blocks that a run uses |
 //! | [`plan`] | what a machine is made of |
+//! | [`answers`] | what requests may be answered with |
 //! | [`bio`], [`reader`] | requests in the hands of the core |
 //! | [`device`], [`host`] | the storage as the core gets it, and what else it sees |
 //! | [`inspect`] | what must be true of an image |
 //! | [`formatting`] | formatting, crashed at every moment |
 
+pub mod answers;
 pub mod bio;
 pub mod device;
 pub mod every;

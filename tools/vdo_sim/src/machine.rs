@@ -2,11 +2,14 @@
 
 //! A simulated machine with a vdo volume: device-mapper and the glue, as far as the core can tell.
 
+use crate::answers::Answers;
+use crate::answers::ALL;
 use crate::bio::SimBio;
 use crate::bio::Wait;
 use crate::device::Broken;
 use crate::device::Device;
 use crate::host::Host;
+use crate::inspect;
 use crate::plan::Growth;
 use crate::plan::Plan;
 use crate::reader::SimRead;
@@ -19,6 +22,7 @@ use runtime::pool::Pool;
 use sim::clock::sleep;
 use sim::executor::Join;
 use sim::executor::Spawner;
+use sim::fault::Kind;
 use sim::SimDisk;
 use sim::World;
 use std::cell::Cell;
@@ -30,6 +34,7 @@ use vdo::batch::Batch;
 use vdo::engine::Engine;
 use vdo::engine::Tuning;
 use vdo::error::Error;
+use vdo::format::super_block::State;
 use vdo::load;
 use vdo::load::Found;
 use vdo::locks::CHUNK;
@@ -50,6 +55,11 @@ pub struct Machine {
     pub in_flight: Cell<u64>,
     /// Whether requests have to wait until the device is resumed.
     pub suspended: Cell<bool>,
+    /// The requests that are not answered yet.
+    pub answers: Answers,
+    /// Whether the volume was read-only when it was started.
+    born_read_only: Cell<bool>,
+    wrong: RefCell<Option<String>>,
     /// The volume as the table says that it is.
     toy: RefCell<Toy>,
     volume: RefCell<Option<Rc<Volume>>>,
@@ -96,11 +106,25 @@ impl Machine {
             disk,
             in_flight: Cell::new(0),
             suspended: Cell::new(true),
+            answers: Answers::default(),
+            born_read_only: Cell::new(false),
+            wrong: RefCell::default(),
             toy: RefCell::new(toy),
             volume: RefCell::new(None),
             spawner,
             administration: Pool::new(administrators),
         })
+    }
+
+    /// Returns what was wrong first, if anything was.
+    pub fn violation(&self) -> Option<String> {
+        self.wrong.borrow().clone()
+    }
+
+    /// Notes that something is wrong.
+    pub fn complain(&self, text: String) {
+        self.world.trace(|| format!("WRONG    {text}"));
+        self.wrong.borrow_mut().get_or_insert(text);
     }
 
     /// Returns the volume that is in use.
@@ -158,6 +182,8 @@ impl Machine {
             .map_err(Error::errno)?
             .map_err(|_| EIO)?;
         super_block.check(&geometry).map_err(Error::errno)?;
+        self.born_read_only
+            .set(super_block.state == State::ReadOnly);
         let toy = self.toy();
         let tuning = Tuning {
             workers: self.plan.workers,
@@ -165,6 +191,7 @@ impl Machine {
             fragment_reads: 1,
             journal_memory_blocks: self.plan.journal_memory_blocks,
             journal_io_blocks: self.plan.journal_io_blocks,
+            journal_grant: self.plan.journal_grant,
             commit_delay_ms: 5,
             cache_pages: toy.cache_pages,
             maximum_age: toy.max_age,
@@ -282,6 +309,43 @@ impl Machine {
             sleep(&self.world, 2000).await;
             let now = (self.world.changes(), self.world.moments());
             assert_eq!(now, seen, "a suspended volume writes");
+            self.check_rest(&volume, save);
+        }
+    }
+
+    /// Checks that nothing is left in anybody's hands; and if everything was `saved`, that what
+    /// the volume says of its blocks is what is on disk.
+    fn check_rest(&self, volume: &Volume, saved: bool) {
+        if self.plan.flaw.is_some() {
+            return;
+        }
+        self.check_mode();
+        if let Some(what) = volume.engine.not_at_rest(saved) {
+            self.complain(format!("suspended, and {what}"));
+        }
+        let provisional = volume.engine.provisional_blocks();
+        // What could not be written stays taken.
+        let failed = self.world.struck(&[Kind::Write]) * self.plan.batch_blocks;
+        if provisional > failed as u64 && !self.is_read_only() {
+            self.complain(format!(
+                "suspended, and {provisional} blocks are taken for nothing"
+            ));
+        }
+        if !saved || self.is_read_only() {
+            return;
+        }
+        let free = self.is_recovered().then(|| self.free() + provisional);
+        let image = self.world.images().swap_remove(self.disk.number());
+        if let Err(text) = inspect::stopped(&self.toy(), &image, free) {
+            self.complain(format!("saved: {text}"));
+        }
+    }
+
+    /// Checks that the volume is read-only only because of a fault.
+    pub fn check_mode(&self) {
+        let is_explained = self.born_read_only.get() || self.world.struck(&ALL) > 0;
+        if self.plan.flaw.is_none() && self.is_read_only() && !is_explained {
+            self.complain("read-only though nothing has failed".to_owned());
         }
     }
 
@@ -351,11 +415,37 @@ impl Machine {
         let Some(volume) = self.volume() else {
             return Err(EIO);
         };
-        if operation == Operation::Flush {
-            return volume.engine.flush().await;
-        }
+        let end = sector + sectors;
+        let name = || {
+            let fua = if fua { " FUA" } else { "" };
+            format!("{operation:?}{fua} {sector}..{end}")
+        };
+        self.world.trace(|| format!("ask      {}", name()));
+        let result = match operation {
+            Operation::Flush => volume.engine.flush().await,
+            _ => {
+                let pieces = self.pieces(operation, sector, sectors);
+                self.submit_pieces(&volume, operation, fua, sector, &pieces, data)
+                    .wait()
+                    .await
+            }
+        };
+        self.world
+            .trace(|| format!("answer   {} {result:?}", name()));
+        result
+    }
+
+    fn submit_pieces(
+        &self,
+        volume: &Volume,
+        operation: Operation,
+        fua: bool,
+        sector: u64,
+        pieces: &[(u64, u64)],
+        data: &[u8],
+    ) -> Submitted {
         let mut waits = Vec::new();
-        for (start, length) in self.pieces(operation, sector, sectors) {
+        for &(start, length) in pieces {
             let bytes = |at: u64| (at - sector) as usize * SECTOR_SIZE;
             let data = data
                 .get(bytes(start)..bytes(start + length))
@@ -364,7 +454,7 @@ impl Machine {
             volume.engine.submit(bio);
             waits.push(wait);
         }
-        Submitted(waits).wait().await
+        Submitted(waits)
     }
 
     /// Cuts a request: at multiples of a chunk, but for discards, and to what fits a batch.
@@ -426,6 +516,20 @@ impl Machine {
     pub fn is_recovered(&self) -> bool {
         self.volume()
             .is_some_and(|volume| volume.engine.mode() != Mode::Recovering)
+    }
+
+    /// Returns how many data blocks the volume has.
+    pub fn blocks(&self) -> u64 {
+        self.volume()
+            .map_or(0, |volume| volume.engine.super_block().depot.data_blocks())
+    }
+
+    /// Returns how many of them are in use at most, as the entries of the journal add up; less
+    /// what is not journaled yet.
+    pub fn blocks_used(&self) -> u64 {
+        let statistics = self.statistics();
+        let metadata = statistics.physical_blocks - self.blocks();
+        statistics.logical_blocks_used + statistics.overhead_blocks_used - metadata
     }
 
     /// Returns how many data blocks the volume says are free.

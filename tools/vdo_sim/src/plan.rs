@@ -33,6 +33,8 @@ pub struct Plan {
     pub journal_memory_blocks: u64,
     /// Journal blocks in one write.
     pub journal_io_blocks: u64,
+    /// Places in the journal that a request is given at once.
+    pub journal_grant: usize,
     /// Blocks of slab journals that may be on their way.
     pub slab_journal_pages: usize,
     /// Pages of the buffers for metadata.
@@ -59,6 +61,9 @@ pub struct Growth {
 /// Clusters on five leaf pages of three trees, two of them across the border of two pages.
 const CLUSTERS: [Range<Lbn>; 5] = [0..8, 808..816, 1624..1628, 2436..2440, 4968..4972];
 
+/// More than a slab has room for.
+const TIGHT: [Range<Lbn>; 3] = [0..16, 806..820, 1624..1632];
+
 impl Default for Plan {
     fn default() -> Self {
         Self {
@@ -68,6 +73,7 @@ impl Default for Plan {
             batch_blocks: 8,
             journal_memory_blocks: 2,
             journal_io_blocks: 2,
+            journal_grant: usize::MAX,
             slab_journal_pages: 4,
             io_pages: 4,
             small_sectors: false,
@@ -89,9 +95,15 @@ impl Plan {
         let spare = 2 + rng.below(3) as u32;
         let full = changes.div_ceil(spare as u16);
         let slab_journal_blocks = spare + 5 + rng.below(6) as u32;
+        // Some volumes are too small for all that is written to them.
+        let is_tight = rng.chance(1, 5);
+        let slabs = match is_tight {
+            true => 1,
+            false => 2 + rng.below(4) as u32,
+        };
         let toy = Toy {
             layout: Layout {
-                slabs: 2 + rng.below(4) as u32,
+                slabs,
                 slab: slab(*rng.pick(&[32, 32, 64]), slab_journal_blocks, spare),
                 journal_blocks,
                 ..Toy::default().layout
@@ -101,11 +113,12 @@ impl Plan {
                 full,
                 data: full + rng.below(3) as u16,
             },
-            cache_pages: 1 + rng.below(4) as usize,
+            cache_pages: *rng.pick(&[1, 1, 2, 2, 3, 4]),
             max_age: 1 + rng.below(4),
             ..Toy::default()
         };
         let clusters = match rng.below(4) {
+            _ if is_tight => &TIGHT[..1 + rng.below(3) as usize],
             0 => &CLUSTERS[..1],
             1 => &CLUSTERS[..3],
             _ => &CLUSTERS[..],
@@ -117,9 +130,11 @@ impl Plan {
             batch_blocks: *rng.pick(&[8, 12, 24]),
             journal_memory_blocks,
             journal_io_blocks: 1 + rng.below(3),
+            // One to three places at once: what is reserved in parts is often cut there.
+            journal_grant: *rng.pick(&[usize::MAX, usize::MAX, 3, 2, 1]),
             slab_journal_pages: 2 + rng.below(8) as usize,
             io_pages: *rng.pick(&[1, 2, 8]),
-            small_sectors: rng.chance(1, 4),
+            small_sectors: rng.chance(1, 3),
             large_storage_blocks: rng.chance(1, 4),
             flaw: None,
         }

@@ -8,19 +8,22 @@
 //! fault is rebuilt. In the end the faults are gone, everything is read, the volume is stopped,
 //! and every invariant is checked on disk.
 
+use crate::answers::ALL;
 use crate::flaw::Flaw;
 use crate::inspect;
+use crate::inspect::Expected;
 use crate::machine::Machine;
 use crate::plan::Growth;
 use crate::plan::Plan;
 use crate::toy;
+use crate::toy::BLOCK_SECTORS;
 use crate::user::User;
-use kernel::prelude::*;
 use sim::clock::sleep;
 use sim::disk::Survival;
 use sim::fault::CrashPoint;
 use sim::fault::Fault;
 use sim::fault::Kind;
+use sim::model::Shape;
 use sim::Executor;
 use sim::Model;
 use sim::Outcome;
@@ -92,7 +95,10 @@ fn live(
                 && plan.flaw.is_some_and(|flaw| flaw != Flaw::CleanTooEarly) =>
         {
             // What is broken is not what an orderly stop promises.
-            let model = user.model.borrow().clone();
+            let mut model = user.model.borrow().clone();
+            if outcome == Outcome::Crashed {
+                model.crash();
+            }
             executor.power_off();
             return Ok((world.images().swap_remove(0), model));
         }
@@ -151,10 +157,13 @@ fn add_faults(world: &World, plan: &Plan, rng: &mut Rng) {
 }
 
 /// Boots, checks what is there, and uses the volume.
-async fn use_volume(user: User, mut rng: Rng, expected: Option<Vec<u8>>) {
+async fn use_volume(user: User, mut rng: Rng, expected: Option<Expected>) {
     let machine = user.machine.clone();
-    if !boot(&user, expected).await {
+    if !boot(&user, expected.clone()).await {
         return;
+    }
+    if rng.chance(1, 4) {
+        user.recovered(expected).await;
     }
     let mut tasks = Vec::new();
     for _ in 0..=rng.below(4) {
@@ -172,14 +181,21 @@ async fn use_volume(user: User, mut rng: Rng, expected: Option<Vec<u8>>) {
 }
 
 /// Starts the device and checks that it shows what it must. Faults may prevent either.
-async fn boot(user: &User, expected: Option<Vec<u8>>) -> bool {
+async fn boot(user: &User, expected: Option<Expected>) -> bool {
     let machine = &user.machine;
     for _ in 0..3 {
-        if machine.start().await.is_ok() {
-            let _ = user.settle(expected).await;
-            return true;
+        let struck = machine.world.struck(&ALL);
+        match machine.start().await {
+            Ok(()) => {
+                let _ = user.settle(expected).await;
+                return true;
+            }
+            Err(error) if machine.world.struck(&ALL) == struck => {
+                user.complain(format!("no start though nothing has failed: {error:?}"));
+                return false;
+            }
+            Err(_) => machine.world.clear_faults(),
         }
-        machine.world.clear_faults();
     }
     user.complain("the volume does not start though nothing fails".to_owned());
     false
@@ -189,19 +205,27 @@ async fn make_requests(user: User, mut rng: Rng) {
     let quiet = user.machine.plan.flaw.is_some_and(Flaw::is_quiet);
     for _ in 0..rng.below(40) {
         let sectors = pick_sectors(&user.machine.plan, &mut rng);
-        // Requests may fail where faults are, or for want of space; the model knows what that
-        // leaves.
+        // Requests may fail where faults are, or for want of space: whether they may is for
+        // others to say, and the model knows what that leaves.
         let _ = match rng.below(20) {
-            0..=4 => user.read(sectors).await,
-            5..=10 => user.write(sectors, false).await,
-            11 => user.write(sectors, !quiet).await,
-            12 => user.write_mixed(sectors, false).await,
+            0..=4 => user.read(sectors).await.map(drop),
+            5..=9 => user.write(sectors, false).await,
+            10 => user.write(sectors, !quiet).await,
+            11..=12 => {
+                let shape = pick_shape(&user.machine.plan, &sectors, &mut rng);
+                let fua = rng.chance(1, 4) && !quiet;
+                user.write_shaped(sectors, shape, fua).await
+            }
             13 => {
                 let operation = *rng.pick(&[Operation::Write, Operation::WriteZeroes]);
                 let fua = rng.chance(1, 4) && !quiet;
                 user.zero(sectors, operation, fua).await
             }
-            14..=15 => discard(&user, sectors, &mut rng).await,
+            14..=15 => {
+                let fua = rng.chance(1, 4) && !quiet;
+                let sectors = pick_discard(&user.machine, sectors, &mut rng);
+                user.discard(sectors, fua).await
+            }
             16..=17 if !quiet => user.flush().await,
             _ => {
                 let most = *rng.pick(&[100, 2000, 20_000]);
@@ -212,13 +236,44 @@ async fn make_requests(user: User, mut rng: Rng) {
     }
 }
 
-async fn discard(user: &User, sectors: Range<u64>, rng: &mut Rng) -> Result {
-    let space = &user.machine.plan.space;
-    let start = space.lbn(sectors.start / 8);
-    let end = space.lbn((sectors.end - 1) / 8) + 1;
-    let end = if rng.chance(1, 8) { start + 2000 } else { end };
-    let end = end.min(user.machine.plan.toy.logical_blocks);
-    user.discard(start..end.max(start + 1)).await
+/// Returns what of the volume is to be discarded: from the first sector to the last, a little more,
+/// or everything.
+fn pick_discard(machine: &Machine, sectors: Range<u64>, rng: &mut Rng) -> Range<u64> {
+    let space = &machine.plan.space;
+    let (start, last) = (space.place(sectors.start), space.place(sectors.end - 1));
+    let end = machine.plan.toy.logical_blocks * BLOCK_SECTORS;
+    match rng.below(16) {
+        0 => 0..end,
+        1 => start..(start + 2000 * BLOCK_SECTORS).min(end),
+        _ => start..last + 1,
+    }
+}
+
+/// Returns data with zeroes in it, or the same data in several places.
+fn pick_shape(plan: &Plan, sectors: &Range<u64>, rng: &mut Rng) -> Shape {
+    let Range { start, end } = *sectors;
+    let block = |sector: u64| {
+        let first = sector / BLOCK_SECTORS * BLOCK_SECTORS;
+        first.max(start)..(first + BLOCK_SECTORS).min(end)
+    };
+    let middle = start + rng.below(end - start);
+    let mut holes = match rng.below(8) {
+        0 => vec![block(start)],
+        1 => vec![block(middle)],
+        2 => vec![block(end - 1)],
+        3 => vec![block(start), block(end - 1)],
+        4 => vec![start..block(end - 1).start],
+        5 => vec![block(start).end..end],
+        6 => vec![middle..end],
+        _ => Vec::new(),
+    };
+    if rng.chance(1, 4) {
+        holes.push(start..middle);
+    }
+    let copies = rng
+        .chance(1, 3)
+        .then(|| ((1 << 40) + rng.below(2), plan.unit().max(BLOCK_SECTORS)));
+    Shape { holes, copies }
 }
 
 fn pick_sectors(plan: &Plan, rng: &mut Rng) -> Range<u64> {
@@ -243,6 +298,7 @@ async fn operate(user: User, mut rng: Rng) {
         if !stops {
             continue;
         }
+        let struck = machine.world.struck(&ALL);
         let result = match rng.below(8) {
             0..=2 => machine.suspend_and_resume(true).await,
             3..=4 => machine.suspend_and_resume(false).await,
@@ -264,6 +320,9 @@ async fn operate(user: User, mut rng: Rng) {
             }
             _ => Ok(()),
         };
+        if result.is_err() && !machine.is_read_only() && machine.world.struck(&ALL) == struck {
+            user.complain(format!("an operator got {result:?} without a reason"));
+        }
         if result.is_err() && machine.suspended.get() {
             // What an administrator does: the old table again.
             machine.world.clear_faults();
@@ -275,22 +334,17 @@ async fn operate(user: User, mut rng: Rng) {
 }
 
 /// The last life.
-async fn finish(user: User, expected: Option<Vec<u8>>) {
-    if !boot(&user, expected).await {
+async fn finish(user: User, expected: Option<Expected>) {
+    if !boot(&user, expected.clone()).await {
         return;
     }
     let machine = &user.machine;
-    machine.recovered().await;
+    user.recovered(expected).await;
     if let Err(error) = user.read_all().await {
         return user.complain(format!("at the end: a read failed: {error:?}"));
     }
     if machine.is_read_only() {
         return user.complain("read-only though nothing fails".to_owned());
     }
-    let free = machine.free();
     machine.remove().await;
-    let image = machine.world.images().swap_remove(0);
-    if let Err(text) = inspect::stopped(&machine.toy(), &image, free) {
-        user.complain(format!("at the end: {text}"));
-    }
 }

@@ -10,6 +10,7 @@ use crate::toy::BLOCK_SECTORS;
 use crate::user::User;
 use kernel::prelude::*;
 use sim::clock::sleep;
+use sim::model::Shape;
 use std::ops::Range;
 use vdo::format::Lbn;
 use vdo::world::Operation;
@@ -25,10 +26,14 @@ pub enum Step {
     Zero(Range<u64>),
     /// Asks for zeroes.
     WriteZeroes(Range<u64>),
-    /// Writes blocks the first of which is zero.
-    Mixed(Range<u64>),
+    /// Writes blocks, with zeroes in these sectors of them.
+    Mixed(Range<u64>, Vec<Range<u64>>),
+    /// Writes blocks that are all the same.
+    Same(Range<u64>),
     /// Discards logical blocks.
     Discard(Range<Lbn>),
+    /// Does something with sectors.
+    Sectors(Sectors),
     /// Makes everything durable.
     Flush,
     /// Reads everything.
@@ -46,6 +51,17 @@ pub enum Step {
     Restart,
     /// Does all of these at once.
     Together(Vec<Step>),
+}
+
+/// What is done with sectors, of the model, or for a discard of the volume.
+#[derive(Clone, Debug)]
+pub struct Sectors {
+    /// The operation.
+    pub operation: Operation,
+    /// The sectors.
+    pub range: Range<u64>,
+    /// Whether it is to be stable when it completes.
+    pub fua: bool,
 }
 
 /// A workload.
@@ -76,10 +92,33 @@ pub async fn perform(user: &User, step: Step) -> Result {
             let operation = Operation::WriteZeroes;
             user.zero(sectors(blocks), operation, false).await
         }
-        Step::Mixed(blocks) => user.write_mixed(sectors(blocks), false).await,
-        Step::Discard(lbns) => user.discard(lbns).await,
+        Step::Mixed(blocks, holes) => {
+            let shape = Shape {
+                holes,
+                copies: None,
+            };
+            user.write_shaped(sectors(blocks), shape, false).await
+        }
+        Step::Same(blocks) => {
+            let shape = Shape {
+                holes: Vec::new(),
+                copies: Some((1 << 40, BLOCK_SECTORS)),
+            };
+            user.write_shaped(sectors(blocks), shape, false).await
+        }
+        Step::Discard(lbns) => user.discard(sectors(lbns), false).await,
+        Step::Sectors(Sectors {
+            operation,
+            range,
+            fua,
+        }) => match operation {
+            Operation::Write => user.write(range, fua).await,
+            Operation::WriteZeroes => user.zero(range, operation, fua).await,
+            Operation::Discard => user.discard(range, fua).await,
+            Operation::Flush => user.flush().await,
+        },
         Step::Flush => user.flush().await,
-        Step::Read => user.read(0..user.machine.plan.space.sectors()).await,
+        Step::Read => user.read_all().await.map(drop),
         Step::Sleep(milliseconds) => {
             sleep(&user.machine.world, milliseconds * 1000).await;
             Ok(())
@@ -94,6 +133,34 @@ pub async fn perform(user: &User, step: Step) -> Result {
     }
 }
 
+/// Requests that begin and end anywhere, across the borders of blocks and of leaf pages.
+fn sectors() -> Vec<Step> {
+    let step = |operation, range, fua| {
+        Step::Sectors(Sectors {
+            operation,
+            range,
+            fua,
+        })
+    };
+    // Blocks 808 to 816 of the volume are 8 to 16 of the model; a leaf page ends in their middle.
+    let volume = |sector: u64| sector + (808 - 8) * BLOCK_SECTORS;
+    use Operation::{Discard, Write, WriteZeroes};
+    vec![
+        step(Write, 3..30, false),
+        step(Write, 90..103, true),
+        step(Discard, 5..7, true),
+        step(Discard, 12..21, false),
+        step(WriteZeroes, 22..27, true),
+        Step::Flush,
+        step(Write, 64..128, false),
+        step(Discard, volume(70)..volume(121), true),
+        step(WriteZeroes, 66..69, false),
+        step(Write, 100..101, false),
+        step(Discard, volume(95)..volume(97), false),
+        step(WriteZeroes, 81..126, true),
+    ]
+}
+
 fn repeat(times: usize, steps: &[Step]) -> Vec<Step> {
     std::iter::repeat_n(steps, times)
         .flatten()
@@ -104,7 +171,7 @@ fn repeat(times: usize, steps: &[Step]) -> Vec<Step> {
 /// Returns the whole family.
 pub fn family() -> Vec<Script> {
     use Step::{
-        Discard, Flush, Fua, Grow, Mixed, Read, Restart, Sleep, Suspend, Together, Write,
+        Discard, Flush, Fua, Grow, Mixed, Read, Restart, Same, Sleep, Suspend, Together, Write,
         WriteZeroes, Zero,
     };
     let plan = Plan::default();
@@ -180,7 +247,7 @@ pub fn family() -> Vec<Script> {
             vec![
                 Write(0..8),
                 Zero(2..4),
-                Mixed(4..7),
+                Mixed(4..7, vec![32..40]),
                 Flush,
                 Discard(0..4),
                 WriteZeroes(5..8),
@@ -190,6 +257,27 @@ pub fn family() -> Vec<Script> {
                 Discard(1..2),
             ],
         ),
+        script(
+            "zeroes within",
+            vec![
+                Mixed(0..4, vec![8..16]),
+                Same(4..12),
+                Mixed(0..4, vec![0..8, 24..32]),
+                Flush,
+                Mixed(2..5, vec![16..20, 36..40]),
+                Same(2..6),
+                Mixed(8..16, vec![64..96, 97..128]),
+                Discard(0..5000),
+                Mixed(3..6, vec![40..48]),
+            ],
+        ),
+        Script {
+            plan: Plan {
+                small_sectors: true,
+                ..plan.clone()
+            },
+            ..script("sectors", sectors())
+        },
         script(
             "all at once",
             vec![

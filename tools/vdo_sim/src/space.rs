@@ -74,13 +74,21 @@ impl Space {
         parts
     }
 
-    /// Returns the model's blocks that lie in a range of the volume.
-    pub fn inside(&self, lbns: Range<Lbn>) -> Range<u64> {
-        let before = |lbn: Lbn| -> u64 {
-            let inside = |range: &Range<Lbn>| lbn.clamp(range.start, range.end) - range.start;
+    /// Returns the model's sectors that lie in a range of sectors of the volume.
+    pub fn inside(&self, sectors: Range<u64>) -> Range<u64> {
+        let before = |sector: u64| -> u64 {
+            let inside = |range: &Range<Lbn>| {
+                let own = range.start * BLOCK_SECTORS..range.end * BLOCK_SECTORS;
+                sector.clamp(own.start, own.end) - own.start
+            };
             self.0.iter().map(inside).sum()
         };
-        before(lbns.start)..before(lbns.end)
+        before(sectors.start)..before(sectors.end)
+    }
+
+    /// Returns where a sector of the model is on the volume.
+    pub fn place(&self, sector: u64) -> u64 {
+        self.lbn(sector / BLOCK_SECTORS) * BLOCK_SECTORS + sector % BLOCK_SECTORS
     }
 }
 
@@ -98,8 +106,9 @@ mod tests {
             space.cut(3 * 8 + 4..7 * 8),
             [(28..32, 28), (32..48, 80), (48..56, 96)]
         );
-        assert_eq!(space.inside(2..11), 2..5);
-        assert_eq!(space.inside(5..9), 4..4);
-        assert_eq!(space.inside(0..100), 0..14);
+        assert_eq!(space.inside(19..11 * 8), 19..5 * 8);
+        assert_eq!(space.inside(5 * 8..75), 4 * 8..4 * 8);
+        assert_eq!(space.inside(0..800), 0..14 * 8);
+        assert_eq!((space.place(31), space.place(33)), (31, 81));
     }
 }
