@@ -3,7 +3,9 @@
 //! What is tried before "out of space" is said.
 //!
 //! A block that was overwritten is free when the journal has committed that and the counts have
-//! been changed; a slab that waits to be scrubbed may have free blocks.
+//! been changed; a slab that waits to be scrubbed may have free blocks. What was acknowledged
+//! before may have its entries still to come: batches that were begun earlier are waited for. They
+//! wait for nothing that a later one has, so there is no circle.
 
 use crate::engine::Engine;
 use crate::world::World;
@@ -11,14 +13,16 @@ use crate::world::World;
 /// The attempts of one request.
 pub(crate) struct Room<'e, W: World> {
     engine: &'e Engine<W>,
+    worker: usize,
     applied: bool,
 }
 
 impl<W: World> Engine<W> {
-    /// Returns a fresh set of attempts.
-    pub(crate) fn room(&self) -> Room<'_, W> {
+    /// Returns a fresh set of attempts for the batch of a worker.
+    pub(crate) fn room(&self, worker: usize) -> Room<'_, W> {
         Room {
             engine: self,
+            worker,
             applied: false,
         }
     }
@@ -29,6 +33,7 @@ impl<W: World> Room<'_, W> {
     pub(crate) async fn make(&mut self) -> bool {
         if !self.applied {
             self.applied = true;
+            self.engine.unsettled.settled_before(self.worker).await;
             let end = self.engine.journal.end();
             if self.engine.journal.applied(end).await.is_err() {
                 return false;

@@ -73,6 +73,19 @@ impl Unsettled {
         }
     }
 
+    /// Waits until every batch is settled that was begun before that of a worker.
+    pub async fn settled_before(&self, worker: usize) {
+        let own = self
+            .monitor
+            .with(|batches, _| batches.numbers.get(worker).copied().flatten());
+        let Some(number) = own else { return };
+        let entry = pin!(self.monitor.entry(own));
+        entry
+            .as_ref()
+            .wait(|turn| turn.state.settled_before(number).then_some(()))
+            .await;
+    }
+
     /// Returns true if every batch is settled.
     pub fn is_empty(&self) -> bool {
         self.monitor

@@ -100,7 +100,7 @@ impl<W: World> Engine<W> {
             let Some(leaf) = batch.leaves.get(at) else {
                 break;
             };
-            match self.leaf_page(leaf.page_number).await {
+            match self.leaf_page(leaf.page_number, batch.worker).await {
                 Ok(pbn) => batch.set_leaf(at, pbn),
                 Err(error) => batch.fail_leaf(at, error),
             }
@@ -108,8 +108,8 @@ impl<W: World> Engine<W> {
     }
 
     /// Returns the leaf page `page_number`, allocated if need be and possible.
-    async fn leaf_page(&self, page_number: u64) -> Result<u64> {
-        let mut room = self.room();
+    async fn leaf_page(&self, page_number: u64, worker: usize) -> Result<u64> {
+        let mut room = self.room(worker);
         loop {
             let log = &*self.journal;
             let found = self.map.leaf_or_allocate(page_number, log, self).await;
@@ -189,7 +189,7 @@ impl<W: World> Engine<W> {
 
     /// Finds a place for every page of the buffer that is in use.
     async fn allocate(&self, batch: &mut Batch<W>) {
-        let mut room = self.room();
+        let mut room = self.room(batch.worker);
         let mut page = 0;
         let mut error = Status::NoSpace.into();
         while page < batch.pages {

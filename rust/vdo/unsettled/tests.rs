@@ -21,3 +21,15 @@ fn who_asks_waits_for_what_was_begun_before() {
     drop(again);
     assert!(flush.poll().is_some());
 }
+
+#[test]
+fn a_batch_waits_for_those_that_were_begun_before_it_only() {
+    let unsettled = Unsettled::new(3).unwrap();
+    let first = unsettled.begin(2);
+    let _own = unsettled.begin(0);
+    let _later = unsettled.begin(1);
+    let mut wait = Hand::waiting(unsettled.settled_before(0));
+    assert!(wait.poll().is_none());
+    drop(first);
+    assert!(wait.poll().is_some());
+}
