@@ -132,7 +132,9 @@ impl<W: World> Engine<W> {
             result = self.read_run(bio, first, run, &mut fragments).await;
         }
         let finished = bio.finish_parts().await.map_err(Error::from);
-        if let Some(own) = fragments {
+        if let Some(mut own) = fragments {
+            // From here on nobody keeps the block from being freed, and written anew.
+            own.holds = None;
             self.fragments.give(own);
         }
         self.log_failed_read(lbns.start, result.and(finished))
