@@ -315,15 +315,16 @@ impl<W: World> Journal<W> {
 
     /// Fills all places of a reservation, in order, and returns the position behind them.
     pub fn fill(&self, reservation: Reservation, entries: &[RecoveryEntry]) -> Position {
-        if entries.len() != reservation.len {
+        let is_filled = entries.len() == reservation.len
+            && self.monitor.with(|ring, tasks| {
+                let is_filled = ring.fill(&reservation, entries);
+                ring.wake_for_filled(tasks);
+                is_filled
+            });
+        if !is_filled {
             // There is no entry that says nothing, so the journal ends here.
             self.health.enter_read_only(Status::CorruptJournal.into());
             self.wake_all();
-        } else {
-            self.monitor.with(|ring, tasks| {
-                ring.fill(&reservation, entries);
-                ring.wake_for_filled(tasks);
-            });
         }
         reservation.end()
     }
@@ -394,8 +395,12 @@ impl<W: World> Journal<W> {
     }
 
     /// Begins a new block with the next entry, and returns its sequence: where a journal starts
-    /// that was saved. To be called drained, when nothing holds the ring any more.
-    pub fn close_block(&self) -> Sequence {
+    /// that was saved. To be called when nothing holds the ring any more.
+    ///
+    /// # Errors
+    ///
+    /// The journal is not drained.
+    pub fn close_block(&self) -> Result<Sequence> {
         self.monitor.with(|ring, _| ring.close_block())
     }
 

@@ -50,7 +50,7 @@ impl<W: World> Engine<W> {
     async fn save(&self) -> Result {
         self.map.write_all(&*self.journal).await?;
         self.depot.save().await?;
-        let journal_start = self.journal.close_block();
+        let journal_start = self.journal.close_block()?;
         let counters = self.journal.counters();
         let state = if self.depot.is_recovering() {
             State::Recovering

@@ -181,13 +181,14 @@ impl Ring {
         self.set_limit();
     }
 
-    pub(super) fn close_block(&mut self) -> Sequence {
-        let is_drained = self.has_reached(&Seat::Drain);
-        let tail = self.tail();
-        if is_drained {
-            self.start_at(tail);
+    pub(super) fn close_block(&mut self) -> Result<Sequence> {
+        if !self.has_reached(&Seat::Drain) {
+            // Entries would follow in a block that nobody looks at.
+            return Err(Status::InvalidAdminState.into());
         }
-        tail
+        let tail = self.tail();
+        self.start_at(tail);
+        Ok(tail)
     }
 
     fn place_of(&self, sequence: Sequence) -> u64 {
@@ -240,11 +241,10 @@ impl Ring {
         if room == 0 {
             return Err(self.lack());
         }
-        if self.unfilled.len() >= MAX_RESERVATIONS {
+        let is_full = self.unfilled.len() >= MAX_RESERVATIONS;
+        if is_full || self.unfilled.push_within_capacity(self.reserved).is_err() {
             return Err(Lack::Memory);
         }
-        // There is room for so many.
-        drop(self.unfilled.push_within_capacity(self.reserved));
 
         let len = room.min(wanted.min(self.config.grant.max(1)) as u64);
         let place = self.reserved;
@@ -274,23 +274,20 @@ impl Ring {
         })
     }
 
-    /// Fills the places of a reservation.
-    pub(super) fn fill(&mut self, reservation: &Reservation, entries: &[RecoveryEntry]) {
+    /// Fills the places of a reservation. Returns false if there is none like it.
+    pub(super) fn fill(&mut self, reservation: &Reservation, entries: &[RecoveryEntry]) -> bool {
+        let place = reservation.place;
+        let found = self.unfilled.iter().position(|&first| first == place);
+        let Some(at) = found else { return false };
         self.memory
             .fill(reservation.first, entries, &mut self.counters);
         self.statistics.entries.started += entries.len() as u64;
-        self.end_reservation(reservation.place);
-    }
-
-    fn end_reservation(&mut self, place: u64) {
-        let found = self.unfilled.iter().position(|&first| first == place);
-        if let Some(at) = found {
-            if at + 1 < self.unfilled.len() {
-                self.unfilled.copy_within(at + 1.., at);
-            }
-            self.unfilled.pop();
+        if at + 1 < self.unfilled.len() {
+            self.unfilled.copy_within(at + 1.., at);
         }
+        self.unfilled.pop();
         self.filled = self.unfilled.first().copied().unwrap_or(self.reserved);
+        true
     }
 
     /// Counts a reserver that waits; returns true if it is new.

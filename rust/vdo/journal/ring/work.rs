@@ -180,8 +180,13 @@ impl Ring {
             .take(count.min(room) as usize);
         for (index, entry) in (point.entry..).zip(entries) {
             let point = JournalPoint::new(sequence, index);
-            // There is room.
-            let _ = batch.push_within_capacity((point, StoredEntry(*entry)));
+            if batch
+                .push_within_capacity((point, StoredEntry(*entry)))
+                .is_err()
+            {
+                // It comes with the next batch.
+                break;
+            }
         }
         self.applier_idle = batch.is_empty();
     }
