@@ -91,7 +91,7 @@ impl<W: World> Depot<W> {
     /// Takes the blocks that are to be sealed to those that are closed already.
     fn collect(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
         for index in 0..tools.blocks.len() {
-            if let Some(closed) = tools.blocks.get(index) {
+            if let Some(closed) = tools.blocks.get_mut(index) {
                 let number = closed.slab;
                 if self.slab(number, |slab| slab.journal.take(closed))? {
                     self.desk.with(|work| work.seal.insert(number));

@@ -302,8 +302,15 @@ impl<B: Buffer> SlabJournal<B> {
 
     /// The committer has taken a closed block. Returns whether the one under construction is to be
     /// sealed.
-    pub(super) fn take(&mut self, closed: &Closed<B>) -> bool {
+    pub(super) fn take(&mut self, closed: &mut Closed<B>) -> bool {
         self.taken = self.taken.max(closed.sequence + 1);
+        // Since it was closed, the summary may have let the ring be overwritten further than it says.
+        closed.head = self.head;
+        if let Some(page) = closed.page.as_mut().and_then(|page| page.page_mut(0)) {
+            let mut header = Header::decode(page);
+            header.head = self.head;
+            header.encode(page);
+        }
         core::mem::take(&mut self.is_seal_due)
     }
 

@@ -110,11 +110,11 @@ fn a_block_is_not_sealed_before_those_ahead_of_it_are_taken() {
         push(&mut journal, Change::Increment, 5);
     }
     hold(&mut journal, 5);
-    let closed = journal.close(0, disk().buffer(1).unwrap()).unwrap();
+    let mut closed = journal.close(0, disk().buffer(1).unwrap()).unwrap();
     push(&mut journal, Change::Increment, 6);
     assert!(!hold(&mut journal, 6));
     assert!(matches!(journal.seal(0), Sealing::NotYet));
-    assert!(journal.take(&closed));
+    assert!(journal.take(&mut closed));
     assert!(matches!(journal.seal(0), Sealing::Sealed(_)));
 }
 
@@ -132,14 +132,14 @@ fn a_block_that_was_to_be_sealed_and_is_full_does_not_have_the_next_sealed() {
     let mut journal = journal(1, 1);
     push(&mut journal, Change::Increment, 5);
     hold(&mut journal, 5);
-    let first = journal.close(0, disk().buffer(1).unwrap()).unwrap();
+    let mut first = journal.close(0, disk().buffer(1).unwrap()).unwrap();
     for _ in 0..5 {
         push(&mut journal, Change::Increment, 6);
     }
     hold(&mut journal, 6);
     assert!(matches!(journal.seal(0), Sealing::NotYet));
-    let second = journal.close(0, disk().buffer(1).unwrap()).unwrap();
-    assert!(!journal.take(&first) && !journal.take(&second));
+    let mut second = journal.close(0, disk().buffer(1).unwrap()).unwrap();
+    assert!(!journal.take(&mut first) && !journal.take(&mut second));
     push(&mut journal, Change::Increment, 7);
     assert!(!hold(&mut journal, 7));
 }
@@ -178,4 +178,38 @@ fn the_head_passes_nothing_that_is_not_in_the_summary() {
     journal.summarised(&mut closed);
     journal.reap(2);
     assert_eq!((journal.head, journal.len()), (2, 0));
+}
+
+/// Fills the block under construction and closes it.
+fn fill(journal: &mut SlabJournal<BufferOf>, sequence: Sequence) -> Closed<BufferOf> {
+    for _ in 0..5 {
+        push(journal, Change::Increment, sequence);
+    }
+    hold(journal, sequence);
+    journal.close(0, disk().buffer(1).unwrap()).unwrap()
+}
+
+#[test]
+fn a_block_that_waited_for_the_committer_says_from_where_the_ring_is_needed() {
+    let mut journal = journal(1, 1);
+    let mut round = [fill(&mut journal, 5), fill(&mut journal, 6)];
+    for closed in &mut round {
+        journal.take(closed);
+    }
+    let mut late = fill(&mut journal, 7);
+    assert_eq!(header(&late).head, 1);
+    // The summary of this round says that the slab is clean.
+    for closed in &mut round {
+        journal.summarised(closed);
+    }
+    journal.cleaned();
+    journal.reap(4);
+    assert_eq!((journal.head, journal.published_head), (3, 2));
+    journal.take(&mut late);
+    let found = header(&late);
+    assert!(found.is_valid(99));
+    assert_eq!((found.head, found.sequence, found.entry_count), (3, 3, 5));
+    assert_eq!(found.recovery_point, JournalPoint::new(7, 4));
+    journal.summarised(&mut late);
+    assert!(journal.published_head <= found.head);
 }
