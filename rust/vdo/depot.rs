@@ -88,6 +88,12 @@ const SHARDS: u32 = 16;
 /// What is not as this code made it, of which no status says so.
 const IMPOSSIBLE: Error = Error::Status(Status::InvalidAdminState);
 
+/// Fails if a thing found no room where there is room for all that come.
+fn fits<T, E>(pushed: Result<T, E>) -> Result<T> {
+    debug_assert!(pushed.is_ok(), "there is room");
+    pushed.map_err(|_| IMPOSSIBLE)
+}
+
 /// Memory for I/O of a depot on this world's storage.
 type BufferOf<W> = <<W as World>::Disk as Disk>::Buffer;
 
@@ -359,18 +365,19 @@ impl<W: World> Depot<W> {
         for (number, shard) in (0..).zip(&self.shards) {
             let count = slabs.saturating_sub(number).div_ceil(SHARDS) as usize;
             let mut room = KVVec::with_capacity(count, GFP_KERNEL)?;
-            shard.with(|own| {
+            shard.with(|own| -> Result {
                 // There is room for more than these; what is left is freed without the lock.
                 while let Some(slab) = own.pop() {
-                    drop(room.push_within_capacity(slab));
+                    fits(room.push_within_capacity(slab))?;
                 }
                 room.reverse();
                 core::mem::swap(own, &mut room);
                 while own.len() < count {
                     let slab = Slab::unused(&self.slab_config, self.nonce);
-                    drop(own.push_within_capacity(slab));
+                    fits(own.push_within_capacity(slab))?;
                 }
-            });
+                Ok(())
+            })?;
         }
         let known = self.slab_count.swap(slabs);
         for slab in known..slabs {

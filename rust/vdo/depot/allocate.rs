@@ -4,6 +4,7 @@
 
 use super::counts::Found;
 use super::Depot;
+use super::IMPOSSIBLE;
 use crate::error::Result;
 use crate::format::Pbn;
 use crate::world::World;
@@ -105,15 +106,17 @@ impl<W: World> Depot<W> {
     /// stay as they are.
     pub fn release(&self, run: Run) {
         let Some((number, sbn)) = self.layout().slab_of(run.start) else {
-            return;
+            return self.health.enter_read_only(IMPOSSIBLE);
         };
         let freed = self.slab(number, |slab| {
-            slab.counts()
-                .map_or(0, |counts| counts.release(sbn, run.blocks))
+            let counts = slab.counts();
+            counts.map(|counts| counts.release(sbn, run.blocks))
         });
-        let freed = freed.unwrap_or(0).into();
+        let Ok(Some(freed)) = freed else {
+            return self.health.enter_read_only(IMPOSSIBLE);
+        };
         self.allocator
-            .with(|allocator| allocator.adjust(number, freed));
+            .with(|allocator| allocator.adjust(number, freed.into()));
     }
 
     /// For who found no free block: waits until another slab is ready. Returns whether it is worth

@@ -3,6 +3,7 @@
 //! Changes of counts, in the order of the recovery journal.
 
 use super::desk::Work;
+use super::fits;
 use super::slab::Changes;
 use super::slab::Effects;
 use super::slab::Progress;
@@ -63,7 +64,7 @@ impl<W: World> Depot<W> {
     ) -> Result<u64> {
         let mut spare = self.desk.with(|work| work.pages.pop());
         let result = self.apply_with(entries, is_replay, &mut spare).await;
-        self.give_page(spare);
+        self.give_page(spare)?;
         result
     }
 
@@ -122,7 +123,7 @@ impl<W: World> Depot<W> {
     ///
     /// # Errors
     ///
-    /// `LockError`.
+    /// `LockError`, or there was no room for the closed block.
     pub(super) fn spread(&self, number: SlabNumber, mut effects: Effects<BufferOf<W>>) -> Result {
         if effects.freed != 0 {
             self.allocator
@@ -143,16 +144,16 @@ impl<W: World> Depot<W> {
             if effects.write {
                 work.write.insert(number);
             }
-            let misfit = closed.and_then(|closed| work.closed.push(closed).err());
-            (held, misfit)
+            (held, closed.map(|closed| work.closed.push(closed)))
         };
-        let (held, misfit) = if is_work {
+        let (held, pushed) = if is_work {
             self.desk.tell(tell)
         } else {
             self.desk.with(tell)
         };
-        debug_assert!(misfit.is_none(), "there is room for each page");
-        drop(misfit);
+        if let Some(pushed) = pushed {
+            fits(pushed)?;
+        }
         if let Some(held) = held {
             let held = held?;
             if self.slab(number, |slab| slab.journal.hold(held))? {
@@ -210,11 +211,9 @@ impl<W: World> Depot<W> {
     }
 
     /// Gives back memory for blocks of slab journals. Wakes nobody.
-    pub(super) fn give_page(&self, page: Option<BufferOf<W>>) {
-        let Some(page) = page else { return };
-        let misfit = self
-            .desk
-            .with(|work| work.pages.push_within_capacity(page).err());
-        drop(misfit);
+    pub(super) fn give_page(&self, page: Option<BufferOf<W>>) -> Result {
+        let Some(page) = page else { return Ok(()) };
+        let given = self.desk.with(|work| work.pages.push_within_capacity(page));
+        fits(given)
     }
 }

@@ -6,6 +6,7 @@
 //! on disk only if the blocks it counts are, and the counts of the slabs that it calls clean. Only
 //! after it do the blocks let go of the recovery journal.
 
+use super::fits;
 use super::ring::Ring;
 use super::slab_journal::Closed;
 use super::slab_journal::Sealing;
@@ -103,7 +104,7 @@ impl<W: World> Depot<W> {
                 break;
             };
             match self.slab(number, |slab| slab.journal.seal(number))? {
-                Sealing::Sealed(closed) => drop(tools.blocks.push(closed)),
+                Sealing::Sealed(closed) => fits(tools.blocks.push(closed))?,
                 Sealing::Nothing | Sealing::NotYet => {}
             }
         }
@@ -222,7 +223,7 @@ impl<W: World> Depot<W> {
             // First this: as soon as there may be another block, that takes a hold, too.
             self.let_go(&mut closed)?;
             self.slab(number, |slab| slab.journal.summarised(&mut closed))?;
-            self.give_page(closed.page);
+            self.give_page(closed.page)?;
         }
         for (number, entry) in &tools.entries {
             let can_be_clean = self.slab(*number, |slab| {

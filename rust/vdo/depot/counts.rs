@@ -11,6 +11,7 @@
 //! - A block stands in `dirty` exactly if its `hold` is not 0; holds rise along `dirty`.
 //! - `in_flight` is not behind the hold of any dirty block.
 
+use super::fits;
 use super::ring::Ring;
 use crate::error::Error;
 use crate::error::Result;
@@ -164,29 +165,29 @@ impl Counts {
         }
         if block.hold == 0 {
             block.hold = point.sequence;
-            // There is room for all of them.
-            let _ = self.dirty.push(index);
+            fits(self.dirty.push(index))?;
         }
         self.applied = point;
         Ok(())
     }
 
     /// A reference block becomes dirty because of block `hold` of the slab journal.
-    fn touch(&mut self, index: u32, hold: Sequence) {
+    fn touch(&mut self, index: u32, hold: Sequence) -> Result {
         if let Some(block) = self.blocks.get_mut(index as usize) {
             if block.hold == 0 {
                 block.hold = hold;
-                // There is room for all of them.
-                let _ = self.dirty.push(index);
+                fits(self.dirty.push(index))?;
             }
         }
+        Ok(())
     }
 
     /// All reference blocks become dirty because of block `hold` of the slab journal.
-    pub(super) fn touch_all(&mut self, hold: Sequence) {
+    pub(super) fn touch_all(&mut self, hold: Sequence) -> Result {
         for index in 0..self.blocks.len() as u32 {
-            self.touch(index, hold);
+            self.touch(index, hold)?;
         }
+        Ok(())
     }
 
     /// Returns the number of dirty blocks.

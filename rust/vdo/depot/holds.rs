@@ -7,6 +7,7 @@
 //! the order of the recovery journal and released in any order. What is released was taken: there
 //! is nothing but a [`Held`] to release.
 
+use super::fits;
 use super::ring::Ring;
 use crate::error::Error;
 use crate::error::Result;
@@ -73,7 +74,7 @@ impl Holds {
     /// `LockError` if there are more than there can be.
     pub(super) fn take(&mut self, hold: Hold) -> Result<Held> {
         if self.live * 2 < self.line.len() {
-            self.compact();
+            self.compact()?;
         }
         let place = Place {
             hold,
@@ -88,13 +89,13 @@ impl Holds {
     }
 
     /// Squeezes out those that were released.
-    fn compact(&mut self) {
+    fn compact(&mut self) -> Result {
         for _ in 0..self.line.len() {
             if let Some(place) = self.line.pop().filter(|place| place.is_live) {
-                // There is room: it has just been taken out.
-                let _ = self.line.push(place);
+                fits(self.line.push(place))?;
             }
         }
+        Ok(())
     }
 
     /// Releases a hold.

@@ -60,7 +60,7 @@ impl<W: World> Depot<W> {
     /// Writes the counts of all slabs that have any, and what the summary is to say of them.
     pub async fn finish_rebuild(&self) -> Result {
         for number in 0..self.layout().slab_count {
-            self.slab(number, |slab| slab.initialise(&self.slab_config))?;
+            self.slab(number, |slab| slab.initialise(&self.slab_config))??;
         }
         self.save().await
     }

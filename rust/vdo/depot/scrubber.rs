@@ -207,7 +207,7 @@ impl<W: World> Depot<W> {
             first = Some(0);
             self.read_references(&mut slab, tools).await?;
         } else {
-            slab.counts.touch_all(slab.head);
+            slab.counts.touch_all(slab.head)?;
         }
         let newest = slab.last;
         self.read_journal(&mut slab, tools).await?;

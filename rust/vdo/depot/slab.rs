@@ -205,7 +205,7 @@ impl Stretch<'_> {
         if let Some(counts) = &mut self.counts {
             counts.change(sbn, change, place)?;
         }
-        self.block.push(SlabEntry { sbn, change }, point);
+        self.block.push(SlabEntry { sbn, change }, point)?;
         self.made += 1;
         Ok(true)
     }
@@ -326,7 +326,7 @@ impl<B: Buffer> Slab<B> {
                 slab: number,
                 block: self.journal.tail(),
             });
-            self.begin(config, effects);
+            self.begin(config, effects)?;
         }
         let entry = JournalPoint::new(self.journal.tail(), self.journal.entries());
         if let State::Ready(counts) = &mut self.state {
@@ -392,17 +392,17 @@ impl<B: Buffer> Slab<B> {
     }
 
     /// A block of the slab journal is begun: decides which counts to write now.
-    fn begin(&mut self, config: &SlabConfig, effects: &mut Effects<B>) {
+    fn begin(&mut self, config: &SlabConfig, effects: &mut Effects<B>) -> Result {
         let State::Ready(counts) = &mut self.state else {
-            return;
+            return Ok(());
         };
         if self.initialised_by.is_none() {
             self.initialised_by = Some(self.journal.tail());
-            counts.touch_all(self.journal.tail());
+            counts.touch_all(self.journal.tail())?;
         }
         let length = self.journal.len();
         if length < config.flushing.into() {
-            return;
+            return Ok(());
         }
         effects.flushed += 1;
         let deadline = match config.blocking.checked_sub(DEADLINE) {
@@ -417,6 +417,7 @@ impl<B: Buffer> Slab<B> {
         };
         self.to_write = self.to_write.saturating_add(share);
         effects.write = dirty > 0;
+        Ok(())
     }
 
     /// Asks for all dirty reference blocks to be written; returns whether there is one.
@@ -513,13 +514,16 @@ impl<B: Buffer> Slab<B> {
     }
 
     /// Has the reference blocks written for the first time, if a count is not 0.
-    pub(super) fn initialise(&mut self, slab: &SlabConfig) {
+    pub(super) fn initialise(&mut self, slab: &SlabConfig) -> Result {
         let tail = self.journal.tail();
-        let Some(counts) = self.counts() else { return };
+        let Some(counts) = self.counts() else {
+            return Ok(());
+        };
         if counts.free() < slab.data_blocks {
-            counts.touch_all(tail);
+            counts.touch_all(tail)?;
             self.initialised_by = Some(tail);
         }
+        Ok(())
     }
 
     /// Fails if what every slab has to be does not hold.

@@ -17,6 +17,7 @@
 //! that starts from the newest block in the summary would read it (`published_head`). That newest
 //! block itself stays in any case.
 
+use super::fits;
 use super::holds::Held;
 use super::IMPOSSIBLE;
 use crate::error::Result;
@@ -90,10 +91,15 @@ impl OpenBlock<'_> {
 
     /// Adds the entry for which there is a [`place`](Self::place).
     #[inline]
-    pub(super) fn push(&mut self, entry: SlabEntry, point: JournalPoint) {
-        let _ = self.header.push(self.page, self.shape, entry, point);
+    pub(super) fn push(&mut self, entry: SlabEntry, point: JournalPoint) -> Result {
+        fits(
+            self.header
+                .push(self.page, self.shape, entry, point)
+                .ok_or(()),
+        )?;
         *self.recovery_point = point;
         self.left = self.left.saturating_sub(1);
+        Ok(())
     }
 }
 
