@@ -87,9 +87,9 @@ size_t dmox_process_name(char *name, size_t size)
 }
 
 /* Compound, so that a network block device may send the pages without a copy. */
-struct page *dmox_alloc_pages(unsigned int order)
+struct page *dmox_alloc_pages(unsigned int order, bool may_wait)
 {
-	gfp_t gfp = GFP_KERNEL | __GFP_ZERO;
+	gfp_t gfp = (may_wait ? GFP_KERNEL : GFP_NOWAIT | __GFP_NOWARN) | __GFP_ZERO;
 
 	if (order)
 		gfp |= __GFP_COMP | __GFP_NORETRY | __GFP_NOWARN;

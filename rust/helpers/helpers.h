@@ -33,7 +33,7 @@ bool dmox_ratelimit(void);
 size_t dmox_process_name(char *name, size_t size);
 
 /* Memory. */
-struct page *dmox_alloc_pages(unsigned int order);
+struct page *dmox_alloc_pages(unsigned int order, bool may_wait);
 void *dmox_page_address(struct page *page);
 
 /* Bios and block devices. */

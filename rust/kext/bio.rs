@@ -12,6 +12,7 @@ pub use set::Part;
 
 use crate::block::BlockDevice;
 use core::ptr::NonNull;
+use kernel::alloc::Flags;
 use kernel::bindings;
 use kernel::error::to_result;
 use kernel::page::PAGE_SIZE;
@@ -355,10 +356,10 @@ impl OwnBio {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn new(segments: usize) -> Result<Self> {
-        let mut vecs = KVec::with_capacity(segments, GFP_KERNEL)?;
+    pub fn new(segments: usize, flags: Flags) -> Result<Self> {
+        let mut vecs = KVec::with_capacity(segments, flags)?;
         for _ in 0..segments {
-            vecs.push(bindings::bio_vec::default(), GFP_KERNEL)?;
+            vecs.push(bindings::bio_vec::default(), flags)?;
         }
         Ok(Self {
             bio: Opaque::uninit(),

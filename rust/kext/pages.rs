@@ -4,6 +4,8 @@
 
 use crate::atomic::AtomicU64;
 use core::ptr::NonNull;
+use kernel::alloc::flags::GFP_NOWAIT;
+use kernel::alloc::Flags;
 use kernel::bindings;
 use kernel::page::PAGE_SIZE;
 use kernel::prelude::*;
@@ -77,43 +79,45 @@ unsafe impl Send for Pages {}
 unsafe impl Sync for Pages {}
 
 impl Pages {
-    /// Allocates `count` zeroed pages; may sleep.
+    /// Allocates `count` zeroed pages; may sleep if it `may_wait`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn new(count: usize) -> Result<Self> {
+    pub fn new(count: usize, may_wait: bool) -> Result<Self> {
+        let flags = if may_wait { GFP_KERNEL } else { GFP_NOWAIT };
         let mut this = Self {
             pieces: KVec::new(),
-            pages: KVec::with_capacity(count, GFP_KERNEL)?,
+            pages: KVec::with_capacity(count, flags)?,
         };
         while this.pages.len() < count {
-            this.grow(count - this.pages.len())?;
+            this.grow(count - this.pages.len(), may_wait, flags)?;
         }
         Ok(this)
     }
 
     /// Adds a piece of at most `wanted` pages.
-    fn grow(&mut self, wanted: usize) -> Result {
-        self.pieces.reserve(1, GFP_KERNEL)?;
+    fn grow(&mut self, wanted: usize, may_wait: bool, flags: Flags) -> Result {
+        self.pieces.reserve(1, flags)?;
         let mut order = wanted.checked_ilog2().unwrap_or(0).min(MAX_ORDER);
         let page = loop {
-            // SAFETY: May be called where one may sleep.
-            if let Some(page) = NonNull::new(unsafe { dm_bindings::dmox_alloc_pages(order) }) {
+            // SAFETY: May be called where one may sleep, without `may_wait` anywhere.
+            let page = unsafe { dm_bindings::dmox_alloc_pages(order, may_wait) };
+            if let Some(page) = NonNull::new(page) {
                 break page;
             }
             order = order.checked_sub(1).ok_or(ENOMEM)?;
         };
         let pages = 1usize << order;
         let bytes = (PAGE_SIZE as u32) << order;
-        self.pieces.push(Piece { page, order, bytes }, GFP_KERNEL)?;
+        self.pieces.push(Piece { page, order, bytes }, flags)?;
         count_in(bytes.into());
         // SAFETY: The page is valid, and was not allocated from high memory.
         let start = unsafe { dm_bindings::dmox_page_address(page.as_ptr()) };
         let start = NonNull::new(start.cast::<PageBytes>()).ok_or(ENOMEM)?;
         for index in 0..pages {
             // SAFETY: The piece has this many pages.
-            self.pages.push(unsafe { start.add(index) }, GFP_KERNEL)?;
+            self.pages.push(unsafe { start.add(index) }, flags)?;
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 
 use core::ptr::NonNull;
 use core::task::Waker;
+use kernel::alloc::flags::GFP_NOWAIT;
 use kernel::bindings;
 use kernel::prelude::*;
 use kext::bio;
@@ -48,18 +49,19 @@ enum Flight {
 unsafe impl Send for KernelBuffer {}
 
 impl KernelBuffer {
-    /// Allocates a buffer of `pages` pages; may sleep.
+    /// Allocates a buffer of `pages` pages; may sleep if it `may_wait`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(pages: usize) -> Result<Self> {
+    pub(crate) fn new(pages: usize, may_wait: bool) -> Result<Self> {
+        let flags = if may_wait { GFP_KERNEL } else { GFP_NOWAIT };
         let views = AtomicU32::new(0);
-        let pages = Pages::new(pages)?;
-        let bio = OwnBio::new(pages.pieces().len())?;
-        let pages = Arc::new(Viewed { pages, views }, GFP_KERNEL)?;
+        let pages = Pages::new(pages, may_wait)?;
+        let bio = OwnBio::new(pages.pieces().len(), flags)?;
+        let pages = Arc::new(Viewed { pages, views }, flags)?;
         let flight = Lock::new(Flight::Landed(Status::from_result(Ok(()))));
-        let inner = KBox::new(Inner { pages, bio, flight }, GFP_KERNEL)?;
+        let inner = KBox::new(Inner { pages, bio, flight }, flags)?;
         // SAFETY: `into_raw` never returns null.
         Ok(Self(unsafe {
             NonNull::new_unchecked(KBox::into_raw(inner))

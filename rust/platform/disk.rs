@@ -68,7 +68,11 @@ impl Disk for KernelDisk {
     }
 
     fn buffer(&self, pages: usize) -> Result<KernelBuffer> {
-        KernelBuffer::new(pages)
+        KernelBuffer::new(pages, true)
+    }
+
+    fn page_now(&self) -> Result<KernelBuffer> {
+        KernelBuffer::new(1, false)
     }
 
     fn read_into(

@@ -84,6 +84,11 @@ pub trait Disk: Send + Sync + 'static {
     /// Allocates a buffer of `pages` pages. May sleep: called when a table is loaded, not later.
     fn buffer(&self, pages: usize) -> Result<Self::Buffer>;
 
+    /// As [`buffer`](Self::buffer) of one page, at any time: fails rather than wait for memory.
+    fn page_now(&self) -> Result<Self::Buffer> {
+        self.buffer(1)
+    }
+
     /// Reads `sectors` sectors into `buffer`, from its page `page` on.
     fn read_into(
         &self,

@@ -151,6 +151,11 @@ impl<D: Disk> Storage<D> {
         Ok(self.disk().buffer(pages)?)
     }
 
+    /// Allocates a buffer of one page; fails rather than wait for memory.
+    pub fn page_now(&self) -> Result<D::Buffer> {
+        Ok(self.disk().page_now()?)
+    }
+
     /// Reads `blocks` blocks from `pbn` on into `buffer`, from its page `page` on.
     pub async fn read(
         &self,
