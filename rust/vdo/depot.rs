@@ -73,6 +73,7 @@ use kernel::prelude::KBox;
 use kernel::prelude::KVVec;
 use kernel::prelude::KVec;
 use kernel::prelude::GFP_KERNEL;
+use runtime::clock::Clock;
 use runtime::disk::Disk;
 use runtime::pool::Pool;
 use runtime::sync::Arc;
@@ -133,6 +134,8 @@ pub struct Depot<W: World> {
     committer: Pool<committer::Tools<BufferOf<W>>>,
     reference_writer: Pool<reference_writer::Tools<BufferOf<W>>>,
     scrubber: Pool<scrubber::Tools<BufferOf<W>>>,
+    /// The scrubber's.
+    timer: Lock<Option<<W::Clock as Clock>::Timer>>,
     counters: Counters,
     storage: Arc<Storage<W::Disk>>,
     health: Arc<Health>,
@@ -206,6 +209,7 @@ impl<W: World> Depot<W> {
     /// Allocates all but what the slabs in use need. [`Self::load`] is next, once the tasks run.
     pub fn new(
         config: &DepotConfig,
+        world: &W,
         storage: Arc<Storage<W::Disk>>,
         health: Arc<Health>,
     ) -> Result<Self> {
@@ -235,6 +239,7 @@ impl<W: World> Depot<W> {
             committer: pool(|| committer::Tools::new(&storage, config.journal_pages))?,
             reference_writer: pool(|| reference_writer::Tools::new(&storage, io_pages))?,
             scrubber: pool(|| scrubber::Tools::new(&storage, io_pages))?,
+            timer: Lock::new(Some(world.clock().timer()?)),
             counters: Counters::new(),
             storage,
             health,

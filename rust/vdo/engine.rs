@@ -255,7 +255,7 @@ impl<W: World> Engine<W> {
         })?;
         let depot = place(|| {
             let config = depot_config(&found, &tuning);
-            Depot::new(&config, same_storage(), same_health())
+            Depot::new(&config, &*world, same_storage(), same_health())
         })?;
         let map = place(|| {
             let config = map_config(&found, &tuning);

@@ -3,14 +3,21 @@
 //! Free blocks for who needs them.
 
 use super::counts::Found;
+use super::desk::Work;
 use super::Depot;
 use super::IMPOSSIBLE;
+use crate::error::Error;
 use crate::error::Result;
 use crate::format::Pbn;
+use crate::format::SlabNumber;
 use crate::world::World;
+use kernel::prelude::ENOMEM;
 
 /// How far away a block is that may be good where another is not.
 const AWAY: u64 = 1024;
+
+/// A lack of memory for so many slabs is one for all.
+const MOST_WITHOUT_MEMORY: u32 = 4;
 
 /// Neighbouring blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,17 +34,21 @@ impl<W: World> Depot<W> {
     /// block of a slab that is ready is free; [`wait_for_scrubbed`](Self::wait_for_scrubbed) tells
     /// whether to try again.
     ///
-    /// Waits for nothing, but for memory when a slab is used for the first time.
+    /// Waits for nothing, but where slabs are needed that were never used, and there is no memory for
+    /// them.
     ///
     /// # Errors
     ///
-    /// `ReadOnly`, or `ENOMEM`.
+    /// `ReadOnly`.
     pub async fn allocate(&self, wanted: u32) -> Result<Option<Run>> {
         // Each slab may be at its end, then be looked at from its start, in as many parts as it has
         // reference blocks.
         let parts = self.slab_config.reference_blocks.saturating_add(3);
         let tries = self.layout().slab_count.saturating_mul(parts);
-        for _ in 0..tries {
+        let mut left = tries;
+        let mut without_memory = 0;
+        while left > 0 {
+            left -= 1;
             self.health.check()?;
             let Some(open) = self.allocator.with(|allocator| allocator.open()) else {
                 return Ok(None);
@@ -61,10 +72,30 @@ impl<W: World> Depot<W> {
                 Some(Found::NotYet) => {}
                 Some(Found::End) => self.allocator.with(|allocator| allocator.close(slab)),
                 // The scrubber has not come to it yet; that may take long.
-                None => self.prepare(slab)?,
+                None => match self.prepare(slab, false) {
+                    Err(Error::Errno(error)) if error == ENOMEM => {
+                        self.allocator.with(|allocator| allocator.postpone(slab));
+                        without_memory += 1;
+                        if without_memory >= MOST_WITHOUT_MEMORY {
+                            self.wait_for_memory(slab).await?;
+                            left = tries;
+                        }
+                    }
+                    prepared => prepared?,
+                },
             }
         }
         Ok(None)
+    }
+
+    /// Waits until the scrubber, who does so again and again, has tried to get memory for a slab.
+    async fn wait_for_memory(&self, slab: SlabNumber) -> Result {
+        let seen = self.desk.tell(|work| {
+            work.scrubbing.unused.insert(slab);
+            work.scrubbing.prepared
+        });
+        let is_tried = |work: &Work<_>| work.scrubbing.prepared != seen;
+        self.desk.until(&self.health, is_tried).await
     }
 
     /// As [`allocate`](Self::allocate), but not near `from`, where the storage has failed.

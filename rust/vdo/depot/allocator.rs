@@ -195,6 +195,18 @@ impl Allocator {
         }
     }
 
+    /// Closes a slab if it is the open one, as one that was never opened, and opens all others
+    /// before it.
+    pub(super) fn postpone(&mut self, slab: SlabNumber) {
+        if self.open == Some(slab) {
+            self.opened = self.opened.saturating_sub(1);
+            if let Some(place) = self.slabs.get_mut(slab as usize) {
+                place.is_unused = true;
+            }
+            self.set_aside(slab);
+        }
+    }
+
     /// Returns whether a usable slab has a free block.
     pub(super) fn has_free(&self) -> bool {
         let open = self.open.and_then(|slab| self.place(slab));

@@ -25,8 +25,8 @@ use crate::format::JournalPoint;
 use crate::format::Sbn;
 use crate::format::Sequence;
 use crate::format::SlabConfig;
+use kernel::alloc::Flags;
 use kernel::prelude::KVVec;
-use kernel::prelude::GFP_KERNEL;
 
 /// How many reference blocks a search for free blocks looks into before it lets go of the lock.
 const SEARCH_BLOCKS: u32 = 4;
@@ -81,20 +81,20 @@ pub(super) fn changed(count: u8, change: Change) -> Option<u8> {
 
 impl Counts {
     /// Allocates the counts of a slab, all 0.
-    pub(super) fn new(slab: &SlabConfig) -> Result<Self> {
+    pub(super) fn new(slab: &SlabConfig, flags: Flags) -> Result<Self> {
         let used = slab.used_reference_blocks();
-        let mut blocks = KVVec::with_capacity(used as usize, GFP_KERNEL)?;
+        let mut blocks = KVVec::with_capacity(used as usize, flags)?;
         let mut left = slab.data_blocks;
         for _ in 0..used {
             let free = left.min(COUNTS_PER_BLOCK);
             left -= free;
             let free = free as u16;
-            blocks.push(Block { free, hold: 0 }, GFP_KERNEL)?;
+            blocks.push(Block { free, hold: 0 }, flags)?;
         }
         Ok(Self {
-            counts: KVVec::from_elem(0, slab.data_blocks as usize, GFP_KERNEL)?,
+            counts: KVVec::from_elem(0, slab.data_blocks as usize, flags)?,
             blocks,
-            dirty: Ring::new(used as usize)?,
+            dirty: Ring::with_flags(used as usize, flags)?,
             free: slab.data_blocks,
             cursor: 0,
             in_flight: None,

@@ -57,6 +57,8 @@ pub(super) struct Scrubbing {
     pub(super) urgent: Option<SlabNumber>,
     /// Slabs never used that will need memory soon.
     pub(super) unused: SlabSet,
+    /// Counts how often it was tried to give memory to one of them.
+    pub(super) prepared: u64,
     /// What is just being done.
     pub(super) current: Option<Job>,
     /// How many slabs are not ready.
@@ -94,6 +96,7 @@ impl<B> Desk<B> {
                 next: 0,
                 urgent: None,
                 unused: SlabSet::new(slabs)?,
+                prepared: 0,
                 current: None,
                 left: 0,
                 is_paused: true,
@@ -205,6 +208,11 @@ impl<B> Desk<B> {
     ///
     /// `ReadOnly`, also at the end: nothing will be done any more.
     pub(super) async fn progress_since(&self, seen: u64, health: &Health) -> Result {
+        self.until(health, |work| work.progress != seen).await
+    }
+
+    /// As [`progress_since`](Self::progress_since), until something is so.
+    pub(super) async fn until(&self, health: &Health, is_so: impl Fn(&Work<B>) -> bool) -> Result {
         let entry = pin!(self.0.entry(()));
         entry
             .as_ref()
@@ -213,7 +221,7 @@ impl<B> Desk<B> {
                 if work.is_stopping || health.is_read_only() {
                     return Some(Err(Error::READ_ONLY));
                 }
-                (work.progress != seen).then_some(Ok(()))
+                is_so(work).then_some(Ok(()))
             })
             .await
     }
@@ -243,10 +251,10 @@ impl<B> Work<B> {
 impl Scrubbing {
     /// Returns what the scrubber is to do next.
     pub(super) fn next_job(&mut self) -> Option<Job> {
-        let job = if let Some(slab) = self.unused.pop() {
-            Job::Prepare(slab)
-        } else if let Some(slab) = self.urgent.take() {
+        let job = if let Some(slab) = self.urgent.take() {
             Job::Scrub(slab)
+        } else if let Some(slab) = self.unused.pop() {
+            Job::Prepare(slab)
         } else if self.is_paused {
             return None;
         } else {

@@ -38,7 +38,7 @@ impl<W: World> Depot<W> {
             return Ok(false);
         };
         if !self.slab(number, |slab| matches!(slab.state, State::Ready(_)))? {
-            self.prepare(number)?;
+            self.prepare(number, true)?;
         }
         let (is_done, freed) = self.slab(number, |slab| -> Result<_> {
             let counts = slab.counts().ok_or(IMPOSSIBLE)?;

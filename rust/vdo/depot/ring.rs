@@ -3,6 +3,7 @@
 //! A first-in-first-out line of fixed capacity.
 
 use crate::error::Result;
+use kernel::alloc::Flags;
 use kernel::prelude::KVVec;
 use kernel::prelude::GFP_KERNEL;
 
@@ -16,9 +17,14 @@ pub(super) struct Ring<T> {
 impl<T> Ring<T> {
     /// Creates an empty one for `capacity` things.
     pub(super) fn new(capacity: usize) -> Result<Self> {
-        let mut slots = KVVec::with_capacity(capacity, GFP_KERNEL)?;
+        Self::with_flags(capacity, GFP_KERNEL)
+    }
+
+    /// As [`new`](Self::new), in a way that may not wait, or may.
+    pub(super) fn with_flags(capacity: usize, flags: Flags) -> Result<Self> {
+        let mut slots = KVVec::with_capacity(capacity, flags)?;
         for _ in 0..capacity {
-            slots.push(None, GFP_KERNEL)?;
+            slots.push(None, flags)?;
         }
         Ok(Self {
             slots,

@@ -30,13 +30,18 @@ use crate::storage::Purpose;
 use crate::storage::Storage;
 use crate::world::World;
 use core::pin::pin;
+use kernel::alloc::flags::GFP_NOWAIT;
 use kernel::prelude::KVVec;
 use kernel::prelude::ENOMEM;
 use kernel::prelude::GFP_KERNEL;
+use runtime::clock::Timer;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::stack::apart;
 use runtime::sync::Arc;
+
+/// How long the scrubber waits for memory before it tries again.
+const MEMORY_DELAY_MS: u64 = 100;
 
 /// What the scrubber needs. Also starts and recoveries use it, which come before it has work.
 pub(super) struct Tools<B> {
@@ -79,11 +84,13 @@ impl<B: Buffer> Tools<B> {
 impl<W: World> Depot<W> {
     /// The scrubber: works until [`stop`](Self::stop), or until the volume is read-only.
     pub async fn run_scrubber(depot: Arc<Self>) {
+        let Some(mut timer) = depot.timer.with(Option::take) else {
+            return;
+        };
         while let Some(job) = depot.desk.wait(|work| work.scrubbing.next_job()).await {
-            let seen = depot.desk.progress();
             let mut tools = depot.scrubber.take().await;
             let result = match job {
-                Job::Prepare(slab) => depot.prepare(slab),
+                Job::Prepare(slab) => depot.prepare(slab, false),
                 Job::Scrub(slab) => {
                     let scrub = pin!(depot.scrub(slab, &mut tools));
                     apart(scrub).await
@@ -93,19 +100,13 @@ impl<W: World> Depot<W> {
             let is_out_of_memory = result == Err(Error::Errno(ENOMEM));
             depot.job_done(job, is_out_of_memory);
             if is_out_of_memory {
-                // Whatever happens next may have freed some.
-                if depot
-                    .desk
-                    .progress_since(seen + 1, &depot.health)
-                    .await
-                    .is_err()
-                {
-                    break;
-                }
+                // Nobody says when there is some again; and all others may wait for this slab.
+                timer.sleep(MEMORY_DELAY_MS).await;
             } else if depot.health.watch(result).is_err() {
                 break;
             }
         }
+        depot.timer.with(|own| *own = Some(timer));
         depot.wake_all();
     }
 
@@ -113,7 +114,16 @@ impl<W: World> Depot<W> {
         self.desk.tell(|work| {
             let scrubbing = &mut work.scrubbing;
             scrubbing.current = None;
-            let Job::Scrub(slab) = job else { return };
+            let slab = match job {
+                Job::Scrub(slab) => slab,
+                Job::Prepare(slab) => {
+                    scrubbing.prepared += 1;
+                    if is_out_of_memory {
+                        scrubbing.unused.insert(slab);
+                    }
+                    return;
+                }
+            };
             let is_next = scrubbing.queue.get(scrubbing.next) == Some(&slab);
             match (is_out_of_memory, is_next) {
                 (false, true) => scrubbing.next += 1,
@@ -123,15 +133,21 @@ impl<W: World> Depot<W> {
         });
     }
 
-    /// Gives memory to a slab that was never used.
+    /// Gives memory to a slab that was never used. Waits for it only if it `may_wait`: nobody may on
+    /// whom the volume depends, which may be where what fills the memory is to be written.
     #[inline(never)]
-    pub(super) fn prepare(&self, number: SlabNumber) -> Result {
+    pub(super) fn prepare(&self, number: SlabNumber, may_wait: bool) -> Result {
         self.health.check()?;
         if !self.slab(number, |slab| matches!(slab.state, State::Unused))? {
             return Ok(());
         }
-        let counts = Counts::new(&self.slab_config)?;
-        let page = self.storage.buffer(1)?;
+        let (counts, page) = if may_wait {
+            let counts = Counts::new(&self.slab_config, GFP_KERNEL)?;
+            (counts, self.storage.buffer(1)?)
+        } else {
+            let counts = Counts::new(&self.slab_config, GFP_NOWAIT)?;
+            (counts, self.storage.page_now()?)
+        };
         let rest = self.slab(number, |slab| {
             if matches!(slab.state, State::Unused) {
                 slab.state = State::Ready(counts);
@@ -147,9 +163,10 @@ impl<W: World> Depot<W> {
     /// Reads the counts of a slab, if they are not in memory.
     async fn scrub(&self, number: SlabNumber, tools: &mut Tools<BufferOf<W>>) -> Result {
         self.health.check()?;
-        let counts = Counts::new(&self.slab_config)?;
+        // As in `prepare`.
+        let counts = Counts::new(&self.slab_config, GFP_NOWAIT)?;
         let sectors = self.slab_config.used_reference_blocks() as usize * BLOCK_SECTORS;
-        let points = KVVec::from_elem(JournalPoint::NONE, sectors, GFP_KERNEL)?;
+        let points = KVVec::from_elem(JournalPoint::NONE, sectors, GFP_NOWAIT)?;
         let Some((head, header, is_loaded)) = self.freeze(number, tools).await? else {
             return Ok(());
         };

@@ -87,7 +87,8 @@ impl Toy {
             journal_pages: 3,
             io_pages: 4,
         };
-        Depot::new(&config, storage(disk), arc(Health::new(false))).unwrap()
+        let world = TestWorld::of(disk.world());
+        Depot::new(&config, &world, storage(disk), arc(Health::new(false))).unwrap()
     }
 }
 

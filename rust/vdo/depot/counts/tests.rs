@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use super::*;
+use kernel::prelude::GFP_KERNEL;
 use proptest::prelude::*;
 use std::vec;
 use std::vec::Vec;
@@ -54,7 +55,7 @@ fn all_changes_of_all_counts() {
 
 #[test]
 fn blocks_are_picked_in_the_order_of_their_holds() {
-    let mut counts = Counts::new(&config(3 * COUNTS_PER_BLOCK)).unwrap();
+    let mut counts = Counts::new(&config(3 * COUNTS_PER_BLOCK), GFP_KERNEL).unwrap();
     let point = |sequence| JournalPoint::new(sequence, 0);
     let sbn = |block: u32| block * COUNTS_PER_BLOCK;
     for (block, sequence) in [(2, 4), (0, 5), (2, 6), (1, 7)] {
@@ -85,7 +86,7 @@ fn blocks_are_picked_in_the_order_of_their_holds() {
 
 #[test]
 fn what_is_loaded_has_no_provisional_ones() {
-    let mut counts = Counts::new(&config(COUNTS_PER_BLOCK + 10)).unwrap();
+    let mut counts = Counts::new(&config(COUNTS_PER_BLOCK + 10), GFP_KERNEL).unwrap();
     let mut page = [3; COUNTS_PER_BLOCK as usize];
     page[5] = PROVISIONAL;
     counts.load(0, &page);
@@ -103,7 +104,7 @@ fn what_is_loaded_has_no_provisional_ones() {
 #[test]
 fn a_long_search_lets_go_of_the_lock() {
     let blocks = SEARCH_BLOCKS + 2;
-    let mut counts = Counts::new(&config(blocks * COUNTS_PER_BLOCK)).unwrap();
+    let mut counts = Counts::new(&config(blocks * COUNTS_PER_BLOCK), GFP_KERNEL).unwrap();
     for sbn in 0..blocks * COUNTS_PER_BLOCK {
         // One is free in each block, and taken up to the last.
         counts.set(sbn, 1);
@@ -133,7 +134,7 @@ proptest! {
         wanted in 1_u32..20,
     ) {
         let mut model: Vec<u8> = counts;
-        let mut counts = Counts::new(&config(model.len() as u32)).unwrap();
+        let mut counts = Counts::new(&config(model.len() as u32), GFP_KERNEL).unwrap();
         for (sbn, count) in (0..).zip(&model) {
             counts.set(sbn, *count);
         }

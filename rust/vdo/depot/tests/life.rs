@@ -11,7 +11,8 @@ use crate::format::JournalPoint;
 use crate::format::Mapping;
 use crate::format::Operation;
 use crate::format::RecoveryEntry;
-use kernel::prelude::ENOMEM;
+use kernel::alloc::fail_after;
+use kernel::prelude::GFP_KERNEL;
 use sim::world::World as Machine;
 
 struct Rig {
@@ -451,23 +452,92 @@ fn another_place_is_far_away() {
 
 #[test]
 fn without_memory_a_new_slab_has_to_wait() {
-    use kernel::alloc::fail_after;
     let mut rig = Rig::new(Toy::tiny());
-    let no_memory = Err(Error::Errno(ENOMEM));
     fail_after(Some(0));
-    for _ in 0..3 {
-        let depot = rig.depot.clone();
-        let found = run(&mut rig.executor, async move { depot.allocate(1).await });
-        assert_eq!(found, no_memory);
-    }
+    let depot = rig.depot.clone();
+    let found = rig
+        .executor
+        .spawn("one", async move { depot.allocate(1).await });
+    let depot = rig.depot.clone();
+    let other = rig
+        .executor
+        .spawn("other", async move { depot.allocate(1).await });
+    rig.executor.run_for(1_000_000);
+    assert!(!found.is_done() && !other.is_done());
+    assert_eq!(rig.depot.statistics().slabs_opened, 0);
+    // Who waits for memory waits, and does not ask for it all the time.
+    assert!(rig.executor.steps() < 1000);
     fail_after(None);
-    assert_eq!(rig.allocate(1).unwrap().start, FIRST);
+    let found = rig.executor.run_task(&found).unwrap().unwrap().unwrap();
+    let other = rig.executor.run_task(&other).unwrap().unwrap().unwrap();
+    assert_eq!(found.start.abs_diff(other.start), 1);
+    assert_eq!(rig.depot.statistics().slabs_opened, 1);
     assert!(!rig.depot.health.is_read_only());
 }
 
 #[test]
+fn without_memory_free_blocks_of_other_slabs_are_used() {
+    let mut rig = Rig::new(Toy::tiny());
+    let first = rig.allocate(1).unwrap().start;
+    // The next slab has its memory already, the two behind it get none.
+    rig.executor.run_until_idle();
+    fail_after(Some(0));
+    let mut left = 2 * rig.toy.slab.data_blocks - 1;
+    while left > 0 {
+        left -= rig.allocate(left).unwrap().blocks;
+    }
+    let freed = Run {
+        start: first,
+        blocks: 5,
+    };
+    rig.depot.release(freed);
+    assert_eq!(rig.allocate(9), Some(freed));
+    let depot = rig.depot.clone();
+    let more = rig
+        .executor
+        .spawn("more", async move { depot.allocate(9).await });
+    rig.executor.run_for(1_000_000);
+    assert!(!more.is_done());
+    // The scrubber goes on trying to get some for the next.
+    fail_after(None);
+    let run = rig.executor.run_task(&more).unwrap().unwrap().unwrap();
+    let (slab, sbn) = rig.toy.layout().slab_of(run.start).unwrap();
+    assert!(slab >= 2 && sbn == 0, "{slab} {sbn}");
+}
+
+#[test]
+fn a_slab_that_is_awaited_is_scrubbed_when_there_is_memory_again() {
+    let mut rig = Rig::new(Toy::tiny());
+    let pbn = rig.write();
+    rig.save();
+    let mut rig = {
+        let image = rig.machine.images().remove(0);
+        Rig::boot(rig.toy, image)
+    };
+    let depot = rig.depot.clone();
+    run(
+        &mut rig.executor,
+        async move { depot.load(Load::Clean).await },
+    )
+    .unwrap();
+    fail_after(Some(10));
+    let depot = rig.depot.clone();
+    let started = rig
+        .executor
+        .spawn("start", async move { depot.start().await });
+    rig.executor
+        .run_until(|_| rig.depot.desk.with(|work| work.scrubbing.left) == 1);
+    fail_after(Some(0));
+    rig.executor.run_for(1_000_000);
+    assert!(!started.is_done());
+    // Nothing else happens that the scrubber could see.
+    fail_after(None);
+    assert_eq!(rig.executor.run_task(&started), Ok(Ok(false)));
+    assert_eq!(rig.depot.count(pbn), Some(1));
+}
+
+#[test]
 fn without_memory_a_slab_is_scrubbed_later() {
-    use kernel::alloc::fail_after;
     let mut rig = Rig::new(Toy::tiny());
     let pbn = rig.write();
     rig.save();
@@ -481,7 +551,7 @@ fn without_memory_a_slab_is_scrubbed_later() {
     let depot = rig.depot.clone();
     run(&mut rig.executor, async move { depot.start().await }).unwrap();
     fail_after(Some(0));
-    rig.executor.run_until_idle();
+    rig.executor.run_for(1_000_000);
     fail_after(None);
     assert_eq!(rig.depot.statistics().slabs_unscrubbed, 1);
     assert!(rig.depot.is_recovering());
@@ -489,8 +559,7 @@ fn without_memory_a_slab_is_scrubbed_later() {
     // What is known of it meanwhile is what the summary says.
     assert_eq!(rig.depot.used_blocks(), 1);
     assert_eq!(rig.depot.count(pbn), None);
-    // Whatever happens has it try again.
-    rig.depot.wake_all();
+    // It is tried again and again.
     let depot = rig.depot.clone();
     run(&mut rig.executor, async move { depot.scrubbed().await }).unwrap();
     assert!(!rig.depot.is_recovering());
@@ -528,7 +597,7 @@ fn what_changes_as_soon_as_a_slab_is_ready_counts() {
     .unwrap();
     let per_slab = rig.toy.slab.data_blocks;
     // What the scrubber has found.
-    let mut counts = counts::Counts::new(&rig.toy.slab).unwrap();
+    let mut counts = counts::Counts::new(&rig.toy.slab, GFP_KERNEL).unwrap();
     counts.set(0, 1);
     let depot = rig.depot.clone();
     depot
