@@ -85,8 +85,9 @@ def short(fields):
 
 
 def settled(fields):
-    """Nothing in flight but what the packer keeps."""
-    return fields["currentVIOsInProgress"] == fields["packer.compressedFragmentsInPacker"]
+    """Nothing in flight but what the packer keeps, no entry of the journal that waits for others."""
+    return (fields["currentVIOsInProgress"] == fields["packer.compressedFragmentsInPacker"]
+            and fields["journal.entries.started"] == fields["journal.entries.committed"])
 
 
 def steady(fields):
