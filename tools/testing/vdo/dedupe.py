@@ -76,8 +76,11 @@ def _(box):
 @session.row("K2", "sixteen copies in one request", needs="index")
 def _(box):
     v = box[0]
-    with v.delta(data=1, ovh=4, lbu=16, je=20, out_w=1, match=15, ent=1, miss=1):
+    with v.delta(data=1, ovh=4, lbu=16, je=20, out_w=1, ent=1, miss=1,
+                 free={"match", "hit", "valid", "out_r"}) as seen:
         v.write(1000, _B * 16)
+    # Who comes when the first is done asks the index.
+    equal(seen["match"] + seen["valid"], 15)
     v.holds(1000, _B * 16)
 
 
@@ -137,11 +140,11 @@ def _(v):
 @off.row("K6b", "and copies in one request")
 def _(v):
     if expect(c=True, rust=False):
-        # Grouping is no deduplication by the index, and counted all the same.
+        # Grouping is no deduplication by the index, and counted all the same. How many meet is a
+        # matter of how fast they go.
         with v.delta(lbu=16, je=16, free={"match", "data", "out_w"}) as seen:
             v.write(16, _B * 16)
         equal((seen["data"] + seen["match"], seen["out_w"]), (16, seen["data"]))
-        assert seen["data"] < 4, seen
     else:
         with v.delta(data=16, lbu=16, je=16, out_w=16):
             v.write(16, _B * 16)
