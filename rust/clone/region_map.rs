@@ -261,19 +261,23 @@ fn word_in(words: &Words, index: u64) -> u64 {
     words.get(index as usize).map_or(0, AtomicU64::load_acquire)
 }
 
+/// A region may be hydrated at any moment. Each word is read once: the run has a region at least.
 fn run_in(words: &Words, range: &RegionRange) -> Run {
-    let first = word_in(words, range.start / WORD_REGIONS);
-    let hydrated = (first >> (range.start % WORD_REGIONS)) & 1 == 1;
     let mut at = range.start;
-    while at < range.end {
+    let mut word = word_in(words, at / WORD_REGIONS);
+    let hydrated = (word >> (at % WORD_REGIONS)) & 1 == 1;
+    loop {
         // A bit of `differs` is set where the state is another one.
-        let word = word_in(words, at / WORD_REGIONS);
         let differs = if hydrated { !word } else { word } >> (at % WORD_REGIONS);
         if differs != 0 {
             at += u64::from(differs.trailing_zeros());
             break;
         }
         at = next_word(at);
+        if at >= range.end {
+            break;
+        }
+        word = word_in(words, at / WORD_REGIONS);
     }
     Run {
         hydrated,

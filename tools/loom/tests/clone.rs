@@ -78,6 +78,18 @@ fn who_sees_a_bit_sees_the_data() {
 }
 
 #[test]
+fn a_run_has_a_region_at_least() {
+    explore(3, || {
+        let volume = Volume::new();
+        let other = volume.clone();
+        let other = thread::spawn(move || other.hydrate());
+        let run = volume.map.run(&(0..2));
+        assert!(run.end > 0, "nobody could go on behind {run:?}");
+        other.join().unwrap();
+    });
+}
+
+#[test]
 fn a_bit_is_on_disk_or_announced() {
     explore(3, || {
         let volume = Volume::new();
