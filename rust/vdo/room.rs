@@ -9,6 +9,7 @@
 
 use crate::engine::Engine;
 use crate::world::World;
+use runtime::task::yield_now;
 
 /// The attempts of one request.
 pub(crate) struct Room<'e, W: World> {
@@ -43,6 +44,8 @@ impl<W: World> Room<'_, W> {
         // Whoever waits for slabs may find that others have taken what there was.
         let scrubbed = self.engine.depot.wait_for_scrubbed().await == Ok(true);
         self.applied = !scrubbed;
+        // They may have taken it and not said so yet: let them.
+        yield_now().await;
         scrubbed
     }
 }
