@@ -7,6 +7,8 @@
 
 #![cfg(loom)]
 
+pub mod world;
+
 use loom::sync::Notify;
 use std::future::Future;
 use std::pin::pin;
@@ -21,6 +23,8 @@ use std::task::Waker;
 pub fn explore(switches: usize, f: impl Fn() + Sync + Send + 'static) {
     let mut model = loom::model::Builder::new();
     model.preemption_bound.get_or_insert(switches);
+    // Also engines are set up inside.
+    model.max_branches = model.max_branches.max(100_000);
     model.check(f);
 }
 

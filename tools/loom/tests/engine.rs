@@ -22,104 +22,13 @@ use clone::route::Verdict;
 use clone::volume::Volume;
 use interleavings::block_on;
 use interleavings::explore;
+use interleavings::world::Memory;
+use interleavings::world::Still;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use loom::thread;
-use runtime::clock::Clock;
-use runtime::clock::Timer;
-use runtime::disk::Disk;
-use runtime::disk::Durability;
-use sim::disk::SimBuffer;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Mutex;
-
-/// A disk; clones are handles on the same one.
-#[derive(Clone)]
-struct Memory(std::sync::Arc<Mutex<Vec<u8>>>);
-
-impl Memory {
-    fn new(sectors: usize, content: u8) -> Self {
-        Self(std::sync::Arc::new(Mutex::new(vec![
-            content;
-            sectors * 512
-        ])))
-    }
-
-    fn fill(&self, sectors: Range<u64>, content: u8) {
-        let mut bytes = self.0.lock().unwrap();
-        bytes[sectors.start as usize * 512..sectors.end as usize * 512].fill(content);
-    }
-
-    /// Returns the first byte of `sector`.
-    fn at(&self, sector: u64) -> u8 {
-        self.0.lock().unwrap()[sector as usize * 512]
-    }
-}
-
-impl Disk for Memory {
-    type Buffer = SimBuffer;
-
-    fn sectors(&self) -> u64 {
-        self.0.lock().unwrap().len() as u64 / 512
-    }
-
-    fn buffer(&self, pages: usize) -> Result<SimBuffer> {
-        SimBuffer::new(pages)
-    }
-
-    async fn read_into(
-        &self,
-        sector: u64,
-        sectors: u32,
-        mut buffer: SimBuffer,
-        page: usize,
-    ) -> (SimBuffer, Result) {
-        let bytes = self.0.lock().unwrap();
-        let from = &bytes[sector as usize * 512..][..sectors as usize * 512];
-        buffer.scatter(page, from);
-        drop(bytes);
-        (buffer, Ok(()))
-    }
-
-    async fn write_from(
-        &self,
-        sector: u64,
-        sectors: u32,
-        buffer: SimBuffer,
-        page: usize,
-        _: Durability,
-    ) -> (SimBuffer, Result) {
-        let mut bytes = self.0.lock().unwrap();
-        let to = &mut bytes[sector as usize * 512..][..sectors as usize * 512];
-        to.copy_from_slice(&buffer.to_bytes(page, sectors.into()));
-        drop(bytes);
-        (buffer, Ok(()))
-    }
-
-    async fn flush(&self, buffer: SimBuffer) -> (SimBuffer, Result) {
-        (buffer, Ok(()))
-    }
-}
-
-/// A world in which no time goes by.
-struct Still;
-
-impl Clock for Still {
-    type Timer = Still;
-
-    fn now_ms(&self) -> u64 {
-        0
-    }
-
-    fn timer(&self) -> Result<Still> {
-        Ok(Still)
-    }
-}
-
-impl Timer for Still {
-    async fn sleep(&mut self, _: u64) {}
-}
 
 struct Host(Still);
 
@@ -148,6 +57,10 @@ const OLD: u8 = 1;
 const NEW: u8 = 2;
 const BLANK: u8 = 3;
 
+fn filled(sectors: usize, content: u8) -> Memory {
+    Memory::new(vec![content; sectors * 512])
+}
+
 /// A clone of one region.
 struct Device {
     engine: Arc<Engine<Host>>,
@@ -171,10 +84,10 @@ impl Request for Bio {
 impl Device {
     fn new(hydration: bool) -> std::sync::Arc<Self> {
         let geometry = Geometry::new(8, 3).unwrap();
-        let metadata = Arc::new(Memory::new(16 * 8, 0), GFP_KERNEL).unwrap();
+        let metadata = Arc::new(filled(16 * 8, 0), GFP_KERNEL).unwrap();
         let volume = block_on(Volume::load(metadata.clone(), geometry, false)).unwrap();
         block_on(volume.activate(metadata, false)).unwrap();
-        let (source, destination) = (Memory::new(8, OLD), Memory::new(8, BLANK));
+        let (source, destination) = (filled(8, OLD), filled(8, BLANK));
         let settings = Settings {
             hydration,
             discard_passdown: true,
