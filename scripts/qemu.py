@@ -6,7 +6,8 @@ DEBUG = "-debug"
 
 # With several CPUs, TCG dies early in one boot of twenty.
 BOOTS_MAX = 4
-LOGS_TO_STDERR = False
+# The kernel's log goes to a file by itself.
+LAST_WORDS = None
 
 
 def refuse(args):

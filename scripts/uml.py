@@ -8,7 +8,8 @@ KERNEL = "-uml"  # what the name of its kernels ends with
 DEBUG = "-uml-debug"
 
 BOOTS_MAX = 1
-LOGS_TO_STDERR = True
+# Its processes are killed before it ends itself; if it is preempted in between, it waits for one.
+LAST_WORDS = b"reboot: Power down"
 
 
 def refuse(args):

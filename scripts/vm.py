@@ -210,7 +210,7 @@ class Run:
     def __init__(self, args, command, log):
         self.args, self.command, self.log = args, command, log
         self.cut = self.timed_out = False
-        self.seen = b""
+        self.seen = self.said = b""
 
     def reached_init(self):
         return b"dmox: reached init" in self.log.read_bytes()
@@ -235,9 +235,16 @@ class Run:
             if self.args.cut_on.encode() in self.seen and not self.cut:
                 self.cut_power()
 
+    def logged(self, data):
+        with self.log.open("ab") as log:
+            log.write(data)
+        self.said = (self.said + data)[-65536:]
+        if self.args.machine.LAST_WORDS in self.said:
+            self.kill()
+
     def boot(self):
         self.log.write_bytes(b"")
-        logs = self.args.machine.LOGS_TO_STDERR
+        logs = self.args.machine.LAST_WORDS
         self.machine = subprocess.Popen(
             self.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if logs else None, start_new_session=True)
@@ -245,9 +252,9 @@ class Run:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda n, _: (self.kill(), sys.exit(128 + n)))
         start, init = time.monotonic(), None
-        with selectors.DefaultSelector() as streams, self.log.open("ab", buffering=0) as log:
+        with selectors.DefaultSelector() as streams:
             for stream, sink in ((self.machine.stdout, self.passed_on),
-                                 *([(self.machine.stderr, log.write)] if logs else [])):
+                                 *([(self.machine.stderr, self.logged)] if logs else [])):
                 fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
                 streams.register(stream, selectors.EVENT_READ, sink)
             while streams.get_map():
