@@ -8,7 +8,8 @@
 //! of the kernel, but for [`sync`], which picks the atomics and the lock of the platform: the
 //! kernel's, std's, or loom's.
 //!
-//! All `unsafe` of the crate is in [`monitor`].
+//! All `unsafe` of the crate is in [`monitor`] and [`range_lock`], whose lists and trees run through
+//! the futures that wait.
 //!
 //! Futures of this project are never dropped before they are done: the executors poll a task to
 //! its end. A leaf that waits for the hardware owns its buffers, so that even a forgotten future
@@ -31,6 +32,7 @@ pub mod preempt;
 pub mod range_lock;
 pub mod sort;
 pub mod stack;
+pub mod steps;
 pub mod sync;
 pub mod task;
 

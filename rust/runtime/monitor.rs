@@ -7,14 +7,19 @@
 //! task waits with [`Entry::wait`] until a closure, run under the lock, says that its turn has
 //! come. Whoever changes the state wakes the entries that may now go on. Nothing is allocated.
 //!
-//! An entry stays linked after its turn has come, until it is dropped: a range lock reads from
-//! the same list who holds a range and who waits for one.
+//! An entry stays linked after its turn has come, until it is dropped: others may read from the list
+//! who is there.
+//!
+//! A monitor whose entries are of several kinds may have a list of each, so that nobody has to walk
+//! past those of another kind. An entry is in one of them at a time; who does not ask for more has one
+//! list, number 0.
 
 #![expect(
     unsafe_code,
     reason = "the intrusive list that all other primitives stand on"
 )]
 
+use crate::steps::step;
 use crate::sync::Lock;
 use core::cell::UnsafeCell;
 use core::future::Future;
@@ -25,6 +30,7 @@ use core::ptr;
 use core::task::Context;
 use core::task::Poll;
 use core::task::Waker;
+use kernel::prelude::*;
 
 /// A state that tasks wait for, and what its entries carry.
 pub trait Rules: Sized {
@@ -42,7 +48,13 @@ pub struct Monitor<S: Rules> {
 
 struct Shared<S: Rules> {
     state: S,
-    list: List<S::Key>,
+    lists: Lists<S::Key>,
+}
+
+/// The lists of a monitor.
+struct Lists<K> {
+    first: List<K>,
+    more: KVec<List<K>>,
 }
 
 /// A doubly linked list of nodes.
@@ -60,6 +72,8 @@ struct Node<K> {
     prev: *mut Node<K>,
     next: *mut Node<K>,
     linked: bool,
+    /// The number of the list that it is in, or is to be linked into.
+    list: usize,
     waker: Option<Waker>,
     key: K,
 }
@@ -122,10 +136,39 @@ impl<K> List<K> {
     }
 }
 
+impl<K> Lists<K> {
+    const fn new() -> Self {
+        Self {
+            first: List::new(),
+            more: KVec::new(),
+        }
+    }
+
+    /// Returns list `number`; the first one if there are not so many.
+    fn get(&mut self, number: usize) -> &mut List<K> {
+        let more = number.checked_sub(1).and_then(|at| self.more.get_mut(at));
+        more.unwrap_or(&mut self.first)
+    }
+
+    /// Moves `node` to the end of list `to`.
+    ///
+    /// # Safety
+    ///
+    /// `node` is linked into one of these lists; the lock is held.
+    unsafe fn move_to(&mut self, node: *mut Node<K>, to: usize) {
+        // SAFETY: By the contract; it is unlinked in between, and alive and pinned as before.
+        unsafe {
+            self.get((*node).list).unlink(node);
+            (*node).list = to;
+            self.get(to).push_back(node);
+        }
+    }
+}
+
 /// The entries of a monitor, under its lock, in order of arrival; without the one whose turn it
-/// is, where it is somebody's turn.
+/// is, where it is somebody's turn. Functions that name no list mean the first.
 pub struct Entries<'a, K> {
-    list: &'a mut List<K>,
+    lists: &'a mut Lists<K>,
     own: *mut Node<K>,
 }
 
@@ -142,7 +185,7 @@ impl<K> Entries<'_, K> {
 
     fn keys(&self, stop: *mut Node<K>) -> Keys<'_, K> {
         Keys {
-            next: self.list.head,
+            next: self.lists.first.head,
             stop,
             skip: self.own,
             entries: PhantomData,
@@ -157,10 +200,59 @@ impl<K> Entries<'_, K> {
         });
     }
 
+    /// Returns the key of the first entry of list `list`.
+    pub fn first_of(&mut self, list: usize) -> Option<&mut K> {
+        step();
+        let first = self.first_node(list)?;
+        // SAFETY: By the list's invariant the node is alive, and ours by the lock, which outlives
+        // the borrow of `self`; it is not the own entry's.
+        Some(unsafe { &mut (*first).key })
+    }
+
+    fn first_node(&mut self, list: usize) -> Option<*mut Node<K>> {
+        let mut first = self.lists.get(list).head;
+        if !first.is_null() && first == self.own {
+            // SAFETY: By the list's invariant the node is alive, and ours by the lock.
+            first = unsafe { (*first).next };
+        }
+        (!first.is_null()).then_some(first)
+    }
+
+    /// Moves the first entry of list `from` to the end of list `to`.
+    pub fn move_first_of(&mut self, from: usize, to: usize) {
+        if let Some(first) = self.first_node(from) {
+            // SAFETY: By the list's invariant the node is alive, and ours by the lock.
+            unsafe { self.lists.move_to(first, to) };
+        }
+    }
+
+    /// As [`move_first_of`](Self::move_first_of), and wakes the entry if it waits. Returns false if
+    /// there is none.
+    pub fn wake_first_of(&mut self, from: usize, to: usize) -> bool {
+        step();
+        let Some(first) = self.first_node(from) else {
+            return false;
+        };
+        // SAFETY: By the list's invariant the node is alive, and ours by the lock.
+        unsafe {
+            self.lists.move_to(first, to);
+            if let Some(waker) = (*first).waker.take() {
+                waker.wake();
+            }
+        }
+        true
+    }
+
     /// Wakes every waiting entry whose key `chosen` accepts; `chosen` may change the key.
-    pub fn wake_where(&mut self, mut chosen: impl FnMut(&mut K) -> bool) {
-        let mut next = self.list.head;
+    pub fn wake_where(&mut self, chosen: impl FnMut(&mut K) -> bool) {
+        self.wake_where_in(0, chosen);
+    }
+
+    /// As [`wake_where`](Self::wake_where), in list `list`.
+    pub fn wake_where_in(&mut self, list: usize, mut chosen: impl FnMut(&mut K) -> bool) {
+        let mut next = self.lists.get(list).head;
         while !next.is_null() {
+            step();
             let node = next;
             // SAFETY: By the list's invariant the node is alive, and ours by the lock, which
             // outlives `self`; its own entry's key may be borrowed, so that one is left alone.
@@ -180,12 +272,7 @@ impl<K> Entries<'_, K> {
 
     /// Wakes the entry that arrived first, if it waits. Costs the same however many there are.
     pub fn wake_first(&mut self) {
-        let mut first = self.list.head;
-        if !first.is_null() && first == self.own {
-            // SAFETY: By the list's invariant the node is alive, and ours by the lock.
-            first = unsafe { (*first).next };
-        }
-        if !first.is_null() {
+        if let Some(first) = self.first_node(0) {
             // SAFETY: As above; only the waker is borrowed, and nobody else borrows that.
             if let Some(waker) = unsafe { &mut (*first).waker }.take() {
                 waker.wake();
@@ -215,6 +302,7 @@ impl<'a, K> Iterator for Keys<'a, K> {
             if self.next.is_null() || self.next == self.stop {
                 return None;
             }
+            step();
             let node = self.next;
             // SAFETY: By the list's invariant the node is alive, and ours by the lock; the shared
             // borrow of `Entries` keeps `wake_where` from borrowing it mutably.
@@ -237,22 +325,46 @@ pub struct Turn<'a, S: Rules> {
     pub others: Entries<'a, S::Key>,
 }
 
+impl<S: Rules> Turn<'_, S> {
+    /// Moves this entry to the end of list `list`.
+    pub fn move_to(&mut self, list: usize) {
+        let own = self.others.own;
+        // SAFETY: The own entry of a turn is linked, and the lock is held.
+        unsafe { self.others.lists.move_to(own, list) };
+    }
+}
+
 impl<S: Rules> Monitor<S> {
     /// Creates a monitor around `state`.
     pub fn new(state: S) -> Self {
         Self {
             lock: Lock::new(Shared {
                 state,
-                list: List::new(),
+                lists: Lists::new(),
             }),
         }
+    }
+
+    /// As [`new`](Self::new), with lists that are numbered from 0 to below `count`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn with_lists(state: S, count: usize) -> Result<Self> {
+        let mut lists = Lists::new();
+        for _ in 1..count {
+            lists.more.push(List::new(), GFP_KERNEL)?;
+        }
+        Ok(Self {
+            lock: Lock::new(Shared { state, lists }),
+        })
     }
 
     /// Runs `f` with the state and all entries, under the lock. `f` must not wait.
     pub fn with<R>(&self, f: impl FnOnce(&mut S, &mut Entries<'_, S::Key>) -> R) -> R {
         self.lock.with(|shared| {
             let mut entries = Entries {
-                list: &mut shared.list,
+                lists: &mut shared.lists,
                 own: ptr::null_mut(),
             };
             f(&mut shared.state, &mut entries)
@@ -261,12 +373,18 @@ impl<S: Rules> Monitor<S> {
 
     /// Returns an entry, not yet linked: pin it, then use it.
     pub fn entry(&self, key: S::Key) -> Entry<'_, S> {
+        self.entry_in(0, key)
+    }
+
+    /// Returns an entry that is to be linked into list `list`.
+    pub fn entry_in(&self, list: usize, key: S::Key) -> Entry<'_, S> {
         Entry {
             monitor: self,
             node: UnsafeCell::new(Node {
                 prev: ptr::null_mut(),
                 next: ptr::null_mut(),
                 linked: false,
+                list,
                 waker: None,
                 key,
             }),
@@ -307,12 +425,12 @@ impl<S: Rules> Entry<'_, S> {
             // SAFETY: The node is ours by the lock.
             if unsafe { !(*node).linked } {
                 // SAFETY: The entry is pinned, and its drop unlinks the node.
-                unsafe { shared.list.push_back(node) };
+                unsafe { shared.lists.get((*node).list).push_back(node) };
             }
             // SAFETY: The key is ours by the lock; `Entries` never lends the key of `own`.
             let key = unsafe { &mut (*node).key };
             let others = Entries {
-                list: &mut shared.list,
+                lists: &mut shared.lists,
                 own: node,
             };
             f(&mut Turn {
@@ -342,9 +460,9 @@ impl<S: Rules> Drop for Entry<'_, S> {
                 return;
             }
             // SAFETY: The node is linked into this monitor's list.
-            unsafe { shared.list.unlink(node) };
+            unsafe { shared.lists.get((*node).list).unlink(node) };
             let mut rest = Entries {
-                list: &mut shared.list,
+                lists: &mut shared.lists,
                 own: ptr::null_mut(),
             };
             // SAFETY: The node is unlinked, so nobody else reaches it.

@@ -151,10 +151,11 @@ mod host {
         /// Runs `f` with the lock held. `f` takes no other lock and does not wait.
         pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
             let locked = || {
-                f(&mut self
+                let mut guard = self
                     .0
                     .lock()
-                    .unwrap_or_else(|poisoned| poisoned.into_inner()))
+                    .unwrap_or_else(|poisoned| poisoned.into_inner());
+                crate::steps::hold(|| f(&mut guard))
             };
             #[cfg(not(loom))]
             return preempt::around_lock(core::any::type_name::<T>(), locked);

@@ -167,3 +167,78 @@ fn an_entry_serves_several_waits_in_its_place() {
     assert_eq!(both.wakes(), 2);
     assert!(both.poll().is_some());
 }
+
+/// Returns the keys in list `list`.
+fn keys_in(gate: &Monitor<Gate>, list: usize) -> Vec<u32> {
+    let mut keys = Vec::new();
+    gate.with(|_, entries| {
+        entries.wake_where_in(list, |key| {
+            keys.push(*key);
+            false
+        });
+    });
+    keys
+}
+
+/// Waits in `list` until the gate is open for `key`.
+async fn pass_in(gate: &Monitor<Gate>, list: usize, key: u32) {
+    let entry = pin!(gate.entry_in(list, key));
+    entry
+        .as_ref()
+        .wait(|turn| (turn.state.open >= *turn.key).then_some(()))
+        .await;
+}
+
+#[test]
+fn each_list_has_its_own_entries_and_they_move() {
+    let gate = Monitor::with_lists(Gate::default(), 3).expect("memory");
+    let tasks = [(0, 1), (1, 2), (1, 3), (2, 4)];
+    let mut tasks = tasks.map(|(list, key)| Some(Hand::waiting(pass_in(&gate, list, key))));
+    assert_eq!(
+        [0, 1, 2].map(|list| keys_in(&gate, list)),
+        [vec![1], vec![2, 3], vec![4]]
+    );
+    assert_eq!(
+        gate.with(|_, entries| entries.first_of(1).copied()),
+        Some(2)
+    );
+    assert!(gate.with(|_, entries| entries.wake_first_of(1, 2)));
+    assert_eq!(
+        [1, 2].map(|list| keys_in(&gate, list)),
+        [vec![3], vec![4, 2]]
+    );
+    gate.with(|_, entries| entries.move_first_of(2, 0));
+    assert_eq!(
+        [0, 2].map(|list| keys_in(&gate, list)),
+        [vec![1, 4], vec![2]]
+    );
+    let wakes = |task: &Option<Hand<'_, ()>>| task.as_ref().map_or(0, Hand::wakes);
+    assert_eq!(tasks.each_ref().map(wakes), [0, 1, 0, 0]);
+    // They leave the list that they are in.
+    drop(tasks[3].take());
+    drop(tasks[1].take());
+    assert_eq!(
+        [0, 1, 2].map(|list| keys_in(&gate, list)),
+        [vec![1], vec![3], vec![]]
+    );
+    gate.with(|_, entries| {
+        assert!(!entries.wake_first_of(2, 1));
+        assert_eq!(entries.first_of(2), None);
+    });
+}
+
+#[test]
+fn an_entry_moves_itself_and_does_not_find_itself() {
+    let gate = Monitor::with_lists(Gate::default(), 2).expect("memory");
+    let entry = pin!(gate.entry(1));
+    let entry = entry.as_ref();
+    entry.with(|turn| {
+        assert_eq!(turn.others.first_of(0), None);
+        turn.move_to(1);
+        assert_eq!(turn.others.first_of(1), None);
+        assert!(!turn.others.wake_first_of(1, 0));
+    });
+    assert_eq!([0, 1].map(|list| keys_in(&gate, list)), [vec![], vec![1]]);
+    let _other = Hand::waiting(pass_in(&gate, 1, 2));
+    entry.with(|turn| assert_eq!(turn.others.first_of(1), Some(&mut 2)));
+}
