@@ -2,6 +2,7 @@
 
 //! What the tests of this crate share: futures that are polled by hand.
 
+pub(crate) mod crowd;
 pub(crate) mod sparse;
 pub(crate) mod world;
 

@@ -153,15 +153,10 @@ impl<W: World> Depot<W> {
     /// For who found no free block: waits until another slab is ready. Returns whether it is worth
     /// trying again; if not, no slab is left that could become ready.
     pub async fn wait_for_scrubbed(&self) -> Result<bool> {
-        loop {
-            let (seen, left) = self.desk.with(|work| (work.progress, work.scrubbing.left));
-            if self.allocator.with(|allocator| allocator.has_free()) {
-                return Ok(true);
-            }
-            if left == 0 {
-                return Ok(false);
-            }
-            self.desk.progress_since(seen, &self.health).await?;
-        }
+        let look = |left| {
+            let has_free = self.allocator.with(|allocator| allocator.has_free());
+            (has_free || left == 0).then_some(has_free)
+        };
+        self.desk.in_turn(&self.health, look).await
     }
 }

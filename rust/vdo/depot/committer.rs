@@ -6,6 +6,7 @@
 //! on disk only if the blocks it counts are, and the counts of the slabs that it calls clean. Only
 //! after it do the blocks let go of the recovery journal.
 
+use super::desk::Seat;
 use super::fits;
 use super::ring::Ring;
 use super::slab_journal::Closed;
@@ -58,8 +59,8 @@ impl<W: World> Depot<W> {
     pub async fn run_committer(depot: Arc<Self>) {
         let mut tools = depot.committer.take().await;
         loop {
-            let more = depot.desk.wait_to_write(|work| {
-                if work.closed.is_empty() && work.seal.is_empty() && work.clean.is_empty() {
+            let more = depot.desk.wait_to_write(Seat::Committer, |work| {
+                if !work.has_commits() {
                     return None;
                 }
                 tools.blocks.append(&mut work.closed);

@@ -67,10 +67,29 @@ pub(super) struct Scrubbing {
     pub(super) is_paused: bool,
 }
 
-impl<B> Rules for Work<B> {
-    type Key = ();
+/// Who waits at the desk: the number of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seat {
+    /// For free blocks. These may be many: only the first looks, and the next when it has left.
+    Room,
+    /// For anything that is done: those who change the volume as a whole, and the applier.
+    Progress,
+    Committer,
+    ReferenceWriter,
+    Scrubber,
+}
 
-    fn left(&mut self, (): &(), _: &mut Entries<'_, ()>) {}
+/// The number of lines.
+const LINES: usize = 5;
+
+impl<B> Rules for Work<B> {
+    type Key = Seat;
+
+    fn left(&mut self, seat: &Seat, rest: &mut Entries<'_, Seat>) {
+        if *seat == Seat::Room {
+            rest.wake_first();
+        }
+    }
 }
 
 /// Where the tasks of a depot meet.
@@ -79,7 +98,7 @@ pub(super) struct Desk<B>(Monitor<Work<B>>);
 impl<B> Desk<B> {
     /// Creates the desk for so many slabs, with memory for blocks that are on their way.
     pub(super) fn new(slabs: u32, pages: KVec<B>) -> Result<Self> {
-        Ok(Self(Monitor::new(Work {
+        let work = Work {
             progress: 0,
             is_stopping: false,
             is_paused: false,
@@ -101,7 +120,8 @@ impl<B> Desk<B> {
                 left: 0,
                 is_paused: true,
             },
-        })))
+        };
+        Ok(Self(Monitor::with_lists(work, LINES)?))
     }
 
     /// Makes room for more slabs.
@@ -142,7 +162,7 @@ impl<B> Desk<B> {
         self.0.with(|work, waiting| {
             let result = f(work);
             work.progress += 1;
-            waiting.wake_all();
+            work.wake(waiting);
             result
         })
     }
@@ -150,9 +170,10 @@ impl<B> Desk<B> {
     /// Waits until `ready` returns something, or until the end; `None` then.
     pub(super) async fn wait<R>(
         &self,
+        seat: Seat,
         mut ready: impl FnMut(&mut Work<B>) -> Option<R>,
     ) -> Option<R> {
-        let entry = pin!(self.0.entry(()));
+        let entry = pin!(self.0.entry_in(seat as usize, seat));
         entry
             .as_ref()
             .wait(|turn| {
@@ -168,9 +189,10 @@ impl<B> Desk<B> {
     /// until it says that it is [`done`](Self::done).
     pub(super) async fn wait_to_write<R>(
         &self,
+        seat: Seat,
         mut ready: impl FnMut(&mut Work<B>) -> Option<R>,
     ) -> Option<R> {
-        self.wait(|work| {
+        self.wait(seat, |work| {
             if work.is_paused {
                 return None;
             }
@@ -189,7 +211,8 @@ impl<B> Desk<B> {
     /// Lets nobody begin to write, and waits until nobody does; also in read-only mode.
     pub(super) async fn pause(&self) {
         self.with(|work| work.is_paused = true);
-        let _ = self.wait(|work| (work.busy == 0).then_some(())).await;
+        let is_over = |work: &mut Work<B>| (work.busy == 0).then_some(());
+        let _ = self.wait(Seat::Progress, is_over).await;
     }
 
     /// Ends a pause.
@@ -211,9 +234,40 @@ impl<B> Desk<B> {
         self.until(health, |work| work.progress != seen).await
     }
 
+    /// Waits in line, and looks whenever something was done; only the first does so. What it looks
+    /// at beside the number of slabs that are not ready may be under other locks.
+    ///
+    /// # Errors
+    ///
+    /// As [`progress_since`](Self::progress_since).
+    pub(super) async fn in_turn<R>(
+        &self,
+        health: &Health,
+        look: impl Fn(u32) -> Option<R>,
+    ) -> Result<R> {
+        let entry = pin!(self.0.entry_in(Seat::Room as usize, Seat::Room));
+        let mut seen = None;
+        loop {
+            let news = entry.as_ref().wait(|turn| {
+                let work = &*turn.state;
+                if work.is_stopping || health.is_read_only() {
+                    return Some(Err(Error::READ_ONLY));
+                }
+                let is_first = turn.others.before().next().is_none();
+                let is_news = is_first && seen != Some(work.progress);
+                is_news.then_some(Ok((work.progress, work.scrubbing.left)))
+            });
+            let (progress, left) = news.await?;
+            seen = Some(progress);
+            if let Some(result) = look(left) {
+                return Ok(result);
+            }
+        }
+    }
+
     /// As [`progress_since`](Self::progress_since), until something is so.
     pub(super) async fn until(&self, health: &Health, is_so: impl Fn(&Work<B>) -> bool) -> Result {
-        let entry = pin!(self.0.entry(()));
+        let entry = pin!(self.0.entry_in(Seat::Progress as usize, Seat::Progress));
         entry
             .as_ref()
             .wait(|turn| {
@@ -248,7 +302,39 @@ impl<B> Work<B> {
     }
 }
 
+impl<B> Work<B> {
+    /// Wakes those who may go on.
+    fn wake(&self, waiting: &mut Entries<'_, Seat>) {
+        let seats = [
+            (Seat::Committer, self.has_commits() && !self.is_paused),
+            (
+                Seat::ReferenceWriter,
+                !self.write.is_empty() && !self.is_paused,
+            ),
+            (Seat::Scrubber, self.scrubbing.has_job()),
+            (Seat::Progress, true),
+        ];
+        for (seat, can_go_on) in seats {
+            if can_go_on || self.is_stopping {
+                waiting.wake_where_in(seat as usize, |_| true);
+            }
+        }
+        waiting.wake_first();
+    }
+
+    /// Returns whether there is something for the committer.
+    pub(super) fn has_commits(&self) -> bool {
+        !self.closed.is_empty() || !self.seal.is_empty() || !self.clean.is_empty()
+    }
+}
+
 impl Scrubbing {
+    /// Returns whether there is something for the scrubber.
+    fn has_job(&self) -> bool {
+        let is_queue = self.next < self.queue.len();
+        self.urgent.is_some() || !self.unused.is_empty() || is_queue && !self.is_paused
+    }
+
     /// Returns what the scrubber is to do next.
     pub(super) fn next_job(&mut self) -> Option<Job> {
         let job = if let Some(slab) = self.urgent.take() {

@@ -8,6 +8,7 @@
 //! overwritten only after another that no longer needs it is in the summary, and a slab is clean
 //! only when the summary says so: each write of the summary flushes these counts before.
 
+use super::desk::Seat;
 use super::BufferOf;
 use super::Depot;
 use super::IMPOSSIBLE;
@@ -58,9 +59,9 @@ impl<W: World> Depot<W> {
     pub async fn run_reference_writer(depot: Arc<Self>) {
         let mut tools = depot.reference_writer.take().await;
         loop {
-            let more = depot
-                .desk
-                .wait_to_write(|work| (!work.write.is_empty()).then_some(()));
+            let more = depot.desk.wait_to_write(Seat::ReferenceWriter, |work| {
+                (!work.write.is_empty()).then_some(())
+            });
             if more.await.is_none() {
                 break;
             }

@@ -9,6 +9,7 @@
 
 use super::counts::Counts;
 use super::desk::Job;
+use super::desk::Seat;
 use super::slab::State;
 use super::slab_journal::SlabJournal;
 use super::BufferOf;
@@ -87,7 +88,11 @@ impl<W: World> Depot<W> {
         let Some(mut timer) = depot.timer.with(Option::take) else {
             return;
         };
-        while let Some(job) = depot.desk.wait(|work| work.scrubbing.next_job()).await {
+        while let Some(job) = depot
+            .desk
+            .wait(Seat::Scrubber, |work| work.scrubbing.next_job())
+            .await
+        {
             let mut tools = depot.scrubber.take().await;
             let result = match job {
                 Job::Prepare(slab) => depot.prepare(slab, false),
