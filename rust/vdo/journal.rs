@@ -50,6 +50,7 @@ use ring::Ring;
 use ring::Seat;
 use runtime::clock::Clock;
 use runtime::disk::Disk;
+use runtime::monitor::Entry;
 use runtime::monitor::Monitor;
 use runtime::sync::Arc;
 use runtime::sync::AtomicU64;
@@ -239,7 +240,7 @@ impl<W: World> Journal<W> {
             origin: AtomicU64::new(config.origin),
             size: config.size,
             commit_delay_ms: config.commit_delay_ms,
-            monitor: Monitor::new(ring),
+            monitor: Monitor::with_lists(ring, ring::LINES)?,
             buffer: Lock::new(Some(buffer)),
             timer: Lock::new(Some(timer)),
             batch: Lock::new(Some(batch)),
@@ -283,7 +284,7 @@ impl<W: World> Journal<W> {
     }
 
     async fn reserve_in_turn(&self, wanted: usize) -> Result<Reservation> {
-        let entry = pin!(self.monitor.entry(Seat::Reserver { counted: false }));
+        let entry = pin!(self.seat(Seat::Reserver { counted: false }));
         let result = entry
             .as_ref()
             .wait(|turn| {
@@ -291,7 +292,7 @@ impl<W: World> Journal<W> {
                     return Some(Err(error));
                 }
                 let is_new = turn.state.enqueue(turn.key);
-                if turn.others.before().any(Seat::is_reserver) {
+                if turn.others.before().next().is_some() {
                     return None;
                 }
                 match turn.state.grant(wanted) {
@@ -367,11 +368,16 @@ impl<W: World> Journal<W> {
         self.reach(Seat::Drain).await
     }
 
+    fn seat(&self, seat: Seat) -> Entry<'_, Ring> {
+        self.monitor.entry_in(seat.line(), seat)
+    }
+
     async fn reach(&self, seat: Seat) -> Result {
         if self.monitor.with(|ring, _| ring.has_reached(&seat)) {
             return Ok(());
         }
-        let entry = pin!(self.monitor.entry(seat));
+        let entry = pin!(self.seat(seat));
+        let mut is_new = true;
         entry
             .as_ref()
             .wait(|turn| {
@@ -383,6 +389,10 @@ impl<W: World> Journal<W> {
                     return has_ended.then_some(Err(error));
                 }
                 turn.state.want(turn.key, &mut turn.others);
+                if core::mem::take(&mut is_new) {
+                    let line = turn.state.line_up(turn.key);
+                    turn.move_to(line);
+                }
                 None
             })
             .await
@@ -426,14 +436,14 @@ impl<W: World> Journal<W> {
 
     /// Makes everybody who waits look again. Called when the volume has become read-only.
     pub fn wake_all(&self) {
-        self.monitor.with(|_, tasks| tasks.wake_all());
+        self.monitor.with(|_, tasks| ring::wake_all(tasks));
     }
 
     /// Makes the tasks end.
     pub fn stop(&self) {
         self.monitor.with(|ring, tasks| {
             ring.stopping = true;
-            tasks.wake_all();
+            ring::wake_all(tasks);
         });
     }
 }

@@ -36,7 +36,7 @@ impl<W: World> Journal<W> {
     /// Waits for entries; returns false when the journal stops.
     async fn next_committed(&self, batch: &mut Entries) -> bool {
         batch.clear();
-        let seat = pin!(self.monitor.entry(Seat::Applier));
+        let seat = pin!(self.seat(Seat::Applier));
         seat.as_ref()
             .wait(|turn| {
                 if turn.state.stopping {

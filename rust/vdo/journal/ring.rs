@@ -34,7 +34,7 @@ use runtime::monitor::Rules;
 /// Reservations that can be open at once.
 const MAX_RESERVATIONS: usize = 64;
 
-/// Who waits here.
+/// Who waits here. There is a line for each kind of those who may be many.
 #[derive(Debug)]
 pub(crate) enum Seat {
     Reserver {
@@ -51,10 +51,33 @@ pub(crate) enum Seat {
 }
 
 impl Seat {
-    pub(super) fn is_reserver(&self) -> bool {
-        matches!(self, Self::Reserver { .. })
+    /// Returns where it waits at first.
+    pub(super) fn line(&self) -> usize {
+        match self {
+            Self::Reserver { .. } => RESERVERS,
+            _ => OTHERS,
+        }
     }
 }
+
+/// Those who wait to reserve; only the first of them looks for room.
+const RESERVERS: usize = 0;
+/// Those who wait for a commit, ascending.
+pub(super) const COMMITS: usize = 1;
+/// Those who wait until places are applied, ascending.
+pub(super) const APPLIES: usize = 2;
+/// Those of these two who were woken.
+const WOKEN: usize = 3;
+/// The journal's tasks, who waits for the end, and who came late for a place that many were behind
+/// already: few.
+pub(super) const OTHERS: usize = 4;
+/// The number of lines.
+pub(super) const LINES: usize = 5;
+
+/// How many of a line are woken at once, and how many by each of them who leaves: so that the lock
+/// is never held for long, whatever number waits.
+const WAKE: usize = 16;
+const WAKE_NEXT: usize = 2;
 
 /// Why nothing can be reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +126,9 @@ pub(crate) struct Ring {
     timer_idle: bool,
     applier_idle: bool,
 
+    /// The last place in the lines of those who wait for a commit, and until it is applied.
+    last_commit: u64,
+    last_apply: u64,
     /// Reservers that wait.
     pub(super) queue: usize,
     pub(super) counters: Counters,
@@ -117,7 +143,12 @@ impl Rules for Ring {
         if matches!(seat, Seat::Reserver { counted: true }) {
             self.queue = self.queue.saturating_sub(1);
             self.short = false;
-            wake_reserver(rest);
+            rest.wake_first();
+        }
+        match seat {
+            Seat::Commit(_) => self.wake_line(COMMITS, WAKE_NEXT, rest),
+            Seat::Applied(_) => self.wake_line(APPLIES, WAKE_NEXT, rest),
+            _ => {}
         }
     }
 }
@@ -152,6 +183,8 @@ impl Ring {
             writer_idle: false,
             timer_idle: false,
             applier_idle: false,
+            last_commit: 0,
+            last_apply: 0,
             queue: 0,
             counters: start.counters,
             statistics: statistics::Journal::default(),
@@ -335,6 +368,39 @@ impl Ring {
         self.writing
     }
 
+    /// Returns the line for somebody who waits for a place, and will be its last.
+    pub(super) fn line_up(&mut self, seat: &Seat) -> usize {
+        let (last, place, line) = match seat {
+            Seat::Commit(place) => (&mut self.last_commit, *place, COMMITS),
+            Seat::Applied(place) => (&mut self.last_apply, *place, APPLIES),
+            _ => return seat.line(),
+        };
+        if place < *last {
+            return OTHERS;
+        }
+        *last = place;
+        line
+    }
+
+    /// Wakes the first of a line whose places are reached. They leave it, and wake others.
+    pub(super) fn wake_line(&self, line: usize, most: usize, tasks: &mut Entries<'_, Seat>) {
+        for _ in 0..most {
+            match tasks.first_of(line) {
+                Some(seat) if self.has_reached(seat) => tasks.wake_first_of(line, WOKEN),
+                _ => return,
+            };
+        }
+    }
+
+    /// Wakes those whose places are reached.
+    pub(super) fn wake_for_places(&self, line: usize, tasks: &mut Entries<'_, Seat>) {
+        self.wake_line(line, WAKE, tasks);
+        tasks.wake_where_in(OTHERS, |seat| match seat {
+            Seat::Commit(_) | Seat::Applied(_) | Seat::Drain => self.has_reached(seat),
+            _ => false,
+        });
+    }
+
     /// Notes what somebody waits for.
     pub(super) fn want(&mut self, seat: &Seat, tasks: &mut Entries<'_, Seat>) {
         let place = match seat {
@@ -349,7 +415,7 @@ impl Ring {
 
     fn wake_for_room(&self, tasks: &mut Entries<'_, Seat>) {
         if self.queue > 0 && self.limit > self.reserved {
-            wake_reserver(tasks);
+            tasks.wake_first();
         }
     }
 
@@ -367,25 +433,26 @@ impl Ring {
         }
         if self.queue > 0 && self.unfilled.len() + 1 == MAX_RESERVATIONS {
             // There is room for one more reservation.
-            wake_reserver(tasks);
+            tasks.wake_first();
         }
     }
 
     pub(super) fn wake_writer(&mut self, tasks: &mut Entries<'_, Seat>) {
         if core::mem::take(&mut self.writer_idle) {
-            tasks.wake_where(|seat| matches!(seat, Seat::Writer));
+            tasks.wake_where_in(OTHERS, |seat| matches!(seat, Seat::Writer));
         }
     }
 
     fn wake_timer(&mut self, tasks: &mut Entries<'_, Seat>) {
         if core::mem::take(&mut self.timer_idle) {
-            tasks.wake_where(|seat| matches!(seat, Seat::Timer));
+            tasks.wake_where_in(OTHERS, |seat| matches!(seat, Seat::Timer));
         }
     }
 }
 
-/// Wakes the reserver that waits for longest.
-fn wake_reserver(tasks: &mut Entries<'_, Seat>) {
-    let mut is_first = true;
-    tasks.wake_where(|seat| seat.is_reserver() && core::mem::replace(&mut is_first, false));
+/// Wakes everybody.
+pub(super) fn wake_all(tasks: &mut Entries<'_, Seat>) {
+    for line in 0..LINES {
+        tasks.wake_where_in(line, |_| true);
+    }
 }

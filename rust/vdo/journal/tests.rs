@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 mod crash;
+mod crowd;
 
 use super::*;
 use crate::fixture::now;

@@ -42,7 +42,7 @@ impl<W: World> Journal<W> {
     }
 
     async fn next_work(&self) -> Option<Work> {
-        let seat = pin!(self.monitor.entry(Seat::Writer));
+        let seat = pin!(self.seat(Seat::Writer));
         seat.as_ref()
             .wait(|turn| {
                 if turn.state.stopping {
@@ -174,7 +174,7 @@ impl<W: World> Journal<W> {
     }
 
     async fn timer_is_needed(&self) -> bool {
-        let seat = pin!(self.monitor.entry(Seat::Timer));
+        let seat = pin!(self.seat(Seat::Timer));
         seat.as_ref()
             .wait(|turn| {
                 if turn.state.stopping {

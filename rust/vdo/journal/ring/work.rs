@@ -5,6 +5,9 @@
 use super::super::MAX_BLOCKS_IN_FLIGHT;
 use super::Ring;
 use super::Seat;
+use super::APPLIES;
+use super::COMMITS;
+use super::OTHERS;
 use crate::format::recovery_journal;
 use crate::format::JournalPoint;
 use crate::format::Page;
@@ -131,21 +134,17 @@ impl Ring {
         self.committed = self.committed.max(batch.end);
         self.head = self.head.max(heads.oldest());
         self.set_limit();
-        let applier = core::mem::take(&mut self.applier_idle);
-        let committed = self.committed;
-        tasks.wake_where(|seat| match seat {
-            Seat::Commit(place) => *place <= committed,
-            Seat::Applier => applier,
-            Seat::Drain => true,
-            _ => false,
-        });
+        if core::mem::take(&mut self.applier_idle) {
+            tasks.wake_where_in(OTHERS, |seat| matches!(seat, Seat::Applier));
+        }
+        self.wake_for_places(COMMITS, tasks);
         self.wake_for_room(tasks);
     }
 
     /// The write has ended; well or not.
     pub(crate) fn end_write(&mut self, tasks: &mut Entries<'_, Seat>) {
         self.writing = false;
-        tasks.wake_where(|seat| matches!(seat, Seat::Drain));
+        tasks.wake_where_in(OTHERS, |seat| matches!(seat, Seat::Drain));
     }
 
     /// A test's flaw: does not care what the heads on storage say.
@@ -195,12 +194,7 @@ impl Ring {
     pub(crate) fn add_applied(&mut self, count: u64, tasks: &mut Entries<'_, Seat>) {
         self.applied += count;
         self.set_limit();
-        let applied = self.applied;
-        tasks.wake_where(|seat| match seat {
-            Seat::Applied(place) => *place <= applied,
-            Seat::Drain => true,
-            _ => false,
-        });
+        self.wake_for_places(APPLIES, tasks);
         self.wake_for_room(tasks);
     }
 }
