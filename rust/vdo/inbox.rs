@@ -6,6 +6,10 @@
 //! than one batch to do, so a burst of small bios becomes one batch. What comes while a worker is
 //! at work on some CPU is left for it, unless it is much: who submits small bios on another CPU
 //! would else get a worker for each of them. A worker that has to wait calls another one.
+//!
+//! Writes and discards wait in a line each, in order of arrival, because not every worker may be
+//! kept busy by a discard. Neither line starves the other: while discards wait, the workers that
+//! serve them take one after at most [`WRITES_BEFORE_DISCARD`] batches of writes.
 
 use crate::world::Bio;
 use crate::world::BioList;
@@ -23,6 +27,10 @@ use runtime::monitor::Turn;
 /// Less than this part of a batch is left for a worker that runs.
 const PATIENCE: u64 = 4;
 
+/// Batches of writes that workers which serve discards begin, at most, while a discard is the first
+/// in its line.
+const WRITES_BEFORE_DISCARD: u32 = 3;
+
 /// Where bios wait.
 pub struct Inbox<L: BioList> {
     monitor: Monitor<Desk<L>>,
@@ -35,6 +43,8 @@ struct Desk<L> {
     blocks: u64,
     /// Blocks in a batch.
     batch: NonZeroU64,
+    /// Batches of writes that went before the first discard.
+    went_before: u32,
     /// Workers that were woken and have not come yet.
     coming: usize,
     /// Workers that run at this moment, and look here before they rest.
@@ -96,6 +106,22 @@ impl<L: BioList> Desk<L> {
         self.blocks = self.blocks.saturating_sub(blocks_of(&bio));
         Some(bio)
     }
+
+    /// Takes what a worker that `serves_discards`, or does not, is to begin with.
+    fn take(&mut self, serves_discards: bool) -> Option<Work<L::Bio>> {
+        let may_discard = serves_discards && self.discards.first().is_some();
+        if !may_discard || self.went_before < WRITES_BEFORE_DISCARD {
+            if let Some(bio) = self.take_write() {
+                self.went_before += u32::from(may_discard);
+                return Some(Work::Write(bio));
+            }
+        }
+        if !may_discard {
+            return None;
+        }
+        self.went_before = 0;
+        self.discards.pop().map(Work::Discard)
+    }
 }
 
 impl<L: BioList> Inbox<L> {
@@ -107,6 +133,7 @@ impl<L: BioList> Inbox<L> {
                 discards: L::default(),
                 blocks: 0,
                 batch,
+                went_before: 0,
                 coming: 0,
                 running: 0,
                 stopping: false,
@@ -199,27 +226,17 @@ impl<L: BioList> Inbox<L> {
     }
 }
 
-/// Finds work for the worker whose turn it is, and calls others for what it leaves, unless it may
-/// take that as well.
+/// Finds work for the worker whose turn it is. Calls others for what it leaves, unless it begins
+/// with a write: then it takes more first, see [`Inbox::leave`].
 fn find<L: BioList>(turn: &mut Turn<'_, Desk<L>>) -> Option<Work<L::Bio>> {
     let desk = &mut *turn.state;
-    // Writes first: discards can wait longer, and with enough workers they never wait for ever.
-    if let Some(bio) = desk.take_write() {
-        return Some(Work::Write(bio));
-    }
-    let work = if let Some(bio) = turn
-        .key
-        .serves_discards
-        .then(|| desk.discards.pop())
-        .flatten()
-    {
-        Work::Discard(bio)
-    } else if desk.stopping {
-        Work::Stop
-    } else {
-        return None;
+    let work = match desk.take(turn.key.serves_discards) {
+        None if desk.stopping => Work::Stop,
+        work => work?,
     };
-    desk.call(&mut turn.others);
+    if !matches!(work, Work::Write(_)) {
+        desk.call(&mut turn.others);
+    }
     Some(work)
 }
 

@@ -8,6 +8,7 @@ use kernel::prelude::Result;
 use runtime::task::yield_now;
 use std::collections::VecDeque;
 use std::pin::pin;
+use std::vec::Vec;
 
 /// A bio that is only looked at from outside.
 struct Paper(Operation, u32);
@@ -160,6 +161,53 @@ fn some_workers_leave_discards_alone() {
     inbox.push(Paper(Operation::Discard, 8));
     inbox.push(Paper(Operation::Write, 8));
     assert!(is_write(writer.poll()));
+}
+
+/// Has a worker come for work `times` times, while a write waits each time. Returns which of those
+/// times it got a discard.
+fn discards_beside_writes(
+    inbox: &Inbox<Papers>,
+    serves_discards: bool,
+    times: usize,
+) -> Vec<usize> {
+    let takes_discard = |_: &usize| {
+        inbox.push(Paper(Operation::Write, 8 * BATCH));
+        matches!(now(inbox.next(serves_discards)), Work::Discard(_))
+    };
+    (0..times).filter(takes_discard).collect()
+}
+
+#[test]
+fn a_discard_does_not_starve_while_writes_wait() {
+    let inbox = inbox();
+    inbox.push(Paper(Operation::Discard, 8));
+    let after = WRITES_BEFORE_DISCARD as usize;
+    assert_eq!(discards_beside_writes(&inbox, true, 100), [after]);
+}
+
+#[test]
+fn writes_do_not_starve_while_discards_wait() {
+    let inbox = inbox();
+    for _ in 0..100 {
+        inbox.push(Paper(Operation::Discard, 8));
+    }
+    let turn = WRITES_BEFORE_DISCARD as usize + 1;
+    let expected: Vec<_> = (1..=10).map(|n| n * turn - 1).collect();
+    assert_eq!(discards_beside_writes(&inbox, true, 10 * turn), expected);
+    // Some workers are for writes only.
+    assert_eq!(discards_beside_writes(&inbox, false, 100), []);
+}
+
+#[test]
+fn what_went_before_other_discards_does_not_count() {
+    let inbox = inbox();
+    for _ in 0..100 {
+        inbox.push(Paper(Operation::Write, 8 * BATCH));
+        assert!(is_write(Some(now(inbox.next(true)))));
+    }
+    inbox.push(Paper(Operation::Discard, 8));
+    let after = WRITES_BEFORE_DISCARD as usize;
+    assert_eq!(discards_beside_writes(&inbox, true, 100), [after]);
 }
 
 #[test]

@@ -215,6 +215,27 @@ def _(b):
     v.holds(0, ZERO * 256)
 
 
+@case("X12", "a discard beside writers that never let the line run dry",
+      lambda: volume(SMALL.adding("maxDiscard 256")))
+def _(v):
+    v.write(0, uniques(0, 256))
+    # More than all batches hold, and each write is followed by another at once.
+    load = subprocess.Popen(
+        ["fio", "--name=x", f"--filename={v.path}", "--rw=randwrite", "--bs=64k", "--offset=16m",
+         "--size=256m", "--direct=1", "--ioengine=libaio", "--iodepth=64", "--numjobs=16",
+         "--time_based", "--runtime=3600"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: v.stats()["biosIn.write"] > 4096, "a load", 90)
+        discard = Background(v.discard, 0, 256)
+        assert discard.ended(90), "starves behind the writers"
+        discard.result()
+        assert load.poll() is None, "the writers are gone"
+    finally:
+        load.terminate()
+        load.wait()
+    v.holds(0, ZERO * 256)
+
+
 @case("X8", "the end of the device", small)
 def _(v):
     v.write(262143, unique(1))
