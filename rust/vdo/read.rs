@@ -16,6 +16,7 @@ use crate::error::Status;
 use crate::format::block_map;
 use crate::format::compressed;
 use crate::format::tree;
+use crate::format::DepotLayout;
 use crate::format::Lbn;
 use crate::format::Mapping;
 use crate::format::Page;
@@ -161,12 +162,13 @@ impl<W: World> Engine<W> {
         let Some(pbn) = self.health.watch_io(leaf)? else {
             return Ok(nothing);
         };
-        let run = match self.map.try_read(pbn, |page| run_in(page, slot, limit)) {
+        let depot = self.layout.get();
+        let find = |page: &Page| run_in(page, slot, limit, &depot);
+        let run = match self.map.try_read(pbn, find) {
             Some(run) => run,
             None => {
                 bio.leave_map().await;
-                let page = self.pin_leaf(pbn).await?;
-                page.read(|page| run_in(page, slot, limit))
+                self.pin_leaf(pbn).await?.read(find)
             }
         };
         self.map.count_requests(run.blocks, 0);
@@ -224,7 +226,10 @@ impl<W: World> Engine<W> {
             Some(own) => own,
             None => {
                 bio.leave_map().await;
-                self.fragments.take().await
+                let mut own = self.fragments.take().await;
+                // Who had it before held other blocks: since then this one may have been reused.
+                own.holds = None;
+                own
             }
         };
         let mut result = Ok(());
@@ -301,9 +306,14 @@ fn whole_or_part(bio: &impl ReadBio, first: Lbn, end: Lbn) -> u64 {
     }
 }
 
-/// Returns the run that begins at `slot`: blocks of nothing, or side by side.
-fn run_in(page: &Page, slot: u16, limit: u64) -> Run {
+/// Returns the run that begins at `slot`: blocks of nothing, or side by side. If the first is a data
+/// block of a slab, so are all.
+fn run_in(page: &Page, slot: u16, limit: u64, depot: &DepotLayout) -> Run {
     let first = block_map::entry(page, slot);
+    let limit = match first.pbn {
+        0 => limit,
+        pbn => limit.min(depot.data_blocks_from(pbn)),
+    };
     let mut blocks = 1;
     while blocks < limit {
         let next = block_map::entry(page, slot.saturating_add(blocks as u16));

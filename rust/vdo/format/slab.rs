@@ -146,6 +146,13 @@ impl DepotLayout {
         self.slab_of(pbn).is_some()
     }
 
+    /// Returns how many data blocks of its slab there are from this one on; 0 if it is none.
+    pub fn data_blocks_from(&self, pbn: Pbn) -> u64 {
+        self.slab_of(pbn).map_or(0, |(_, sbn)| {
+            self.slab.data_blocks.saturating_sub(sbn).into()
+        })
+    }
+
     /// Returns a mapping as it counts for the journal: one that makes no sense holds no block.
     #[inline]
     pub fn sound(&self, mapping: Mapping) -> Mapping {

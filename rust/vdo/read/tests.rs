@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::format::block_map::set_entry;
+use crate::format::SlabConfig;
 use core::future::ready;
 use core::future::Future;
 use kernel::prelude::Result;
@@ -47,6 +48,25 @@ fn page(mappings: &[Mapping]) -> Page {
     page
 }
 
+/// Slabs of which all this is the first one's data.
+const DEPOT: DepotLayout = DepotLayout {
+    first_block: 1,
+    slab_count: 2,
+    slab: SlabConfig {
+        blocks: 2048,
+        data_blocks: 1000,
+        reference_blocks: 1,
+        journal_blocks: 8,
+        flushing: 4,
+        blocking: 5,
+        scrubbing: 6,
+    },
+};
+
+fn find(page: &Page, slot: u16, limit: u64) -> Run {
+    run_in(page, slot, limit, &DEPOT)
+}
+
 fn run(mapping: Mapping, blocks: u64) -> Run {
     Run { mapping, blocks }
 }
@@ -55,10 +75,10 @@ fn run(mapping: Mapping, blocks: u64) -> Run {
 fn neighbours_on_the_storage_are_one_run() {
     let plain = Mapping::plain;
     let page = page(&[plain(7), plain(8), plain(9), plain(11), plain(12)]);
-    assert_eq!(run_in(&page, 0, 5), run(plain(7), 3));
-    assert_eq!(run_in(&page, 1, 5), run(plain(8), 2));
-    assert_eq!(run_in(&page, 0, 2), run(plain(7), 2));
-    assert_eq!(run_in(&page, 3, 2), run(plain(11), 2));
+    assert_eq!(find(&page, 0, 5), run(plain(7), 3));
+    assert_eq!(find(&page, 1, 5), run(plain(8), 2));
+    assert_eq!(find(&page, 0, 2), run(plain(7), 2));
+    assert_eq!(find(&page, 3, 2), run(plain(11), 2));
 }
 
 #[test]
@@ -69,8 +89,8 @@ fn all_that_reads_as_zeroes_is_one_run() {
         Mapping::ZERO,
         Mapping::plain(4),
     ]);
-    assert_eq!(run_in(&page, 0, 4), run(Mapping::ZERO, 3));
-    assert_eq!(run_in(&page, 1, 811), run(Mapping::UNMAPPED, 2));
+    assert_eq!(find(&page, 0, 4), run(Mapping::ZERO, 3));
+    assert_eq!(find(&page, 1, 811), run(Mapping::UNMAPPED, 2));
 }
 
 #[test]
@@ -81,18 +101,27 @@ fn fragments_and_nonsense_stand_alone() {
         ..fragment(1)
     };
     let page = page(&[fragment(0), fragment(0), nonsense, nonsense, Mapping::ZERO]);
-    assert_eq!(run_in(&page, 0, 5), run(fragment(0), 1));
-    assert_eq!(run_in(&page, 2, 3), run(nonsense, 1));
-    assert_eq!(run_in(&page, 4, 1), run(Mapping::ZERO, 1));
+    assert_eq!(find(&page, 0, 5), run(fragment(0), 1));
+    assert_eq!(find(&page, 2, 3), run(nonsense, 1));
+    assert_eq!(find(&page, 4, 1), run(Mapping::ZERO, 1));
 }
 
 #[test]
 fn a_run_ends_with_its_page() {
     let mappings: std::vec::Vec<_> = (0..812).map(|n| Mapping::plain(100 + n)).collect();
-    assert_eq!(
-        run_in(&page(&mappings), 811, 1),
-        run(Mapping::plain(911), 1)
-    );
+    assert_eq!(find(&page(&mappings), 811, 1), run(Mapping::plain(911), 1));
+}
+
+#[test]
+fn a_run_ends_with_the_data_of_its_slab() {
+    // The last data blocks of slab 0, its reference counts, and blocks of slab 1.
+    let mappings: std::vec::Vec<_> = [999, 1000, 1001, 1002, 2049, 2050]
+        .map(Mapping::plain)
+        .into();
+    let page = page(&mappings);
+    assert_eq!(find(&page, 0, 6), run(Mapping::plain(999), 2));
+    assert_eq!(find(&page, 2, 4), run(Mapping::plain(1001), 1));
+    assert_eq!(find(&page, 4, 2), run(Mapping::plain(2049), 2));
 }
 
 #[test]
