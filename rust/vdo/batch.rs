@@ -105,7 +105,7 @@ impl<W: World> Batch<W> {
     pub(crate) fn collect(&mut self, first: BioOf<W>, engine: &Engine<W>) {
         self.clear();
         let mut left = self.max_blocks.saturating_sub(blocks_of(&first));
-        // There is room for this one, and for those below.
+        // There is room for this one, and for those below. (A bio that is dropped fails.)
         let _ = self.bios.push_within_capacity(first);
         while self.bios.len() < self.bios.capacity() {
             let mut place = None;
@@ -171,7 +171,8 @@ impl<W: World> Batch<W> {
         self.add(Some(bio), lbns, &bytes, brings_data);
     }
 
-    /// Adds a request behind all others.
+    /// Adds a request behind all others. One that does not fit as a whole fails, and changes nothing:
+    /// device-mapper was told to cut such bios.
     fn add(
         &mut self,
         bio: Option<BioOf<W>>,
@@ -180,10 +181,27 @@ impl<W: World> Batch<W> {
         brings_data: bool,
     ) {
         let before = self.blocks.len();
-        for lbn in lbns.clone() {
+        let room = self.max_blocks.saturating_sub(before) as u64;
+        let fits = lbns.end.saturating_sub(lbns.start) <= room;
+        let request = Request {
+            fua: bio.as_ref().is_some_and(Bio::is_fua),
+            bio,
+            lbns: lbns.clone(),
+            blocks: before..before,
+            claim: None,
+            brings_data,
+            acknowledged: false,
+            error: (!fits).then_some(Error::Errno(EIO)),
+        };
+        // Without room for the request its bio is dropped, and fails.
+        if self.requests.push_within_capacity(request).is_err() || !fits {
+            return;
+        }
+        for lbn in lbns {
             let start = lbn.saturating_mul(BLOCK_SIZE as u64);
             let within = |at: u64| (at.saturating_sub(start)).min(BLOCK_SIZE as u64) as usize;
             let (_, slot) = tree::leaf(lbn);
+            // There is room for all of them.
             let _ = self.blocks.push_within_capacity(Block {
                 lbn,
                 slot,
@@ -193,37 +211,34 @@ impl<W: World> Batch<W> {
                 new: None,
             });
         }
-        let fua = bio.as_ref().is_some_and(Bio::is_fua);
-        let request = Request {
-            bio,
-            lbns,
-            blocks: before..self.blocks.len(),
-            claim: None,
-            fua,
-            brings_data,
-            acknowledged: false,
-            error: None,
-        };
-        // What does not fit was not taken from the inbox.
-        let _ = self.requests.push_within_capacity(request);
+        if let Some(request) = self.requests.last_mut() {
+            request.blocks.end = self.blocks.len();
+        }
     }
 
-    /// Groups the blocks by leaf page.
+    /// Groups the blocks by leaf page. Fails the requests with blocks for which there is no room.
     pub(crate) fn collect_leaves(&mut self) {
+        let mut grouped = 0;
         for (at, block) in self.blocks.iter_mut().enumerate() {
             let (page_number, _) = tree::leaf(block.lbn);
             match self.leaves.last_mut() {
                 Some(leaf) if leaf.page_number == page_number => leaf.blocks.end = at + 1,
                 _ => {
-                    let _ = self.leaves.push_within_capacity(Leaf {
+                    let leaf = Leaf {
                         page_number,
                         pbn: None,
                         blocks: at..at + 1,
-                    });
+                    };
+                    if self.leaves.push_within_capacity(leaf).is_err() {
+                        break;
+                    }
                 }
             }
             block.leaf = self.leaves.len().saturating_sub(1);
+            grouped = at + 1;
         }
+        // None, with bios of at most a chunk.
+        self.fail_blocks(&(grouped..self.blocks.len()), Error::Errno(EIO));
     }
 
     pub(crate) fn set_leaf(&mut self, at: usize, pbn: Pbn) {
@@ -234,11 +249,15 @@ impl<W: World> Batch<W> {
 
     /// The leaf page cannot be had: its requests fail.
     pub(crate) fn fail_leaf(&mut self, at: usize, error: Error) {
-        let Some(leaf) = self.leaves.get(at) else {
-            return;
-        };
+        if let Some(leaf) = self.leaves.get(at) {
+            self.fail_blocks(&leaf.blocks.clone(), error);
+        }
+    }
+
+    /// The requests of these blocks, which have no place yet, fail.
+    fn fail_blocks(&mut self, blocks: &Range<usize>, error: Error) {
         for request in self.requests.iter_mut() {
-            if overlap(&request.blocks, &leaf.blocks) {
+            if overlap(&request.blocks, blocks) {
                 request.error.get_or_insert(error);
             }
         }

@@ -30,6 +30,7 @@ use crate::world::World;
 use crate::write::change_of;
 use crate::write::BioOf;
 use core::ops::Range;
+use kernel::prelude::*;
 
 impl<W: World> Engine<W> {
     /// Serves a discard.
@@ -125,7 +126,7 @@ impl<W: World> Engine<W> {
         let slots = first..first.saturating_add(count);
         self.map.count_requests(count.into(), count.into());
         let page = self.pin_leaf(pbn).await?;
-        page.read(|page| batch.collect_mapped(page, pbn, slots, self.layout.get()));
+        page.read(|page| batch.collect_mapped(page, pbn, slots, self.layout.get()))?;
         // What is claimed nobody else changes: the page is still as it was.
         let mut end = Position::default();
         let mut left: &[RecoveryEntry] = &batch.entries;
@@ -146,19 +147,28 @@ impl<W: World> Engine<W> {
 
 impl<W: World> Batch<W> {
     /// Notes entries that take away what is mapped in these slots of a leaf page.
-    fn collect_mapped(&mut self, page: &Page, pbn: Pbn, slots: Range<u16>, depot: DepotLayout) {
+    fn collect_mapped(
+        &mut self,
+        page: &Page,
+        pbn: Pbn,
+        slots: Range<u16>,
+        depot: DepotLayout,
+    ) -> Result {
         self.entries.clear();
         for (slot, old) in block_map::entries_of(page, slots) {
             if old != Mapping::UNMAPPED {
-                // There is room for all of them.
-                let _ = self.entries.push_within_capacity(RecoveryEntry {
+                let entry = RecoveryEntry {
                     operation: Operation::Data,
                     page: pbn,
                     slot,
                     new: Mapping::UNMAPPED,
                     old: depot.sound(old),
-                });
+                };
+                // There is room for all of them.
+                let pushed = self.entries.push_within_capacity(entry);
+                pushed.map_err(|_| Error::Errno(EIO))?;
             }
         }
+        Ok(())
     }
 }

@@ -84,7 +84,8 @@ impl<W: World> Engine<W> {
     async fn claim(&self, batch: &mut Batch<W>) {
         // In ascending order, as the locks ask for: the requests are sorted.
         let mut is_first = true;
-        for request in batch.requests.iter_mut() {
+        let requests = batch.requests.iter_mut();
+        for request in requests.filter(|request| request.error.is_none()) {
             let lbns = request.lbns.clone();
             request.claim = Some(match core::mem::replace(&mut is_first, false) {
                 true => self.locks.token(lbns, Access::Exclusive).await,
@@ -195,6 +196,7 @@ impl<W: World> Engine<W> {
         while page < batch.pages {
             match self.depot.allocate((batch.pages - page) as u32).await {
                 Ok(Some(run)) => {
+                    // There is room for a run for each page.
                     let _ = batch.runs.push_within_capacity(Stored {
                         start: run.start,
                         blocks: run.blocks,
