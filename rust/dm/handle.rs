@@ -99,9 +99,9 @@ impl TargetHandle {
         pr_err!("{}: {}: {}\n", self.name, self.mapped_device(), text);
     }
 
-    /// Logs an error unless there were too many of late.
-    pub fn error_limited(&self, text: Arguments<'_>) {
-        if kext::print::ratelimit() {
+    /// Logs an error unless there were too many of late: see [`kext::print::ratelimit`].
+    pub fn error_limited(&self, line: u32, name: &'static CStr, text: Arguments<'_>) {
+        if kext::print::ratelimit(line, name) {
             self.error(text);
         }
     }

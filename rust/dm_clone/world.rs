@@ -46,7 +46,9 @@ impl World for KernelWorld {
     }
 
     fn hydration_failed(&self) {
-        self.line.error_limited(fmt!("hydration failed"));
+        let (line, name) = (0, c"clone: failed hydrations");
+        self.line
+            .error_limited(line, name, fmt!("hydration failed"));
     }
 
     fn throttle_percent(&self) -> u32 {

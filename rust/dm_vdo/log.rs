@@ -11,6 +11,7 @@ use core::fmt::Arguments;
 use kernel::prelude::*;
 use vdo::error::Error;
 use vdo::world::Level;
+use vdo::world::Repeated;
 
 /// The log of one volume.
 #[derive(Clone, Copy)]
@@ -37,6 +38,22 @@ impl Log {
                 fmt!("vdo{instance}:{}: {text}", name.as_str()),
             ),
             None => dm::log::line(level_of(level), fmt!("vdo: vdo{instance}:worker: {text}")),
+        }
+    }
+
+    /// Writes a line about an error, unless there were too many of its kind of late.
+    pub(crate) fn repeated(self, line: Repeated, text: Arguments<'_>) {
+        let name = match line {
+            Repeated::Read => c"vdo: failed reads",
+            Repeated::ReadModifyWrite => c"vdo: failed reads for writes",
+            Repeated::Write => c"vdo: failed writes",
+            Repeated::PageIo => c"vdo: failed block map I/O",
+            Repeated::BadPage => c"vdo: bad block map pages",
+            Repeated::BadMapping => c"vdo: bad mappings",
+            Repeated::BadTree => c"vdo: bad block map entries",
+        };
+        if kext::print::ratelimit(line as u32, name) {
+            self.error(text);
         }
     }
 

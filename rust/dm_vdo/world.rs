@@ -13,6 +13,7 @@ use platform::disk::KernelDisk;
 use runtime::disk::Page;
 use runtime::sync::Lock;
 use vdo::world::Level;
+use vdo::world::Repeated;
 use vdo::world::World;
 
 /// The kernel, as the engine of one volume sees it.
@@ -55,6 +56,10 @@ impl World for KernelWorld {
 
     fn log(&self, level: Level, text: Arguments<'_>) {
         self.log.line(level, text);
+    }
+
+    fn log_repeated(&self, line: Repeated, text: Arguments<'_>) {
+        self.log.repeated(line, text);
     }
 
     fn event(&self) {

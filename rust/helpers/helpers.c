@@ -68,11 +68,17 @@ void dmox_timer_init(struct timer_list *timer, void (*function)(struct timer_lis
 	timer_setup(timer, function, 0);
 }
 
-bool dmox_ratelimit(void)
+/* One state for each line of the module that is limited: one must not hide another. */
+bool dmox_ratelimit(unsigned int line, const char *name)
 {
-	static DEFINE_RATELIMIT_STATE(state, DEFAULT_RATELIMIT_INTERVAL, DEFAULT_RATELIMIT_BURST);
+	static struct ratelimit_state states[8] = {
+		[0 ... 7] = RATELIMIT_STATE_INIT(states, DEFAULT_RATELIMIT_INTERVAL,
+						 DEFAULT_RATELIMIT_BURST),
+	};
 
-	return __ratelimit(&state);
+	if (WARN_ON_ONCE(line >= ARRAY_SIZE(states)))
+		return true;
+	return ___ratelimit(&states[line], name);
 }
 
 /* Returns 0 in an interrupt and in threads of the kernel, which work for everybody. */

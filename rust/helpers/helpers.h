@@ -29,7 +29,7 @@ void dmox_noio_restore(unsigned int flags);
 /* Work, timers, rates. */
 void dmox_work_init(struct work_struct *work, work_func_t function);
 void dmox_timer_init(struct timer_list *timer, void (*function)(struct timer_list *));
-bool dmox_ratelimit(void);
+bool dmox_ratelimit(unsigned int line, const char *name);
 size_t dmox_process_name(char *name, size_t size);
 
 /* Memory. */

@@ -25,8 +25,8 @@ use crate::format::SECTOR_SIZE;
 use crate::locks::Access;
 use crate::storage::Purpose;
 use crate::storage::BLOCK_SECTORS;
-use crate::world::Level;
 use crate::world::ReadBio;
+use crate::world::Repeated;
 use crate::world::World;
 use core::ops::Range;
 use kernel::prelude::*;
@@ -189,8 +189,8 @@ impl<W: World> Engine<W> {
             return Ok(());
         }
         if !self.layout.is_data_block(pbn) || !run.mapping.is_valid_location() {
-            self.world.log(
-                Level::Error,
+            self.world.log_repeated(
+                Repeated::BadMapping,
                 fmt!(
                     "PBN {pbn} with state {} read from the block map was invalid",
                     state.bits()
@@ -259,8 +259,8 @@ impl<W: World> Engine<W> {
 
     fn log_failed_read(&self, lbn: Lbn, result: Result) -> Result {
         if result.is_err() {
-            self.world.log(
-                Level::Error,
+            self.world.log_repeated(
+                Repeated::Read,
                 fmt!("Completing read vio for LBN {lbn} with error after read_data_vio"),
             );
         }

@@ -20,6 +20,27 @@ pub enum Level {
     Info,
 }
 
+/// A line of the log that may come with every request: about what failed, or cannot be used. Each
+/// has a limit of its own, so that a storage that fails does not drown the log, nor one line
+/// another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repeated {
+    /// A read has failed.
+    Read,
+    /// A write has failed that had to read first.
+    ReadModifyWrite,
+    /// A write has failed.
+    Write,
+    /// A page of the block map could not be read or written.
+    PageIo,
+    /// A page of the block map is not what it should be.
+    BadPage,
+    /// An entry of a leaf page makes no sense.
+    BadMapping,
+    /// An entry of an interior page makes no sense.
+    BadTree,
+}
+
 /// The world around one volume.
 pub trait World: Send + Sync + 'static {
     /// The storage.
@@ -34,6 +55,11 @@ pub trait World: Send + Sync + 'static {
 
     /// Writes a line to the log.
     fn log(&self, level: Level, text: fmt::Arguments<'_>);
+
+    /// Writes a line about an error to the log, unless there were too many of its kind of late.
+    fn log_repeated(&self, _: Repeated, text: fmt::Arguments<'_>) {
+        self.log(Level::Error, text);
+    }
 
     /// Raises the event of the device.
     fn event(&self);

@@ -33,6 +33,7 @@ use crate::storage::Purpose;
 use crate::world::BioList;
 use crate::world::Data;
 use crate::world::Level;
+use crate::world::Repeated;
 use crate::world::World;
 use core::ops::Range;
 use core::pin::pin;
@@ -164,8 +165,8 @@ impl<W: World> Engine<W> {
                 let old = self.mapping(leaf.pbn, block.lbn).await?;
                 let read = self.read_whole(old, buffer, *page, scratch).await;
                 read.inspect_err(|_| {
-                    self.world.log(
-                        Level::Error,
+                    self.world.log_repeated(
+                        Repeated::ReadModifyWrite,
                         fmt!(
                             "Completing read-modify-write vio for LBN {} with error after \
                              read_data_vio",
@@ -262,8 +263,8 @@ impl<W: World> Engine<W> {
         let left = failed.page + done as usize..failed.page + failed.blocks as usize;
         match batch.fail_pages(left, error) {
             Some((lbn, true)) => self.lose(lbn, error),
-            Some((lbn, false)) => self.world.log(
-                Level::Error,
+            Some((lbn, false)) => self.world.log_repeated(
+                Repeated::Write,
                 fmt!("Completing write+fua vio for LBN {lbn} with error after write_data_vio"),
             ),
             None => {}

@@ -17,7 +17,7 @@ use crate::format::Pbn;
 use crate::health::Health;
 use crate::storage::Purpose;
 use crate::storage::Storage;
-use crate::world::Level;
+use crate::world::Repeated;
 use crate::world::World;
 use kernel::prelude::*;
 use persistent_data::shared_cache::Origin;
@@ -149,8 +149,8 @@ impl<W: World> Pages<W> {
                 Residence::Evictable => 3,
                 Residence::Kept => 4,
             };
-            self.world.log(
-                Level::Error,
+            self.world.log_repeated(
+                Repeated::PageIo,
                 fmt!(
                     "Completing {what} vio of type {number} for physical block {block} with \
                      error: {error}"
@@ -178,8 +178,8 @@ impl<W: World> Pages<W> {
         }
         let Place { page, height, slot } = place;
         let error = Error::from(Status::BadMapping);
-        self.world.log(
-            Level::Error,
+        self.world.log_repeated(
+            Repeated::BadTree,
             fmt!(
                 "Entry {slot} of block map page {page}, at height {height}, is PBN {} with state \
                  {}: {error}",
@@ -248,8 +248,8 @@ impl<W: World> Store for Pages<W> {
             // Mainline takes it for an empty page, and what it maps is lost.
             Validity::Invalid if block_map::is_damaged(page, self.nonce, block) => {
                 let error = Error::from(Status::BadPage);
-                self.world.log(
-                    Level::Error,
+                self.world.log_repeated(
+                    Repeated::BadPage,
                     fmt!("Block map page {block} is damaged: {error}"),
                 );
                 return Err(error);
@@ -257,8 +257,8 @@ impl<W: World> Store for Pages<W> {
             Validity::Invalid => {}
             Validity::Bad { pbn } => {
                 let error = Error::from(Status::BadPage);
-                self.world.log(
-                    Level::Error,
+                self.world.log_repeated(
+                    Repeated::BadPage,
                     fmt!("Expected page {block} but got page {pbn} instead: {error}"),
                 );
                 if residence == Residence::Evictable {
