@@ -28,6 +28,7 @@ const SYNC: u32 = 1 << bindings::req_flag_bits___REQ_SYNC;
 const IDLE: u32 = 1 << bindings::req_flag_bits___REQ_IDLE;
 const META: u32 = 1 << bindings::req_flag_bits___REQ_META;
 const PRIO: u32 = 1 << bindings::req_flag_bits___REQ_PRIO;
+const POLLED: u32 = 1 << bindings::req_flag_bits___REQ_POLLED;
 const NOWAIT: u32 = 1 << bindings::req_flag_bits___REQ_NOWAIT;
 const OP_MASK: u32 = (1 << bindings::REQ_OP_BITS) - 1;
 
@@ -199,6 +200,18 @@ impl Bio {
     /// Returns true if the submitter must not be put to sleep.
     pub fn is_nowait(&self) -> bool {
         self.opf() & NOWAIT != 0
+    }
+
+    /// Has the bio completed by an interrupt, also if its submitter polls.
+    ///
+    /// Who polls for a bio that device-mapper has cloned polls for the one clone that device-mapper
+    /// knows, from where `map` has sent it. What is sent from elsewhere, or is a bio of ours that
+    /// shares its data, goes to a queue that nobody polls for it, and that has no interrupt: it
+    /// would complete when somebody else happens to poll there, or never. Who polls for a bio
+    /// without the flag finds that it has completed.
+    pub fn clear_polled(&self) {
+        // SAFETY: The bio is ours.
+        unsafe { (*self.raw()).bi_opf &= !POLLED };
     }
 
     #[inline]

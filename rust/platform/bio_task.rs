@@ -56,8 +56,8 @@ struct Core {
     saved: UnsafeCell<Option<Saved>>,
     /// Parts of the bio that are below.
     parts: parts::Flight,
-    /// Whether the task is polled in `map`, or where its bio has come back; only who polls may look.
-    in_map: UnsafeCell<bool>,
+    /// Where the task is polled; only who polls may look.
+    place: UnsafeCell<Place>,
     /// Polls the task where it is called, in any context.
     poll_here: unsafe fn(NonNull<Core>),
 }
@@ -67,6 +67,17 @@ struct BioTask<F> {
     core: Core,
     /// Dropped in place when it has returned.
     future: UnsafeCell<ManuallyDrop<F>>,
+}
+
+/// Where a task is polled.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In `map`, the first time.
+    Map,
+    /// Where its bio has come back.
+    Completion,
+    /// On the executor's queue.
+    Queue,
 }
 
 #[derive(Clone, Copy)]
@@ -124,7 +135,7 @@ where
         forward: AtomicU32::new(FORWARD_IDLE),
         saved: UnsafeCell::new(None),
         parts: parts::Flight::new(),
-        in_map: UnsafeCell::new(true),
+        place: UnsafeCell::new(Place::Map),
         poll_here: BioTask::<F>::poll_here,
     };
     let io = BioIo {
@@ -175,7 +186,7 @@ impl<'a, F: Future<Output = Served<'a>>> BioTask<F> {
         let this: NonNull<Self> = unsafe { Worked::of(work) }.cast();
         // SAFETY: The task is alive: a poll is due, or it is to be finished; and this is who polls.
         let header = unsafe {
-            *this.as_ref().core.in_map.get() = false;
+            *this.as_ref().core.place.get() = Place::Queue;
             Worked::header(this.cast())
         };
         // SAFETY: If there are references, then the task's own is among them, and a poll is due.
@@ -216,7 +227,7 @@ impl<'a, F: Future<Output = Served<'a>>> BioTask<F> {
         let this: NonNull<Self> = core.cast();
         // SAFETY: By the contract, and this is who polls.
         let done = unsafe {
-            *core.as_ref().in_map.get() = true;
+            *core.as_ref().place.get() = Place::Completion;
             Self::step(this)
         };
         if done {
@@ -245,7 +256,10 @@ impl<'a, F: Future<Output = Served<'a>>> BioTask<F> {
         // SAFETY: The bio is ours, and we do not touch it or the task again.
         unsafe {
             match verdict {
-                Verdict::Submit => bio::submit_noacct(raw),
+                Verdict::Submit => {
+                    Bio::from_raw(raw).clear_polled();
+                    bio::submit_noacct(raw);
+                }
                 Verdict::End(status) => bio::end(raw, status),
             }
         }
@@ -305,6 +319,11 @@ impl<'a> BioIo<'a> {
     fn core(&self) -> &Core {
         // SAFETY: The task lives as long as its future, which owns `self`.
         unsafe { self.task.as_ref() }
+    }
+
+    fn place(&self) -> Place {
+        // SAFETY: Only the task's future gets here, one thread at a time.
+        unsafe { *self.core().place.get() }
     }
 
     fn bio(&self) -> &Bio {
@@ -389,6 +408,9 @@ impl<'a> BioIo<'a> {
         // SAFETY: Only the task's future gets here, one thread at a time.
         unsafe { *core.saved.get() = Some(saved) };
         self.bio().set_target(device, sector);
+        if self.place() != Place::Map {
+            self.bio().clear_polled();
+        }
         // The completion function has a reference, so that it may wake a task that saw the status
         // before it was woken.
         // SAFETY: The task is alive.
@@ -432,8 +454,7 @@ impl Future for LeaveMap<'_, '_> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // SAFETY: Only the task's future gets here, one thread at a time.
-        if unsafe { *self.0.core().in_map.get() } {
+        if self.0.place() != Place::Queue {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }

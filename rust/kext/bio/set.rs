@@ -83,6 +83,8 @@ impl BioSet {
             bindings::bio_alloc_clone(device.as_raw(), original.raw(), gfp, self.0.get())
         };
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
+        // SAFETY: The clone is ours. It inherits the flags of the original, and nobody polls for it.
+        unsafe { Bio::from_raw(raw) }.clear_polled();
         // SAFETY: The clone is ours and has the original's data, and the part is inside it.
         unsafe {
             bindings::bio_trim(raw.as_ptr(), skip.into(), sectors.into());
