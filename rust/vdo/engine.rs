@@ -53,6 +53,7 @@ use crate::journal::JournalConfig;
 use crate::journal::JournalStart;
 use crate::locks::LbnLocks;
 use crate::read::Fragments;
+use crate::set_aside::SetAside;
 use crate::shown::Shown;
 use crate::storage::Purpose;
 use crate::storage::Storage;
@@ -116,6 +117,7 @@ pub struct Engine<W: World> {
     pub(crate) map: Arc<BlockMap<W>>,
     pub(crate) locks: Arc<LbnLocks>,
     pub(crate) shown: Shown<ViewOf<W>>,
+    pub(crate) set_aside: SetAside,
     pub(crate) inbox: Inbox<W::Bios>,
     pub(crate) unsettled: Unsettled,
     pub(crate) flushing: SharedFlush,
@@ -281,6 +283,7 @@ impl<W: World> Engine<W> {
             map,
             locks: place(|| Ok(LbnLocks::new(next_claims)?))?,
             shown: Shown::new(tuning.workers, MAX_BIOS)?,
+            set_aside: SetAside::new()?,
             inbox: Inbox::new(batch),
             unsettled: Unsettled::new(tuning.workers)?,
             flushing: SharedFlush::new(),

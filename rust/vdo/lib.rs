@@ -53,6 +53,7 @@ pub mod recovery;
 mod report;
 mod rest;
 mod room;
+mod set_aside;
 mod shown;
 mod start;
 pub mod statistics;

@@ -3,9 +3,10 @@
 //! What is tried before "out of space" is said.
 //!
 //! A block that was overwritten is free when the journal has committed that and the counts have
-//! been changed; a slab that waits to be scrubbed may have free blocks. What was acknowledged
-//! before may have its entries still to come: batches that were begun earlier are waited for. They
-//! wait for nothing that a later one has, so there is no circle.
+//! been changed; a slab that waits to be scrubbed may have free blocks; and the storage may take what
+//! it did not take before. What was acknowledged before may have its entries still to come: batches
+//! that were begun earlier are waited for. They wait for nothing that a later one has, so there is
+//! no circle.
 
 use crate::engine::Engine;
 use crate::world::World;
@@ -46,6 +47,6 @@ impl<W: World> Room<'_, W> {
         self.applied = !scrubbed;
         // They may have taken it and not said so yet: let them.
         yield_now().await;
-        scrubbed
+        scrubbed || self.engine.give_back()
     }
 }

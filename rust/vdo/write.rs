@@ -18,6 +18,7 @@ use crate::batch::Leaf;
 use crate::batch::Stored;
 use crate::batch::TRIES;
 use crate::block_map::Pinned;
+use crate::depot::Run;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Result;
@@ -220,30 +221,56 @@ impl<W: World> Engine<W> {
     /// Writes the runs; what the storage refuses is tried elsewhere.
     async fn store(&self, batch: &mut Batch<W>) {
         while let Some(run) = batch.runs.pop() {
-            let Some(buffer) = batch.buffer.take() else {
-                break;
-            };
-            let (buffer, result) = self
-                .storage
-                .write(
-                    Purpose::Data,
-                    run.start,
-                    run.blocks,
-                    buffer,
-                    run.page,
-                    Durability::Volatile,
-                )
-                .await;
-            batch.buffer = Some(buffer);
-            if let Err(error) = result {
-                self.store_elsewhere(batch, &run, error).await;
+            if let Err(error) = self.store_run(batch, &run).await {
+                let (failed, error) = self.narrow_down(batch, run, error).await;
+                if let Some(failed) = failed {
+                    self.store_elsewhere(batch, &failed, error).await;
+                }
             }
         }
     }
 
-    /// Looks for another place for a run that could not be written. The blocks that failed stay
-    /// allocated, so that nobody tries them again before the next start.
+    async fn store_run(&self, batch: &mut Batch<W>, run: &Stored) -> Result {
+        let buffer = batch.buffer.take().ok_or(Error::Errno(EIO))?;
+        let (purpose, durability) = (Purpose::Data, Durability::Volatile);
+        let written = self
+            .storage
+            .write(purpose, run.start, run.blocks, buffer, run.page, durability);
+        let (buffer, result) = written.await;
+        batch.buffer = Some(buffer);
+        result
+    }
+
+    /// Finds what of a run it is that the storage does not take, by halves: as long as it takes the
+    /// other half. Returns what is left, and the last error.
+    async fn narrow_down(
+        &self,
+        batch: &mut Batch<W>,
+        mut run: Stored,
+        mut error: Error,
+    ) -> (Option<Stored>, Error) {
+        while run.blocks > 1 && run.tries == 0 {
+            let (first, second) = run.halves();
+            let results = (
+                self.store_run(batch, &first).await,
+                self.store_run(batch, &second).await,
+            );
+            (run, error) = match results {
+                (Ok(()), Ok(())) => return (None, error),
+                (Err(error), Ok(())) => (first, error),
+                (Ok(()), Err(error)) => (second, error),
+                (Err(_), Err(error)) => return (Some(run), error),
+            };
+        }
+        (Some(run), error)
+    }
+
+    /// Looks for another place for a run that could not be written, and sets it aside.
     async fn store_elsewhere(&self, batch: &mut Batch<W>, failed: &Stored, error: Error) {
+        self.set_aside(Run {
+            start: failed.start,
+            blocks: failed.blocks,
+        });
         let mut done = 0;
         while done < failed.blocks && failed.tries < TRIES {
             let wanted = failed.blocks - done;
@@ -259,6 +286,10 @@ impl<W: World> Engine<W> {
             batch.move_to(&stored);
             let _ = batch.runs.push_within_capacity(stored);
             done += run.blocks;
+        }
+        if done < failed.blocks {
+            // The storage takes it nowhere: no block is worse than others.
+            self.give_back();
         }
         let left = failed.page + done as usize..failed.page + failed.blocks as usize;
         match batch.fail_pages(left, error) {

@@ -40,6 +40,20 @@ pub(crate) struct Stored {
     pub(crate) tries: u32,
 }
 
+impl Stored {
+    /// Returns the two halves of a run of more than one block.
+    pub(crate) fn halves(&self) -> (Self, Self) {
+        let blocks = self.blocks / 2;
+        let second = Self {
+            start: self.start.saturating_add(blocks.into()),
+            blocks: self.blocks - blocks,
+            page: self.page + blocks as usize,
+            ..*self
+        };
+        (Self { blocks, ..*self }, second)
+    }
+}
+
 impl Block {
     /// Returns true if the whole block is written.
     pub(crate) fn is_whole(&self) -> bool {
