@@ -96,11 +96,13 @@ impl<K> List<K> {
     ///
     /// `node` is alive, pinned, not linked, and unlinked before it goes away; the lock is held.
     unsafe fn push_back(&mut self, node: *mut Node<K>) {
-        // SAFETY: Alive, and ours by the lock.
-        let new = unsafe { &mut *node };
-        new.prev = self.tail;
-        new.next = ptr::null_mut();
-        new.linked = true;
+        // SAFETY: Alive, and ours by the lock. Of an entry whose turn it is the key is borrowed, and
+        // nothing else: no reference to the whole is made.
+        unsafe {
+            (*node).prev = self.tail;
+            (*node).next = ptr::null_mut();
+            (*node).linked = true;
+        }
         if self.tail.is_null() {
             self.head = node;
         } else {
@@ -154,13 +156,28 @@ impl<K> Lists<K> {
     ///
     /// # Safety
     ///
-    /// `node` is linked into one of these lists; the lock is held.
+    /// `node` is alive, pinned, and unlinked before it goes away; if it is linked then into one of
+    /// these lists; the lock is held.
     unsafe fn move_to(&mut self, node: *mut Node<K>, to: usize) {
         // SAFETY: By the contract; it is unlinked in between, and alive and pinned as before.
         unsafe {
-            self.get((*node).list).unlink(node);
+            self.take_out(node);
             (*node).list = to;
             self.get(to).push_back(node);
+        }
+    }
+
+    /// Takes `node` out of its list, if it is in one.
+    ///
+    /// # Safety
+    ///
+    /// As for [`move_to`](Self::move_to).
+    unsafe fn take_out(&mut self, node: *mut Node<K>) {
+        // SAFETY: By the contract.
+        unsafe {
+            if (*node).linked {
+                self.get((*node).list).unlink(node);
+            }
         }
     }
 }
@@ -280,9 +297,29 @@ impl<K> Entries<'_, K> {
         }
     }
 
-    /// Wakes every waiting entry.
+    /// Wakes the first entry of list `list`, if it waits and `chosen` accepts its key. Returns
+    /// whether there is an entry.
+    pub fn wake_first_if(&mut self, list: usize, chosen: impl FnOnce(&mut K) -> bool) -> bool {
+        step();
+        let Some(first) = self.first_node(list) else {
+            return false;
+        };
+        // SAFETY: By the list's invariant the node is alive, and ours by the lock; it is not the one
+        // whose key may be borrowed.
+        let node = unsafe { &mut *first };
+        if chosen(&mut node.key) {
+            if let Some(waker) = node.waker.take() {
+                waker.wake();
+            }
+        }
+        true
+    }
+
+    /// Wakes every waiting entry of every list.
     pub fn wake_all(&mut self) {
-        self.wake_where(|_| true);
+        for list in 0..=self.lists.more.len() {
+            self.wake_where_in(list, |_| true);
+        }
     }
 }
 
@@ -329,8 +366,19 @@ impl<S: Rules> Turn<'_, S> {
     /// Moves this entry to the end of list `list`.
     pub fn move_to(&mut self, list: usize) {
         let own = self.others.own;
-        // SAFETY: The own entry of a turn is linked, and the lock is held.
+        // SAFETY: The node of a turn is alive and pinned, its drop unlinks it, and the lock is held.
         unsafe { self.others.lists.move_to(own, list) };
+    }
+
+    /// Takes this entry out of its list, without [`Rules::left`]. When it has another turn it is in
+    /// the first list.
+    pub fn leave(&mut self) {
+        let own = self.others.own;
+        // SAFETY: The node of a turn is alive and pinned, its drop unlinks it, and the lock is held.
+        unsafe {
+            self.others.lists.take_out(own);
+            (*own).list = 0;
+        }
     }
 }
 

@@ -242,3 +242,40 @@ fn an_entry_moves_itself_and_does_not_find_itself() {
     let _other = Hand::waiting(pass_in(&gate, 1, 2));
     entry.with(|turn| assert_eq!(turn.others.first_of(1), Some(&mut 2)));
 }
+
+/// Waits in a list until the gate is open for `key`.
+async fn pass_by(gate: &Monitor<Gate>, list: usize, key: u32) {
+    let entry = pin!(gate.entry(key));
+    let ready = entry.as_ref().wait(|turn| {
+        if turn.state.open < *turn.key {
+            turn.move_to(list);
+            return None;
+        }
+        turn.leave();
+        Some(())
+    });
+    ready.await;
+}
+
+#[test]
+fn the_first_of_a_list_is_woken_without_a_look_at_the_rest() {
+    let gate = Monitor::with_lists(Gate::default(), 3).unwrap();
+    let _crowd: Vec<_> = (0..1000)
+        .map(|_| Hand::waiting(pass_by(&gate, 0, 9)))
+        .collect();
+    let mut waiting = [5, 6].map(|key| Hand::waiting(pass_by(&gate, 2, key)));
+    crate::steps::take();
+    gate.with(|state, entries| {
+        state.open = 5;
+        assert!(!entries.wake_first_if(1, |_| true), "nobody is there");
+        assert!(entries.wake_first_if(2, |key| *key == 5));
+    });
+    assert!(crate::steps::take().all <= 2);
+    assert_eq!(waiting[0].poll(), Some(()));
+    // It has left its list before it was dropped.
+    assert_eq!(gate.with(|state, _| state.left.clone()), []);
+    gate.with(|_, entries| assert!(entries.wake_first_if(2, |key| *key == 6)));
+    assert!(waiting[1].poll().is_none());
+    drop(waiting);
+    assert_eq!(gate.with(|state, _| state.left.clone()), [6]);
+}
