@@ -4,41 +4,72 @@
 //!
 //! What the journal has not committed yet it commits; that write is preceded by a flush of the
 //! storage, so the data is there too. If there is nothing to commit the storage is flushed all the
-//! same, and who comes meanwhile shares the next flush.
+//! same.
+//!
+//! Flushes go in rounds: one does the work, and those that have come before it began share what
+//! comes of it. Who comes later waits for the next round. A round that has ended wakes the first
+//! who waits, and who leaves wakes the next, so that a flush costs the same however many wait.
 
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Result;
 use crate::storage::Purpose;
 use crate::world::World;
+use core::future::Future;
 use core::pin::pin;
 use kernel::prelude::*;
 use runtime::monitor::Entries;
 use runtime::monitor::Monitor;
 use runtime::monitor::Rules;
 
-/// Whether the storage is being flushed, and who waits for that.
+/// The rounds of flushes, and who waits for one.
 pub(crate) struct SharedFlush {
-    monitor: Monitor<State>,
+    monitor: Monitor<Rounds>,
 }
 
 #[derive(Default)]
-struct State {
+struct Rounds {
     running: bool,
-    /// Flushes that were begun.
+    /// Rounds that were begun.
     begun: u64,
+    /// Rounds that have ended.
+    ended: u64,
+    /// The number of the last round that failed, counted from 0, and its error.
+    failed: Option<(u64, Error)>,
 }
 
-/// Who waits: for the first flush that begins after it came.
-struct Waiter {
-    wants: Option<u64>,
-    result: Option<Result>,
+impl Rounds {
+    /// Returns what a flush is to do that came when `number` rounds had begun, if it need not wait.
+    fn turn(&mut self, number: u64) -> Option<Turn> {
+        if self.ended > number {
+            // A later one says nothing about what was lost before.
+            let failed = self.failed.filter(|&(failed, _)| failed >= number);
+            return Some(Turn::Done(failed.map_or(Ok(()), |(_, error)| Err(error))));
+        }
+        if self.running {
+            return None;
+        }
+        self.running = true;
+        self.begun += 1;
+        Some(Turn::Lead)
+    }
+
+    fn end(&mut self, result: Result) {
+        if let Err(error) = result {
+            self.failed = Some((self.ended, error));
+        }
+        self.ended += 1;
+        self.running = false;
+    }
 }
 
-impl Rules for State {
-    type Key = Waiter;
+impl Rules for Rounds {
+    /// How many rounds had begun when the flush came: none of them covers it.
+    type Key = Option<u64>;
 
-    fn left(&mut self, _: &Waiter, _: &mut Entries<'_, Waiter>) {}
+    fn left(&mut self, _: &Option<u64>, rest: &mut Entries<'_, Option<u64>>) {
+        rest.wake_first();
+    }
 }
 
 enum Turn {
@@ -49,7 +80,27 @@ enum Turn {
 impl SharedFlush {
     pub(crate) fn new() -> Self {
         Self {
-            monitor: Monitor::new(State::default()),
+            monitor: Monitor::new(Rounds::default()),
+        }
+    }
+
+    /// Runs `round`, or waits for one that somebody else begins after this call. Returns its result.
+    async fn join(&self, round: impl Future<Output = Result>) -> Result {
+        let entry = pin!(self.monitor.entry(None));
+        let turn = entry
+            .as_ref()
+            .wait(|turn| {
+                let number = *turn.key.get_or_insert(turn.state.begun);
+                turn.state.turn(number)
+            })
+            .await;
+        match turn {
+            Turn::Done(result) => result,
+            Turn::Lead => {
+                let result = round.await;
+                entry.as_ref().with(|turn| turn.state.end(result));
+                result
+            }
         }
     }
 }
@@ -69,6 +120,12 @@ impl<W: World> Engine<W> {
     }
 
     async fn make_stable(&self) -> Result {
+        // The journal's writer goes on with this as soon as it can, whoever it is that waits.
+        self.journal.ask(self.journal.end());
+        self.flushing.join(self.make_stable_alone()).await
+    }
+
+    async fn make_stable_alone(&self) -> Result {
         if self.lost.load_acquire() != 0 {
             return Err(Error::Errno(EIO));
         }
@@ -86,55 +143,14 @@ impl<W: World> Engine<W> {
         self.flush_storage().await
     }
 
-    /// Flushes the storage, alone or with others.
+    /// Flushes the storage.
     pub(crate) async fn flush_storage(&self) -> Result {
-        let monitor = &self.flushing.monitor;
-        let entry = pin!(monitor.entry(Waiter {
-            wants: None,
-            result: None,
-        }));
-        loop {
-            let turn = entry
-                .as_ref()
-                .wait(|turn| {
-                    if let Some(result) = turn.key.result {
-                        return Some(Turn::Done(result));
-                    }
-                    // Not the one that is under way: it does not cover what ended since.
-                    turn.key.wants.get_or_insert(turn.state.begun);
-                    if turn.state.running {
-                        return None;
-                    }
-                    turn.state.running = true;
-                    turn.state.begun += 1;
-                    Some(Turn::Lead)
-                })
-                .await;
-            if let Turn::Done(result) = turn {
-                return result;
-            }
-            let (begun, result) = self.flush_once().await;
-            entry.as_ref().with(|turn| {
-                turn.state.running = false;
-                turn.key.result = Some(result);
-                let mut next = true;
-                turn.others.wake_where(|waiter| {
-                    if waiter.result.is_none() && waiter.wants.is_some_and(|wants| wants < begun) {
-                        waiter.result = Some(result);
-                        return true;
-                    }
-                    // One of those who came too late leads the next.
-                    waiter.result.is_none() && core::mem::replace(&mut next, false)
-                });
-            });
-        }
-    }
-
-    async fn flush_once(&self) -> (u64, Result) {
-        let begun = self.flushing.monitor.with(|state, _| state.begun);
         let carrier = self.carrier.take().await;
         let (carrier, result) = self.storage.flush(Purpose::Data, carrier).await;
         self.carrier.give(carrier);
-        (begun, result)
+        result
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,10 @@
 //! several claims asks for them in ascending order, and for all but the first of them waits for
 //! those who hold a block, but not for those who wait: one of these may wait for a block that the
 //! claimer holds already. There is room for all such claims.
+//!
+//! However many wait, a claim costs the same: only the [`WINDOW`] claims that came first are looked
+//! at when one is given up. The others, and who comes behind them, wait in line for that, also if
+//! nobody holds what they want.
 
 use crate::format::Lbn;
 use core::ops::Range;
@@ -22,6 +26,7 @@ use kernel::prelude::*;
 use runtime::monitor::Entries;
 use runtime::monitor::Monitor;
 use runtime::monitor::Rules;
+use runtime::monitor::Turn;
 
 /// Blocks in a chunk: device-mapper cuts bios with data at multiples of 1 MiB.
 pub const CHUNK: u64 = 256;
@@ -29,8 +34,14 @@ pub const CHUNK: u64 = 256;
 /// Claims are spread over this many shards.
 const SHARDS: usize = 16;
 
-/// First claims that a shard can hold at once; more wait.
+/// First claims that a shard can hold at once, with those in its window; more wait.
 const CLAIMS: usize = 256;
+
+/// First claims of a shard that wait and are looked at.
+const WINDOW: usize = 32;
+
+/// The list of those who wait for a place in the window.
+const CROWD: usize = 1;
 
 /// What a claim allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +65,22 @@ struct Wish {
     is_next: bool,
 }
 
+/// Who waits for a claim.
+struct Waiter {
+    wish: Wish,
+    place: Place,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It has just come.
+    New,
+    /// Among those that are looked at.
+    Window,
+    /// In the [`CROWD`].
+    Crowd,
+}
+
 impl Wish {
     fn excludes(&self, other: &Self) -> bool {
         let apart = self.blocks.start >= other.blocks.end || other.blocks.start >= self.blocks.end;
@@ -67,26 +94,51 @@ struct Held {
     wish: Wish,
 }
 
+/// # Invariants
+///
+/// `firsts + window <= CLAIMS`: who is in the window finds room. While there is a crowd, the window
+/// is full or there is no room for one more.
 struct Shard {
     held: KVVec<Held>,
+    /// How many of those are their claimers' first.
+    firsts: usize,
+    /// How many first claims are in the window.
+    window: usize,
+    /// How many are in the crowd.
+    crowd: usize,
     last: u64,
 }
 
 impl Rules for Shard {
-    type Key = Wish;
+    type Key = Waiter;
 
-    // Who leaves has its claim now, and stands in the way of the same others as before.
-    fn left(&mut self, _: &Wish, _: &mut Entries<'_, Wish>) {}
+    // Who has its claim has left its queue before.
+    fn left(&mut self, _: &Waiter, _: &mut Entries<'_, Waiter>) {}
 }
 
 impl Shard {
-    /// Makes the claim if nobody holds, and nobody of those `before` waits for, what excludes it.
-    fn take<'k>(&mut self, wish: &Wish, mut before: impl Iterator<Item = &'k Wish>) -> Option<u64> {
-        if self.held.iter().any(|held| held.wish.excludes(wish)) {
-            return None;
+    fn new(held: KVVec<Held>) -> Self {
+        Self {
+            held,
+            firsts: 0,
+            window: 0,
+            crowd: 0,
+            last: 0,
         }
-        let mut must_wait = || self.is_full() || before.any(|earlier| earlier.excludes(wish));
-        if !wish.is_next && must_wait() {
+    }
+
+    fn has_room(&self) -> bool {
+        self.firsts + self.window < CLAIMS
+    }
+
+    /// Makes the claim if nobody holds, and nobody of those `before` waits for, what excludes it.
+    fn take<'k>(
+        &mut self,
+        wish: &Wish,
+        mut before: impl Iterator<Item = &'k Waiter>,
+    ) -> Option<u64> {
+        let is_held = self.held.iter().any(|held| held.wish.excludes(wish));
+        if is_held || (!wish.is_next && before.any(|earlier| earlier.wish.excludes(wish))) {
             return None;
         }
         let number = self.last.wrapping_add(1);
@@ -95,25 +147,80 @@ impl Shard {
             wish: wish.clone(),
         };
         self.held.push_within_capacity(held).ok()?;
+        self.firsts += usize::from(!wish.is_next);
         self.last = number;
         Some(number)
     }
 
-    fn is_full(&self) -> bool {
-        self.held.len() >= CLAIMS
+    /// As [`take`](Self::take), for a wish that has just come.
+    fn take_new<'k>(
+        &mut self,
+        wish: &Wish,
+        before: impl Iterator<Item = &'k Waiter>,
+    ) -> Option<u64> {
+        if !wish.is_next && (self.crowd > 0 || !self.has_room()) {
+            return None;
+        }
+        self.take(wish, before)
     }
 
-    fn give_up(&mut self, number: u64, waiting: &mut Entries<'_, Wish>) {
+    fn give_up(&mut self, number: u64, waiting: &mut Entries<'_, Waiter>) {
         let Some(at) = self.held.iter().position(|held| held.number == number) else {
             return;
         };
-        let was_full = self.is_full();
         let last = self.held.len().saturating_sub(1);
         self.held.swap(at, last);
         if let Some(held) = self.held.pop() {
-            waiting.wake_where(|wish| was_full || wish.excludes(&held.wish));
+            self.firsts -= usize::from(!held.wish.is_next);
+            waiting.wake_where(|waiter| waiter.wish.excludes(&held.wish));
+        }
+        self.fill_window(waiting);
+    }
+
+    /// Lets in who has waited for longest in the crowd.
+    fn fill_window(&mut self, waiting: &mut Entries<'_, Waiter>) {
+        while self.crowd > 0 && self.window < WINDOW && self.has_room() {
+            if let Some(waiter) = waiting.first_of(CROWD) {
+                waiter.place = Place::Window;
+            }
+            if !waiting.wake_first_of(CROWD, 0) {
+                return;
+            }
+            self.crowd -= 1;
+            self.window += 1;
         }
     }
+}
+
+/// Gives a waiter its claim, or lets it wait.
+fn serve(turn: &mut Turn<'_, Shard>) -> Option<u64> {
+    let (shard, waiter) = (&mut *turn.state, &mut *turn.key);
+    let number = match waiter.place {
+        Place::Crowd => return None,
+        Place::New => shard.take_new(&waiter.wish, turn.others.before()),
+        Place::Window => shard.take(&waiter.wish, turn.others.before()),
+    };
+    let is_first = !waiter.wish.is_next;
+    match (number, waiter.place) {
+        (None, Place::New) if is_first => {
+            if shard.crowd == 0 && shard.window < WINDOW && shard.has_room() {
+                waiter.place = Place::Window;
+                shard.window += 1;
+            } else {
+                waiter.place = Place::Crowd;
+                shard.crowd += 1;
+                turn.move_to(CROWD);
+            }
+        }
+        (Some(_), Place::Window) => {
+            shard.window -= 1;
+            turn.leave();
+            turn.state.fill_window(&mut turn.others);
+        }
+        (Some(_), _) => turn.leave(),
+        (None, _) => {}
+    }
+    number
 }
 
 /// A claim that is held; dropping it gives it up.
@@ -141,12 +248,14 @@ impl LbnLocks {
         let room = CLAIMS.saturating_add(next_claims);
         let mut memory = KVec::with_capacity(SHARDS, GFP_KERNEL)?;
         for _ in 0..SHARDS {
-            memory.push(KVVec::with_capacity(room, GFP_KERNEL)?, GFP_KERNEL)?;
+            let held = KVVec::with_capacity(room, GFP_KERNEL)?;
+            memory.push(
+                Monitor::with_lists(Shard::new(held), CROWD + 1)?,
+                GFP_KERNEL,
+            )?;
         }
-        let shards = core::array::from_fn(|_| {
-            let held = memory.pop().unwrap_or(KVVec::new());
-            Monitor::new(Shard { held, last: 0 })
-        });
+        let none = || Monitor::new(Shard::new(KVVec::new()));
+        let shards = core::array::from_fn(|_| memory.pop().unwrap_or_else(none));
         Ok(Self { shards })
     }
 
@@ -191,11 +300,9 @@ impl LbnLocks {
             return token;
         }
         let shard = shard_of(&wish.blocks);
-        let entry = pin!(self.shards[shard].entry(wish));
-        let number = entry
-            .as_ref()
-            .wait(|turn| turn.state.take(turn.key, turn.others.before()))
-            .await;
+        let place = Place::New;
+        let entry = pin!(self.shards[shard].entry(Waiter { wish, place }));
+        let number = entry.as_ref().wait(serve).await;
         Token { shard, number }
     }
 
@@ -218,7 +325,8 @@ impl LbnLocks {
 
     fn try_wish(&self, wish: &Wish) -> Option<Token> {
         let shard = shard_of(&wish.blocks);
-        let number = self.shards[shard].with(|state, waiting| state.take(wish, waiting.iter()))?;
+        let shards = &self.shards[shard];
+        let number = shards.with(|state, waiting| state.take_new(wish, waiting.iter()))?;
         Some(Token { shard, number })
     }
 }

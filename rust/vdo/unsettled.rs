@@ -5,12 +5,19 @@
 //! A write is acknowledged before its data is on the storage; a flush must cover it all the same.
 //! So a flush waits until every batch that was begun before it is settled: the journal has its
 //! entries, or it has failed.
+//!
+//! Who waits does so in order of arrival, which is that of the numbers. Of those who may go on the
+//! first one is woken, and each that leaves wakes the next: a crowd costs nobody else anything. Workers,
+//! who are few and wait for what was begun before their own batches, have a list of their own.
 
 use core::pin::pin;
 use kernel::prelude::*;
 use runtime::monitor::Entries;
 use runtime::monitor::Monitor;
 use runtime::monitor::Rules;
+
+/// The list of workers that wait.
+const WORKERS: usize = 1;
 
 /// The batches that are not settled.
 pub struct Unsettled {
@@ -28,12 +35,20 @@ impl Batches {
     fn settled_before(&self, number: u64) -> bool {
         self.numbers.iter().flatten().all(|&batch| batch >= number)
     }
+
+    fn wake_first(&self, waiting: &mut Entries<'_, Option<u64>>) {
+        waiting.wake_first_if(0, |number| {
+            number.is_none_or(|number| self.settled_before(number))
+        });
+    }
 }
 
 impl Rules for Batches {
     type Key = Option<u64>;
 
-    fn left(&mut self, _: &Option<u64>, _: &mut Entries<'_, Option<u64>>) {}
+    fn left(&mut self, _: &Option<u64>, rest: &mut Entries<'_, Option<u64>>) {
+        self.wake_first(rest);
+    }
 }
 
 /// A batch that is not settled; dropped, it is.
@@ -54,7 +69,7 @@ impl Unsettled {
             numbers.push(None, GFP_KERNEL)?;
         }
         Ok(Self {
-            monitor: Monitor::new(Batches { numbers, next: 0 }),
+            monitor: Monitor::with_lists(Batches { numbers, next: 0 }, WORKERS + 1)?,
         })
     }
 
@@ -79,7 +94,7 @@ impl Unsettled {
             .monitor
             .with(|batches, _| batches.numbers.get(worker).copied().flatten());
         let Some(number) = own else { return };
-        let entry = pin!(self.monitor.entry(own));
+        let entry = pin!(self.monitor.entry_in(WORKERS, own));
         entry
             .as_ref()
             .wait(|turn| turn.state.settled_before(number).then_some(()))
@@ -111,7 +126,10 @@ impl Drop for Batch<'_> {
             if let Some(own) = batches.numbers.get_mut(self.worker) {
                 *own = None;
             }
-            waiting.wake_where(|number| number.is_none_or(|number| batches.settled_before(number)));
+            batches.wake_first(waiting);
+            waiting.wake_where_in(WORKERS, |number| {
+                number.is_none_or(|number| batches.settled_before(number))
+            });
         });
     }
 }

@@ -93,3 +93,62 @@ fn there_is_room_for_who_holds_a_claim() {
     let next = now(locks.next_token(CHUNK * SHARDS as u64..CHUNK * SHARDS as u64 + 1, Exclusive));
     locks.release(next);
 }
+
+/// Claims of so many readers of block 0, all of which wait.
+fn crowd(locks: &LbnLocks, count: usize) -> Vec<Hand<'_, Claim<'_>>> {
+    let claims = (0..count).map(|_| Hand::waiting(locks.claim(0..1, Shared)));
+    claims.collect()
+}
+
+#[test]
+fn a_crowd_is_served_in_order_of_arrival() {
+    let locks = locks();
+    let writer = now(locks.claim(0..1, Exclusive));
+    let mut readers = crowd(&locks, 3 * WINDOW);
+    let mut late_writer = Hand::waiting(locks.claim(0..1, Exclusive));
+    drop(writer);
+    // Not before those in the window have let it in.
+    assert!(readers[WINDOW].poll().is_none());
+    let held: Vec<_> = readers
+        .iter_mut()
+        .map(|reader| reader.poll().expect("its turn"))
+        .collect();
+    assert!(late_writer.poll().is_none());
+    drop(held);
+    assert!(late_writer.poll().is_some());
+}
+
+#[test]
+fn behind_a_crowd_there_is_a_line_for_all_but_who_holds_a_claim() {
+    let locks = locks();
+    let writer = now(locks.claim(0..1, Exclusive));
+    let readers = crowd(&locks, WINDOW);
+    // Nobody wants this one.
+    drop(now(locks.claim(100..101, Exclusive)));
+    let mut one_more = crowd(&locks, 1);
+    assert!(locks.try_claim(100..101, Shared).is_none());
+    let mut other = Hand::waiting(locks.claim(100..101, Shared));
+    let next = now(locks.next_token(100..101, Exclusive));
+    locks.release(next);
+    drop(writer);
+    for mut reader in readers {
+        assert!(reader.poll().is_some());
+    }
+    assert!(one_more[0].poll().is_some());
+    assert!(other.poll().is_some());
+    assert!(locks.try_claim(100..101, Shared).is_some());
+}
+
+#[test]
+fn a_claim_wakes_nobody_whom_it_did_not_keep_out() {
+    let locks = locks();
+    let _writer = now(locks.claim(0..1, Exclusive));
+    let _readers = crowd(&locks, 10_000);
+    runtime::steps::take();
+    let other = CHUNK * SHARDS as u64;
+    for _ in 0..100 {
+        locks.release(now(locks.next_token(other..other + 1, Exclusive)));
+    }
+    let steps = runtime::steps::take().all;
+    assert!(steps < 100 * 4 * WINDOW as u64, "{steps} steps");
+}
