@@ -10,9 +10,10 @@
 //!
 //! Evictable blocks share a limited number of frames; a clock chooses which clean one has to go.
 //! Kept blocks are never evicted and not limited, for small structures above large ones. Frames
-//! are allocated when they are first needed. When there is no memory, a frame that is in use is
-//! evicted instead (for a kept block, too, which then is an evictable one); each part has one from
-//! the start, so there is always progress.
+//! are allocated when they are first needed, without waiting: memory may come only from writing to
+//! the device that the cache serves. When there is none, a frame that is in use is evicted instead
+//! (for a kept block, too, which then is an evictable one); each part has some from the start, so
+//! there is always progress.
 //!
 //! # Ordered write-back
 //!
@@ -31,7 +32,8 @@
 //! The cache is cut into parts by a hash of the block's number. A part has one lock, held only for
 //! a closure; no two are held at once. A task waits for a part only when it has to: for the read
 //! of a block, or for a frame. Frames are handed out in order of arrival. Who holds a pin may wait
-//! for one more frame only if there are more frames in each part than tasks that do.
+//! for one more frame only if there are more frames in each part than tasks that do: see
+//! [`Size::holders`].
 
 mod dirty;
 mod shard;
@@ -40,10 +42,12 @@ mod write_back;
 use core::future::Future;
 use core::pin::pin;
 use kernel::alloc::AllocError;
+use kernel::alloc::Flags;
 use kernel::prelude::KBox;
 use kernel::prelude::KVVec;
 use kernel::prelude::KVec;
 use kernel::prelude::GFP_KERNEL;
+use kernel::prelude::GFP_NOWAIT;
 use runtime::disk::Buffer;
 use runtime::disk::Page;
 use runtime::monitor::Entries;
@@ -58,6 +62,7 @@ use shard::Needs;
 use shard::Shard;
 use shard::Supplies;
 use shard::Wish;
+use shard::LOADS;
 use write_back::Desk;
 
 pub use dirty::Change;
@@ -154,6 +159,9 @@ pub struct Size {
     pub parts: usize,
     /// How many blocks can be read at once; at least 1.
     pub loaders: usize,
+    /// Tasks that may wait for a block while they have another one, or a vacancy. So many frames
+    /// and one more have their memory from the start.
+    pub holders: usize,
 }
 
 /// A part has at least so many frames, unless it is the only one.
@@ -327,6 +335,7 @@ impl<S: Store> SharedCache<S> {
     ) -> Result<Place, S::Error> {
         let entry = pin!(part.shard.entry(Wish::new(block, residence)));
         let mut supplies = Supplies::default();
+        let mut patient = false;
         loop {
             let admission = entry
                 .as_ref()
@@ -336,10 +345,14 @@ impl<S: Store> SharedCache<S> {
                 Admission::Pinned(frame) => return Ok(Place::Pinned(frame)),
                 Admission::Empty(frame, page) => return Ok(Place::Empty(frame, page)),
                 Admission::Needs(needs) => {
-                    supplies.exhausted = allocate(needs, &mut supplies).is_err();
+                    let flags = if patient { GFP_KERNEL } else { GFP_NOWAIT };
+                    supplies.exhausted = allocate(&needs, &mut supplies, flags).is_err();
                 }
                 Admission::Pressed => self.kick(),
-                Admission::NoMemory => return Err(AllocError.into()),
+                Admission::NoMemory if patient => return Err(AllocError.into()),
+                // What cannot be written any more keeps the frames. Then no memory comes of writing
+                // to this device either, and one may wait for some.
+                Admission::NoMemory => patient = true,
             }
         }
     }
@@ -385,12 +398,18 @@ fn make_parts(size: Size) -> Result<(KVec<Part>, u32), AllocError> {
         // The first parts get what is left over.
         let limit = (pages >> bits) + usize::from(number < pages & ((1 << bits) - 1));
         let part = Part {
-            shard: Monitor::new(Shard::new(limit)?),
+            shard: make_shard(limit, size.holders + 1)?,
             oldest: AtomicU64::new(u64::MAX),
         };
         parts.push(part, GFP_KERNEL)?;
     }
     Ok((parts, bits))
+}
+
+fn make_shard(limit: usize, reserve: usize) -> Result<Monitor<Shard>, AllocError> {
+    // Beside the list of those who wait for frames.
+    let lists = LOADS + 1;
+    Monitor::with_lists(Shard::new(limit, reserve)?, lists).map_err(|_| AllocError)
 }
 
 /// What a task gets that asked for a block.
@@ -400,24 +419,24 @@ enum Place {
 }
 
 /// Allocates what a part needs for one more frame.
-fn allocate(needs: Needs, supplies: &mut Supplies) -> Result<(), AllocError> {
+fn allocate(needs: &Needs, supplies: &mut Supplies, flags: Flags) -> Result<(), AllocError> {
     if supplies.page.is_none() {
-        supplies.page = Some(empty_page()?);
+        supplies.page = Some(empty_page(flags)?);
     }
     if needs.slots && supplies.chunk.is_none() {
-        supplies.chunk = Some(Chunk::new(crate::table::CHUNK)?);
+        supplies.chunk = Some(Chunk::new(crate::table::CHUNK, flags)?);
     }
     if let Some(room) = needs.list {
         // One that somebody else's has made too small goes here, where it may be freed.
-        supplies.list = Some(KVVec::with_capacity(room, GFP_KERNEL)?);
+        supplies.list = Some(KVVec::with_capacity(room, flags)?);
     }
     Ok(())
 }
 
 /// Allocates a page in a stack frame of its own.
 #[inline(never)]
-fn empty_page() -> Result<KBox<Page>, AllocError> {
-    KBox::new([0; runtime::disk::PAGE_SIZE], GFP_KERNEL)
+fn empty_page(flags: Flags) -> Result<KBox<Page>, AllocError> {
+    KBox::new([0; runtime::disk::PAGE_SIZE], flags)
 }
 
 impl<S: Store> Pinned<'_, S> {

@@ -6,6 +6,7 @@
 //! in use: who adds a chunk allocates it before, and need not hold up anybody meanwhile.
 
 use kernel::alloc::AllocError;
+use kernel::alloc::Flags;
 use kernel::prelude::KVVec;
 use kernel::prelude::KVec;
 use kernel::prelude::GFP_KERNEL;
@@ -31,15 +32,15 @@ pub(crate) struct Chunk<T>(KVec<Slot<T>>);
 
 impl<T> Chunk<T> {
     /// Allocates `slots` slots, at most [`CHUNK`].
-    pub(crate) fn new(slots: usize) -> Result<Self, AllocError> {
-        let mut chunk = KVec::with_capacity(slots.min(CHUNK), GFP_KERNEL)?;
+    pub(crate) fn new(slots: usize, flags: Flags) -> Result<Self, AllocError> {
+        let mut chunk = KVec::with_capacity(slots.min(CHUNK), flags)?;
         for _ in 0..slots.min(CHUNK) {
             let slot = Slot {
                 block: 0,
                 value: None,
                 chain: NONE,
             };
-            chunk.push(slot, GFP_KERNEL)?;
+            chunk.push(slot, flags)?;
         }
         Ok(Self(chunk))
     }
@@ -57,6 +58,8 @@ pub(crate) struct Table<T> {
     buckets: KVVec<u32>,
     /// The first vacant slot.
     vacant: u32,
+    /// How many are vacant.
+    vacancies: u32,
     hand: u32,
 }
 
@@ -68,6 +71,7 @@ impl<T> Table<T> {
             slots: 0,
             buckets: KVVec::from_elem(NONE, expected.max(1).next_power_of_two(), GFP_KERNEL)?,
             vacant: NONE,
+            vacancies: 0,
             hand: 0,
         })
     }
@@ -77,7 +81,7 @@ impl<T> Table<T> {
         let mut table = Self::new(count)?;
         let mut left = count;
         while left > 0 {
-            let chunk = Chunk::new(left)?;
+            let chunk = Chunk::new(left, GFP_KERNEL)?;
             left = left.saturating_sub(CHUNK);
             // There is room for all of them.
             table.add(chunk, None).map_err(|_| AllocError)?;
@@ -117,6 +121,7 @@ impl<T> Table<T> {
             .push_within_capacity(chunk)
             .map_err(|error| error.0)?;
         self.slots += count;
+        self.vacancies += count;
         for at in (first..self.slots).rev() {
             let vacant = self.vacant;
             if let Some(slot) = self.slot_mut(at) {
@@ -129,7 +134,12 @@ impl<T> Table<T> {
 
     /// Returns true if a value can be inserted.
     pub(crate) fn has_room(&self) -> bool {
-        self.vacant != NONE
+        self.vacancies > 0
+    }
+
+    /// Returns how many values can be inserted.
+    pub(crate) fn vacancies(&self) -> u32 {
+        self.vacancies
     }
 
     /// Returns the slot of `block`.
@@ -174,6 +184,7 @@ impl<T> Table<T> {
         slot.block = block;
         slot.value = Some(value);
         self.vacant = core::mem::replace(&mut slot.chain, head);
+        self.vacancies -= 1;
         if let Some(head) = self.buckets.get_mut(bucket) {
             *head = at;
         }
@@ -188,6 +199,7 @@ impl<T> Table<T> {
         let after = core::mem::replace(&mut slot.chain, vacant);
         let bucket = self.bucket(slot_block(self.slot(at)));
         self.vacant = at;
+        self.vacancies += 1;
         self.unchain(bucket, at, after);
         Some(value)
     }

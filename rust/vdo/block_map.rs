@@ -106,6 +106,8 @@ pub struct BlockMapConfig {
     pub nonce: u64,
     /// The logical size.
     pub logical_blocks: u64,
+    /// How many tasks may allocate pages at once.
+    pub workers: usize,
     /// Where data blocks are, which tree pages are, too.
     pub depot: DepotLayout,
     /// Leaf pages in memory.
@@ -158,6 +160,8 @@ impl<W: World> BlockMap<W> {
             pages: config.cache_pages,
             parts: PARTS,
             loaders: LOADERS,
+            // Who allocates a page has that, and waits for the one above.
+            holders: config.workers,
         };
         let cache = SharedCache::new(pages, size)?;
         let mut writers = KVec::with_capacity(1, GFP_KERNEL)?;

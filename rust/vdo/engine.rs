@@ -178,6 +178,7 @@ fn map_config(found: &SuperBlock, tuning: &Tuning) -> BlockMapConfig {
         roots: found.root_count,
         nonce: found.nonce,
         logical_blocks: found.logical_blocks,
+        workers: tuning.workers,
         depot: found.depot,
         cache_pages: tuning.cache_pages,
         write_pages: tuning.io_pages,

@@ -10,6 +10,7 @@ use super::shard::Frame;
 use super::shard::Shard;
 use super::shard::Wish;
 use super::Residence;
+use crate::table::Table;
 use crate::table::NONE;
 use kernel::prelude::KVec;
 use runtime::disk::Page;
@@ -45,7 +46,7 @@ pub(super) enum Progress {
     Copied,
 }
 
-/// The ends of the list of frames with changes.
+/// The ends of a list of frames. A frame is in one at most.
 pub(super) struct Ends {
     first: u32,
     last: u32,
@@ -56,6 +57,47 @@ impl Ends {
         Self {
             first: NONE,
             last: NONE,
+        }
+    }
+
+    /// Returns the first frame.
+    pub(super) fn first(&self) -> u32 {
+        self.first
+    }
+
+    /// Puts a frame at the end.
+    pub(super) fn push(&mut self, table: &mut Table<Frame>, at: u32) {
+        self.insert(table, at, self.last);
+    }
+
+    /// Puts a frame behind another one, or at the start.
+    fn insert(&mut self, table: &mut Table<Frame>, at: u32, before: u32) {
+        let after = match table.get_mut(before) {
+            Some(frame) => core::mem::replace(&mut frame.after, at),
+            None => core::mem::replace(&mut self.first, at),
+        };
+        match table.get_mut(after) {
+            Some(frame) => frame.before = at,
+            None => self.last = at,
+        }
+        if let Some(frame) = table.get_mut(at) {
+            (frame.before, frame.after) = (before, after);
+        }
+    }
+
+    /// Takes a frame out.
+    pub(super) fn unlink(&mut self, table: &mut Table<Frame>, at: u32) {
+        let Some(Frame { before, after, .. }) = table.get(at) else {
+            return;
+        };
+        let (before, after) = (*before, *after);
+        match table.get_mut(before) {
+            Some(frame) => frame.after = after,
+            None => self.first = after,
+        }
+        match table.get_mut(after) {
+            Some(frame) => frame.before = before,
+            None => self.last = before,
         }
     }
 }
@@ -219,31 +261,10 @@ impl Shard {
             }
             before = frame.before;
         }
-        let after = match self.table.get_mut(before) {
-            Some(frame) => core::mem::replace(&mut frame.after, at),
-            None => core::mem::replace(&mut self.changed.first, at),
-        };
-        match self.table.get_mut(after) {
-            Some(frame) => frame.before = at,
-            None => self.changed.last = at,
-        }
-        if let Some(frame) = self.table.get_mut(at) {
-            (frame.before, frame.after) = (before, after);
-        }
+        self.changed.insert(&mut self.table, at, before);
     }
 
     fn unlink(&mut self, at: u32) {
-        let Some(Frame { before, after, .. }) = self.table.get(at) else {
-            return;
-        };
-        let (before, after) = (*before, *after);
-        match self.table.get_mut(before) {
-            Some(frame) => frame.after = after,
-            None => self.changed.first = after,
-        }
-        match self.table.get_mut(after) {
-            Some(frame) => frame.before = before,
-            None => self.changed.last = before,
-        }
+        self.changed.unlink(&mut self.table, at);
     }
 }

@@ -10,9 +10,12 @@ use super::Residence;
 use crate::table::Chunk;
 use crate::table::Chunks;
 use crate::table::Table;
+use crate::table::CHUNK;
 use crate::table::NONE;
 use kernel::alloc::AllocError;
 use kernel::prelude::KBox;
+use kernel::prelude::KVec;
+use kernel::prelude::GFP_KERNEL;
 use runtime::disk::Page;
 use runtime::monitor::Entries;
 use runtime::monitor::Rules;
@@ -33,7 +36,9 @@ pub(super) struct Frame {
     /// What it was changed by since a copy was made.
     pub(super) again: Option<Change>,
     pub(super) progress: Progress,
-    /// Neighbours in the list of changed frames.
+    /// The number of its load, while the block is read or made.
+    load: usize,
+    /// Neighbours in the list of changed frames, or in that of idle ones.
     pub(super) before: u32,
     pub(super) after: u32,
 }
@@ -49,6 +54,7 @@ impl Frame {
             change: None,
             again: None,
             progress: Progress::Waiting,
+            load: 0,
             before: NONE,
             after: NONE,
         }
@@ -119,21 +125,43 @@ pub(super) struct Usage {
 /// # Invariants
 ///
 /// - A frame that is pinned, changed, loading or kept stays in the table.
-/// - An evictable frame is there, or `reserve` is: without memory there is something to evict.
-/// - `idle` is the number of frames that may be evicted.
+/// - Evictable frames and pages in `reserve` are together at least as many as the reserve was
+///   made of, and each of the latter has a vacant slot: so many frames there are without memory.
+/// - `idle` is the list of frames that may be evicted; the one that became idle first is first.
+/// - A load is free, or is that of a frame without content, or somebody waits in its list.
 pub(super) struct Shard {
     pub(super) table: Table<Frame>,
     /// The largest number of evictable frames.
     pub(super) limit: u32,
-    idle: u32,
+    idle: Ends,
+    loads: KVec<Load>,
+    /// The numbers of those that are free.
+    free_loads: KVec<usize>,
     pub(super) evictable: Usage,
     pub(super) kept: Usage,
     pub(super) changed: Ends,
     /// There are too many changed frames.
     pub(super) pressed: bool,
-    reserve: Option<KBox<Page>>,
+    reserve: KVec<KBox<Page>>,
     /// What a guard would touch whose frame is gone. There is no such guard.
     nowhere: KBox<Page>,
+}
+
+/// Blocks of a part that can be loaded at once. Each load has a list of those who wait for it.
+pub(super) const LOADS: usize = 64;
+
+/// The list of those who wait for a frame; those of the loads follow.
+const FRAMES: usize = 0;
+
+/// Frames in use that get another chance before one is evicted, at most.
+const CHANCES: usize = 16;
+
+/// A block on its way into memory, or one that has come and is waited for still: who waits is woken
+/// one after the other, by the one before.
+#[derive(Clone, Copy, Default)]
+struct Load {
+    running: bool,
+    waiting: u32,
 }
 
 /// What a task waits for.
@@ -148,8 +176,9 @@ pub(super) struct Wish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Waits {
     Nothing,
-    /// Somebody else loads the block.
-    Block,
+    /// This load, of somebody else: it may be that of the block.
+    Load(usize),
+    /// A frame, and a load for it.
     Frame,
 }
 
@@ -167,7 +196,8 @@ impl Wish {
 impl Rules for Shard {
     type Key = Wish;
 
-    fn left(&mut self, _: &Wish, rest: &mut Entries<'_, Wish>) {
+    fn left(&mut self, wish: &Wish, rest: &mut Entries<'_, Wish>) {
+        self.end_wait(wish.waits, rest);
         self.serve(rest);
     }
 }
@@ -178,7 +208,7 @@ pub(super) struct Supplies {
     pub(super) page: Option<KBox<Page>>,
     pub(super) chunk: Option<Chunk<Frame>>,
     pub(super) list: Option<Chunks<Frame>>,
-    /// There is no more.
+    /// There is no more, now.
     pub(super) exhausted: bool,
 }
 
@@ -209,18 +239,48 @@ pub(super) fn admit(
     supplies: &mut Supplies,
     writable: bool,
 ) -> Option<Admission> {
-    let wish = &mut *turn.key;
-    let served = turn
-        .others
-        .before()
-        .any(|other| other.waits == Waits::Frame);
-    let admission = turn.state.admit(wish, !served, supplies, writable);
-    if admission.is_some() && !matches!(admission, Some(Admission::Pressed)) {
-        wish.waits = Waits::Nothing;
-        // There may be a frame for the next one, too.
-        turn.state.serve(&mut turn.others);
+    let first = turn.others.before().next().is_none();
+    let before = turn.key.waits;
+    let step = turn.state.admit(turn.key, first, supplies, writable);
+    turn.key.waits = match &step {
+        Step::Done(_) => Waits::Nothing,
+        // Who waits for a frame keeps its place.
+        Step::Allocate(_) if before == Waits::Frame => Waits::Frame,
+        Step::Allocate(_) => Waits::Nothing,
+        Step::Wait(waits) => *waits,
+        Step::Press => Waits::Frame,
+    };
+    match (turn.key.waits, before) {
+        (Waits::Nothing, _) => turn.leave(),
+        // It keeps its place. Who is new is in the first list, that of frames.
+        (now, before) if now == before => {}
+        (Waits::Frame, Waits::Nothing) => {}
+        (Waits::Frame, _) => turn.move_to(FRAMES),
+        (Waits::Load(load), _) => turn.move_to(FRAMES + 1 + load),
     }
-    admission
+    if turn.key.waits != before {
+        turn.state.begin_wait(turn.key.waits);
+        turn.state.end_wait(before, &mut turn.others);
+    }
+    match step {
+        Step::Done(admission) => {
+            // There may be a frame for the next one, too.
+            turn.state.serve(&mut turn.others);
+            Some(admission)
+        }
+        Step::Allocate(needs) => Some(Admission::Needs(needs)),
+        Step::Press => Some(Admission::Pressed),
+        Step::Wait(_) => None,
+    }
+}
+
+/// What comes of a look at a part.
+enum Step {
+    Done(Admission),
+    Allocate(Needs),
+    /// The task has to wake the writers, and waits for a frame.
+    Press,
+    Wait(Waits),
 }
 
 impl Shard {
@@ -233,19 +293,34 @@ impl Shard {
             && self.table.iter().all(|(_, _, frame)| frame.pins == 0)
     }
 
-    pub(super) fn new(limit: usize) -> Result<Self, AllocError> {
-        let mut table = Table::new(limit)?;
-        drop(table.add(Chunk::new(crate::table::CHUNK)?, None));
+    /// Creates a part of up to `limit` evictable frames, `reserve` of which have their memory at once.
+    pub(super) fn new(limit: usize, reserve: usize) -> Result<Self, AllocError> {
+        let mut table = Table::new(limit.max(reserve))?;
+        let mut free_loads = KVec::with_capacity(LOADS, GFP_KERNEL)?;
+        for load in (0..LOADS).rev() {
+            free_loads.push(load, GFP_KERNEL)?;
+        }
+        let mut pages = KVec::with_capacity(reserve, GFP_KERNEL)?;
+        for number in 0..reserve {
+            if number % CHUNK == 0 {
+                let chunk = Chunk::new(CHUNK, GFP_KERNEL)?;
+                // There is room for all of them.
+                table.add(chunk, None).map_err(|_| AllocError)?;
+            }
+            pages.push(super::empty_page(GFP_KERNEL)?, GFP_KERNEL)?;
+        }
         Ok(Self {
             table,
             limit: u32::try_from(limit).unwrap_or(u32::MAX / 4).max(1),
-            idle: 0,
+            idle: Ends::new(),
+            loads: KVec::from_elem(Load::default(), LOADS, GFP_KERNEL)?,
+            free_loads,
             evictable: Usage::default(),
             kept: Usage::default(),
             changed: Ends::new(),
             pressed: false,
-            reserve: Some(super::empty_page()?),
-            nowhere: super::empty_page()?,
+            reserve: pages,
+            nowhere: super::empty_page(GFP_KERNEL)?,
         })
     }
 
@@ -311,8 +386,8 @@ impl Shard {
         read: bool,
         waiting: &mut Entries<'_, Wish>,
     ) -> Option<KBox<Page>> {
-        let block = self.table.block(at)?;
-        let residence = self.table.get(at)?.residence;
+        let frame = self.table.get(at)?;
+        let (residence, load) = (frame.residence, frame.load);
         let usage = self.usage_mut(residence);
         usage.loading = usage.loading.saturating_sub(1);
         usage.counters.failed_reads += u64::from(read && origin.is_none());
@@ -330,29 +405,64 @@ impl Shard {
             None => {
                 usage.frames = usage.frames.saturating_sub(1);
                 self.table.remove(at);
-                unused = match self.reserve {
-                    Some(_) => Some(page),
-                    None => self.reserve.replace(page),
-                };
+                let pushed = self.reserve.push_within_capacity(page);
+                unused = pushed.err().map(|error| error.0);
             }
         }
-        waiting.wake_where(|wish| wish.waits == Waits::Block && wish.block == block);
+        self.end_load(load, waiting);
         self.serve(waiting);
         unused
     }
 
-    /// Wakes the first who waits for a frame, if there may be one.
+    /// Wakes the first who waits for a frame, if there may be one. Returns whether somebody does.
     pub(super) fn serve(&mut self, waiting: &mut Entries<'_, Wish>) -> bool {
-        let mut served = false;
-        waiting.wake_where(|wish| {
-            let first = !served && wish.waits == Waits::Frame;
-            served |= first;
-            first
-        });
+        let served = waiting.wake_first_if(FRAMES, |wish| wish.waits == Waits::Frame);
         if !served {
             self.evictable.counters.cache_pressure = 0;
         }
         served
+    }
+
+    fn begin_wait(&mut self, waits: Waits) {
+        if let Waits::Load(load) = waits {
+            if let Some(load) = self.loads.get_mut(load) {
+                load.waiting += 1;
+            }
+        }
+    }
+
+    /// Who has waited for that does so no longer.
+    fn end_wait(&mut self, waits: Waits, waiting: &mut Entries<'_, Wish>) {
+        if let Waits::Load(number) = waits {
+            if let Some(load) = self.loads.get_mut(number) {
+                load.waiting = load.waiting.saturating_sub(1);
+            }
+            self.go_on(number, waiting);
+        }
+    }
+
+    fn end_load(&mut self, number: usize, waiting: &mut Entries<'_, Wish>) {
+        if let Some(load) = self.loads.get_mut(number) {
+            load.running = false;
+        }
+        self.go_on(number, waiting);
+    }
+
+    /// If a load has ended: wakes the next who waits for it, or frees it.
+    fn go_on(&mut self, number: usize, waiting: &mut Entries<'_, Wish>) {
+        let Some(load) = self.loads.get(number) else {
+            return;
+        };
+        if load.running {
+            return;
+        }
+        if load.waiting > 0 {
+            waiting.wake_first_if(FRAMES + 1 + number, |_| true);
+        } else {
+            // There is room for all of them.
+            let _ = self.free_loads.push_within_capacity(number);
+            self.serve(waiting);
+        }
     }
 
     /// Changes a frame, and keeps account of those that may be evicted.
@@ -360,8 +470,11 @@ impl Shard {
         if let Some(frame) = self.table.get_mut(at) {
             let before = frame.is_idle();
             change(frame);
-            let after = frame.is_idle();
-            self.idle = (self.idle + u32::from(after)).saturating_sub(u32::from(before));
+            match (before, frame.is_idle()) {
+                (false, true) => self.idle.push(&mut self.table, at),
+                (true, false) => self.idle.unlink(&mut self.table, at),
+                _ => {}
+            }
         }
     }
 
@@ -402,16 +515,20 @@ impl Shard {
         first: bool,
         supplies: &mut Supplies,
         writable: bool,
-    ) -> Option<Admission> {
+    ) -> Step {
         if let Some(at) = self.table.find(wish.block) {
-            let pinned = self.pin(wish.block).map(Admission::Pinned);
-            if pinned.is_none() {
-                wish.waits = Waits::Block;
-                let residence = self.table.get(at).map_or(wish.residence, |f| f.residence);
-                let counted = core::mem::replace(&mut wish.counted, true);
-                self.usage_mut(residence).counters.wait_for_page += u64::from(!counted);
+            if let Some(frame) = self.pin(wish.block) {
+                return Step::Done(Admission::Pinned(frame));
             }
-            return pinned;
+            let frame = self.table.get(at);
+            let residence = frame.map_or(wish.residence, |frame| frame.residence);
+            let load = frame.map_or(0, |frame| frame.load);
+            let counted = core::mem::replace(&mut wish.counted, true);
+            self.usage_mut(residence).counters.wait_for_page += u64::from(!counted);
+            return Step::Wait(Waits::Load(load));
+        }
+        if self.free_loads.is_empty() {
+            return Step::Wait(Waits::Frame);
         }
         let kept = wish.residence == Residence::Kept;
         if kept || (first && self.has_room(writable)) {
@@ -420,25 +537,27 @@ impl Shard {
                     self.usage_mut(wish.residence).counters.fetch_required += 1;
                     return self.install(wish.block, wish.residence, page);
                 }
-                Supply::Needs(needs) => return Some(Admission::Needs(needs)),
+                Supply::Needs(needs) => return Step::Allocate(needs),
                 Supply::None => {}
             }
         }
         if first {
-            if let Some(page) = self.spare(writable) {
+            if let Some(page) = self.spare(kept || self.has_room(writable)) {
                 return self.install(wish.block, Residence::Evictable, page);
             }
         }
-        if supplies.exhausted && self.is_stuck(writable) {
-            return Some(Admission::NoMemory);
+        // Who is woken asks for memory again.
+        let exhausted = core::mem::replace(&mut supplies.exhausted, false);
+        if exhausted && first && self.is_stuck(writable) {
+            return Step::Done(Admission::NoMemory);
         }
-        let starving = core::mem::replace(&mut wish.waits, Waits::Frame) == Waits::Frame;
+        let starving = wish.waits == Waits::Frame;
         self.evictable.counters.cache_pressure += u64::from(!starving);
         if self.pressed || self.evictable.changed == 0 {
-            return None;
+            return Step::Wait(Waits::Frame);
         }
         self.pressed = true;
-        Some(Admission::Pressed)
+        Step::Press
     }
 
     /// Returns true if there may be one more evictable frame. What can no longer be written has to
@@ -460,14 +579,15 @@ impl Shard {
     /// Returns true if no frame will ever become idle.
     fn is_stuck(&self, writable: bool) -> bool {
         let usage = &self.evictable;
-        usage.frames == 0 || (usage.frames == usage.changed && !writable)
+        usage.frames == usage.changed && !writable
     }
 
     /// Takes the memory for one more frame.
     fn supply(&mut self, supplies: &mut Supplies) -> Supply {
+        let has_slot = self.table.vacancies() as usize > self.reserve.len();
         let needs = Needs {
-            slots: !self.table.has_room(),
-            list: match self.table.has_room() {
+            slots: !has_slot,
+            list: match has_slot {
                 true => None,
                 false => self.table.wants_list(),
             },
@@ -497,33 +617,52 @@ impl Shard {
         supplies.page.take().map_or(Supply::None, Supply::Page)
     }
 
-    /// Returns the page of a frame that may go, or the reserve.
-    fn spare(&mut self, writable: bool) -> Option<KBox<Page>> {
-        if self.has_room(writable) && self.table.has_room() && self.reserve.is_some() {
-            self.evictable.counters.fetch_required += 1;
-            return self.reserve.take();
+    /// Returns a page of the reserve, if there is room, or that of a frame that may go.
+    fn spare(&mut self, has_room: bool) -> Option<KBox<Page>> {
+        if has_room {
+            if let Some(page) = self.reserve.pop() {
+                self.evictable.counters.fetch_required += 1;
+                return Some(page);
+            }
         }
-        if self.idle == 0 {
-            return None;
+        for _ in 0..CHANCES {
+            let at = self.idle.first();
+            let was_used = self
+                .table
+                .get_mut(at)
+                .is_some_and(|frame| core::mem::replace(&mut frame.referenced, false));
+            if !was_used {
+                break;
+            }
+            self.idle.unlink(&mut self.table, at);
+            self.idle.push(&mut self.table, at);
         }
-        // The first turn clears every mark, so the second meets whatever there is.
-        let at = self
-            .table
-            .sweep(|frame| frame.is_idle() && !core::mem::replace(&mut frame.referenced, false))?;
+        let at = self.idle.first();
+        self.table.get(at)?;
+        self.idle.unlink(&mut self.table, at);
         let page = self.table.remove(at)?.page;
-        self.idle -= 1;
         self.evictable.frames -= 1;
         self.evictable.counters.discard_required += 1;
         page
     }
 
     /// Gives a block a frame.
-    fn install(&mut self, block: u64, residence: Residence, page: KBox<Page>) -> Option<Admission> {
-        let at = self.table.insert(block, Frame::new(residence)).ok()?;
+    fn install(&mut self, block: u64, residence: Residence, page: KBox<Page>) -> Step {
+        let mut frame = Frame::new(residence);
+        // There is one: that was asked before. And there is a slot for each page.
+        frame.load = self.free_loads.last().copied().unwrap_or(LOADS);
+        let number = frame.load;
+        let Ok(at) = self.table.insert(block, frame) else {
+            return Step::Wait(Waits::Frame);
+        };
+        self.free_loads.pop();
+        if let Some(load) = self.loads.get_mut(number) {
+            load.running = true;
+        }
         let usage = self.usage_mut(residence);
         usage.frames += 1;
         usage.loading += 1;
-        Some(Admission::Empty(at, page))
+        Step::Done(Admission::Empty(at, page))
     }
 }
 

@@ -229,6 +229,9 @@ struct Machine {
     journal: Journal,
 }
 
+/// Tasks that may wait for a block while they have another.
+const HOLDERS: usize = 2;
+
 fn machine(seed: u64, pages: usize, flaw: Flaw) -> Machine {
     let world = World::new(seed);
     let disk = world.add_disk("pages", image(&mut Rng::new(seed)));
@@ -242,6 +245,7 @@ fn machine(seed: u64, pages: usize, flaw: Flaw) -> Machine {
         pages,
         parts: 4,
         loaders: 2,
+        holders: HOLDERS,
     };
     let cache = SharedCache::new(store, size).unwrap();
     let journal = Journal {

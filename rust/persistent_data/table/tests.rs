@@ -30,7 +30,9 @@ fn grow(table: &mut Table<u32>) {
     let list = table
         .wants_list()
         .map(|room| KVVec::with_capacity(room, GFP_KERNEL).unwrap());
-    assert!(table.add(Chunk::new(CHUNK).unwrap(), list).is_ok());
+    assert!(table
+        .add(Chunk::new(CHUNK, GFP_KERNEL).unwrap(), list)
+        .is_ok());
 }
 
 proptest! {
@@ -103,5 +105,7 @@ fn the_hand_comes_by_every_value() {
 fn a_short_chunk_is_the_last() {
     let mut table: Table<u32> = Table::with_slots(CHUNK + 1).unwrap();
     let list = KVVec::with_capacity(8, GFP_KERNEL).unwrap();
-    assert!(table.add(Chunk::new(CHUNK).unwrap(), Some(list)).is_err());
+    assert!(table
+        .add(Chunk::new(CHUNK, GFP_KERNEL).unwrap(), Some(list))
+        .is_err());
 }

@@ -252,6 +252,7 @@ impl Machine {
             roots: ROOTS,
             nonce: NONCE,
             logical_blocks: LOGICAL_BLOCKS,
+            workers: 1,
             depot: depot(),
             cache_pages: pages,
             write_pages: 4,

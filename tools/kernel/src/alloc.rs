@@ -8,18 +8,20 @@ use core::ops::Deref;
 use core::ops::DerefMut;
 use core::pin::Pin;
 
-/// Allocation flags; they mean nothing on the host.
+/// Allocation flags: of these, the host only looks at whether the allocation may wait.
 #[derive(Clone, Copy)]
-pub struct Flags;
+pub struct Flags {
+    may_wait: bool,
+}
 
 /// The flags that library crates use.
 pub mod flags {
     use super::Flags;
 
     /// An allocation that may sleep.
-    pub const GFP_KERNEL: Flags = Flags;
+    pub const GFP_KERNEL: Flags = Flags { may_wait: true };
     /// An allocation that may not sleep.
-    pub const GFP_NOWAIT: Flags = Flags;
+    pub const GFP_NOWAIT: Flags = Flags { may_wait: false };
 }
 
 /// An allocation failed.
@@ -28,6 +30,8 @@ pub struct AllocError;
 
 thread_local! {
     static ALLOCATIONS_LEFT: Cell<Option<u64>> = const { Cell::new(None) };
+    static MAY_WAIT: Cell<bool> = const { Cell::new(true) };
+    static IS_SHORT: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Makes the allocations of this thread fail after the next `allocations`; `None` lets all succeed.
@@ -35,8 +39,44 @@ pub fn fail_after(allocations: Option<u64>) {
     ALLOCATIONS_LEFT.set(allocations);
 }
 
-/// Counts an allocation, and fails it if the countdown says so.
-pub(crate) fn attempt() -> Result<(), AllocError> {
+/// Runs `f`, in which this thread must not ask for memory that it would have to wait for: in the
+/// kernel such an allocation does not fail, and the memory may have to be written to the very
+/// device that asks.
+pub fn without_waiting<R>(f: impl FnOnce() -> R) -> R {
+    let _before = Before(MAY_WAIT.replace(false));
+    f()
+}
+
+/// Runs `f`, in which this thread may wait for memory: for another task, in the middle of one that
+/// must not.
+pub fn with_waiting<R>(f: impl FnOnce() -> R) -> R {
+    let _before = Before(MAY_WAIT.replace(true));
+    f()
+}
+
+/// What held before; it holds again when this is dropped.
+struct Before(bool);
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        MAY_WAIT.set(self.0);
+    }
+}
+
+/// Makes memory short for this thread, or ends that: allocations fail that may not wait.
+pub fn set_short(short: bool) {
+    IS_SHORT.set(short);
+}
+
+/// Counts an allocation, and fails it if the countdown says so, or if memory is short.
+pub(crate) fn attempt(flags: Flags) -> Result<(), AllocError> {
+    assert!(
+        MAY_WAIT.get() || !flags.may_wait,
+        "an allocation may wait where nobody must wait for memory"
+    );
+    if IS_SHORT.get() && !flags.may_wait {
+        return Err(AllocError);
+    }
     match ALLOCATIONS_LEFT.get() {
         None => Ok(()),
         Some(0) => Err(AllocError),
@@ -52,8 +92,8 @@ pub struct KBox<T: ?Sized>(Box<T>);
 
 impl<T> KBox<T> {
     /// Allocates `value`.
-    pub fn new(value: T, _flags: Flags) -> Result<Self, AllocError> {
-        attempt()?;
+    pub fn new(value: T, flags: Flags) -> Result<Self, AllocError> {
+        attempt(flags)?;
         Ok(Self(Box::new(value)))
     }
 
@@ -123,11 +163,11 @@ impl<T> KVec<T> {
     }
 
     /// Makes room for `additional` more values.
-    pub fn reserve(&mut self, additional: usize, _flags: Flags) -> Result<(), AllocError> {
+    pub fn reserve(&mut self, additional: usize, flags: Flags) -> Result<(), AllocError> {
         if self.0.capacity() - self.0.len() >= additional {
             return Ok(());
         }
-        attempt()?;
+        attempt(flags)?;
         self.0.try_reserve(additional).map_err(|_| AllocError)
     }
 

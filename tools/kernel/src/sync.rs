@@ -10,8 +10,8 @@ pub struct Arc<T: ?Sized>(std::sync::Arc<T>);
 
 impl<T> Arc<T> {
     /// Allocates `value`.
-    pub fn new(value: T, _flags: Flags) -> Result<Self, AllocError> {
-        alloc::attempt()?;
+    pub fn new(value: T, flags: Flags) -> Result<Self, AllocError> {
+        alloc::attempt(flags)?;
         Ok(Self(std::sync::Arc::new(value)))
     }
 }

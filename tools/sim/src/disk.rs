@@ -449,6 +449,10 @@ impl Disk for SimDisk {
         SimBuffer::new(pages)
     }
 
+    fn page_now(&self) -> Result<SimBuffer> {
+        SimBuffer::new_by(1, GFP_NOWAIT)
+    }
+
     async fn read_into(
         &self,
         sector: u64,

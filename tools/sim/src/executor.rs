@@ -14,6 +14,7 @@
 use crate::preemption::Preemption;
 use crate::world::Micros;
 use crate::world::World;
+use kernel::alloc::with_waiting;
 use runtime::preempt;
 use runtime::preempt::Edge;
 use runtime::preempt::Hook;
@@ -424,7 +425,8 @@ impl<'a> Core<'a> {
         self.depth.set(before.1 + 1);
         self.edges.set(0);
         let future = task.future.as_mut();
-        let polled = self.guard(|| future.poll(&mut Context::from_waker(&waker)));
+        let poll = || future.poll(&mut Context::from_waker(&waker));
+        let polled = self.guard(|| with_waiting(poll));
         self.current.set(before.0);
         self.depth.set(before.1);
         self.edges.set(before.2);

@@ -94,6 +94,10 @@ impl<F: Flaws> Disk for FlawedDisk<F> {
         self.disk.buffer(pages)
     }
 
+    fn page_now(&self) -> Result<SimBuffer> {
+        self.disk.page_now()
+    }
+
     async fn read_into(
         &self,
         sector: u64,

@@ -15,6 +15,7 @@ use crate::plan::Plan;
 use crate::reader::SimRead;
 use crate::toy::Toy;
 use crate::toy::BLOCK_SECTORS;
+use kernel::alloc::without_waiting;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use runtime::disk::SECTOR_SIZE;
@@ -30,6 +31,8 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Context;
+use std::task::Poll;
 use vdo::batch::Batch;
 use vdo::engine::Engine;
 use vdo::engine::Tuning;
@@ -74,6 +77,35 @@ pub struct Volume {
     pub engine: Arc<Engine<Host>>,
     broken: Broken,
     tasks: RefCell<Vec<Join<()>>>,
+}
+
+/// A task on the path of I/O: it asks for no memory that it would have to wait for. (A volume that
+/// is read-only may wait: no memory comes of writing to it.)
+struct AtOnce<F> {
+    engine: Arc<Engine<Host>>,
+    task: Pin<Box<F>>,
+}
+
+impl<F: Future> AtOnce<F> {
+    fn new(engine: &Arc<Engine<Host>>, task: F) -> Self {
+        Self {
+            engine: engine.clone(),
+            task: Box::pin(task),
+        }
+    }
+}
+
+impl<F: Future> Future for AtOnce<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let may_wait = self.engine.is_read_only();
+        let mut poll = || self.task.as_mut().poll(context);
+        match may_wait {
+            true => poll(),
+            false => without_waiting(poll),
+        }
+    }
 }
 
 /// Requests that change something, on their way.
@@ -219,6 +251,7 @@ impl Machine {
         let engine = &volume.engine;
         let mut tasks = volume.tasks.borrow_mut();
         let mut spawn = |name, task: Pin<Box<dyn Future<Output = ()>>>| {
+            let task = AtOnce::new(engine, task);
             tasks.push(self.spawner.spawn_daemon(name, task));
         };
         for worker in 0..engine.workers() {
@@ -422,7 +455,7 @@ impl Machine {
         };
         self.world.trace(|| format!("ask      {}", name()));
         let result = match operation {
-            Operation::Flush => volume.engine.flush().await,
+            Operation::Flush => AtOnce::new(&volume.engine, volume.engine.flush()).await,
             _ => {
                 let pieces = self.pieces(operation, sector, sectors);
                 self.submit_pieces(&volume, operation, fua, sector, &pieces, data)
@@ -488,7 +521,8 @@ impl Machine {
             result = Ok(());
             for (start, length) in pieces {
                 let mut bio = SimRead::new(disk.clone(), start, length as u32);
-                let ended = volume.engine.read(&mut bio).await;
+                let read = volume.engine.read(&mut bio);
+                let ended = AtOnce::new(&volume.engine, read).await;
                 assert!(
                     ended.is_err() || bio.is_complete(),
                     "a read succeeded and did not deliver everything"

@@ -3,7 +3,12 @@
 //! Little room, no memory, devices that fail, and nothing that may be written any more.
 
 use super::*;
+use core::future::poll_fn;
+use core::pin::pin;
 use kernel::alloc::fail_after;
+use kernel::alloc::set_short;
+use kernel::alloc::without_waiting;
+use runtime::task::yield_now;
 use sim::executor::Executor;
 use sim::executor::Outcome;
 use sim::fault::Fault;
@@ -153,6 +158,60 @@ fn without_memory_frames_are_shared() {
     let frames = counters(machine);
     assert!(frames.clean_pages + frames.dirty_pages < 10, "{frames:?}");
     assert!(frames.discard_required > 0);
+}
+
+/// A task that must not wait for memory.
+async fn at_once<F: Future>(task: F) -> F::Output {
+    let mut task = pin!(task);
+    poll_fn(|context| without_waiting(|| task.as_mut().poll(context))).await
+}
+
+#[test]
+fn memory_that_would_have_to_be_waited_for_is_done_without() {
+    let machine = &machine(6, 10, Flaw::None);
+    let mut executor = Executor::new(&machine.world);
+    executor.spawn_daemon("writer", machine.writer(4));
+    for seed in 0..5 {
+        executor.spawn("user", at_once(machine.user(Rng::new(seed), 40)));
+    }
+    set_short(true);
+    let outcome = executor.run();
+    set_short(false);
+    assert_eq!(outcome, Outcome::Done);
+    let frames = counters(machine);
+    let own = HOLDERS as u64 + 1;
+    assert_eq!(frames.clean_pages + frames.dirty_pages, own, "{frames:?}");
+    // Once there is memory the cache grows.
+    for seed in 0..5 {
+        executor.spawn("user", at_once(machine.user(Rng::new(seed), 40)));
+    }
+    let outcome = executor.run();
+    assert_eq!(outcome, Outcome::Done);
+    assert_eq!(counters(machine).free_pages, 0);
+}
+
+#[test]
+fn without_memory_each_holder_of_a_vacancy_gets_another_frame() {
+    let machine = &machine(13, 10, Flaw::None);
+    let mut executor = Executor::new(&machine.world);
+    for number in 0..HOLDERS as u64 {
+        let holder = async move {
+            let vacancy = machine.cache.create(number, Residence::Evictable).await;
+            yield_now().await;
+            let other = machine.cache.pin(number + 8, Residence::Kept).await;
+            drop((vacancy.unwrap().unwrap(), other.unwrap()));
+        };
+        executor.spawn("holder", at_once(holder));
+    }
+    // Those who hold nothing do not get in the way for good.
+    for number in 0..4 {
+        let pin = machine.cache.pin(number + 16, Residence::Evictable);
+        executor.spawn("reader", at_once(async { drop(pin.await.unwrap()) }));
+    }
+    set_short(true);
+    let outcome = executor.run();
+    set_short(false);
+    assert_eq!(outcome, Outcome::Done);
 }
 
 #[test]

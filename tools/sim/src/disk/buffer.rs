@@ -2,6 +2,7 @@
 
 //! Memory for I/O. Whatever stands for a disk on the host uses it, in the simulator or not.
 
+use kernel::alloc::Flags;
 use kernel::prelude::*;
 use runtime::disk::Buffer;
 use runtime::disk::Page;
@@ -22,9 +23,18 @@ impl SimBuffer {
     ///
     /// `ENOMEM`, when the stand-in's allocator is made to fail.
     pub fn new(pages: usize) -> Result<Self> {
-        let mut all = KVec::with_capacity(pages, GFP_KERNEL)?;
+        Self::new_by(pages, GFP_KERNEL)
+    }
+
+    /// As [`new`](Self::new), by an allocation with these flags.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`, when the stand-in's allocator is made to fail.
+    pub fn new_by(pages: usize, flags: Flags) -> Result<Self> {
+        let mut all = KVec::with_capacity(pages, flags)?;
         for _ in 0..pages {
-            all.push(KBox::new([0xA5; PAGE_SIZE], GFP_KERNEL)?, GFP_KERNEL)?;
+            all.push(KBox::new([0xA5; PAGE_SIZE], flags)?, flags)?;
         }
         Ok(Self { pages: all })
     }
