@@ -25,6 +25,7 @@ use platform::disk::KernelDisk;
 use platform::executor::Executor;
 use platform::executor::Placement;
 use runtime::stack::boxed;
+use runtime::stack::boxed_at_once;
 use runtime::sync::AtomicU32;
 use runtime::sync::Lock;
 use vdo::dump::Frame;
@@ -342,8 +343,9 @@ impl Volume {
         let (log, device) = (self.log, self.mapped);
         log.info(format_args!("suspending device '{device}'"));
         self.ticker.pause();
-        if block_on(boxed(|| self.engine.suspend(save))).is_err() {
-            // No memory to do it in: it is done on this stack, where there is room.
+        if block_on(boxed_at_once(|| self.engine.suspend(save))).is_err() {
+            // No memory to do it in, and what is dirty cannot be written to this device meanwhile:
+            // it is done on this stack, where there is room.
             block_on(self.engine.suspend(save));
         }
         log.info(format_args!("device '{device}' suspended"));

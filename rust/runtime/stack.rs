@@ -11,6 +11,7 @@ use core::future::Future;
 use core::pin::Pin;
 use core::task::Context;
 use core::task::Poll;
+use kernel::alloc::Flags;
 use kernel::prelude::*;
 
 /// Runs the future that `make` returns, from the heap.
@@ -19,13 +20,22 @@ use kernel::prelude::*;
 ///
 /// `ENOMEM`; the future was dropped then, or never made.
 pub async fn boxed<F: Future>(make: impl FnOnce() -> F) -> Result<F::Output> {
-    Ok(Boxed(place(make)?).await)
+    Ok(Boxed(place(make, GFP_KERNEL)?).await)
+}
+
+/// As [`boxed`], without waiting for memory: for whom others may be waiting to get some.
+///
+/// # Errors
+///
+/// As [`boxed`].
+pub async fn boxed_at_once<F: Future>(make: impl FnOnce() -> F) -> Result<F::Output> {
+    Ok(Boxed(place(make, GFP_NOWAIT)?).await)
 }
 
 /// Makes the future in a frame that is gone before it is polled.
 #[inline(never)]
-fn place<F: Future>(make: impl FnOnce() -> F) -> Result<Pin<KBox<F>>> {
-    Ok(KBox::pin(make(), GFP_KERNEL)?)
+fn place<F: Future>(make: impl FnOnce() -> F, flags: Flags) -> Result<Pin<KBox<F>>> {
+    Ok(KBox::pin(make(), flags)?)
 }
 
 struct Boxed<F>(Pin<KBox<F>>);
