@@ -6,7 +6,6 @@ import os
 import subprocess
 
 _IN_TREE = "/lib/modules/{}/kernel/drivers/md/{}.ko"
-_NEEDS = {"clone": "dm-persistent-data", "vdo": "dm-bufio"}
 _FILES = {"clone": "dm-clone", "vdo": "dm-vdo/dm-vdo"}
 
 
@@ -15,8 +14,10 @@ def use(impl, name="clone"):
     if os.path.exists(f"/sys/module/dm_{name}"):
         subprocess.run(["rmmod", f"dm_{name}"], check=True)
     if impl == "c":
-        subprocess.run(["modprobe", _NEEDS[name]], check=True)
         path = _IN_TREE.format(os.uname().release, _FILES[name])
+        needs = subprocess.run(["modinfo", "-F", "depends", path], check=True,
+                               capture_output=True, text=True).stdout.strip()
+        subprocess.run(["modprobe", "-a", *needs.split(",")], check=True)
         subprocess.run(["insmod", path], check=True)
     else:
         subprocess.run(["modprobe", f"dm-{name}"], check=True)

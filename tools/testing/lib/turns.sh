@@ -6,8 +6,8 @@
 #
 # shellcheck disable=SC2154 # set by those who source this file
 
-# default TEST LONG: what ROUNDS are if nobody says.
-default() { if [ "${DMOX_MODE:-test}" = test ]; then echo "$1"; else echo "$2"; fi; }
+# default SHORT LONG: what ROUNDS are if nobody says.
+default() { if [ "${DMOX_MODE:-}" = long ]; then echo "$2"; else echo "$1"; fi; }
 
 # What runs after each boot of which the end was as it should be; fails if something is wrong.
 after_boot() { :; }
