@@ -12,6 +12,10 @@
 //!
 //! A crash before step 4 leaves the old bitmap, whose blocks steps 1 to 3 did not touch. It knows
 //! fewer hydrated regions, and the source still has their data: bits are only ever added.
+//!
+//! A superblock that is found may have come from a write, or before a flush, that failed, and not be
+//! on stable storage. The blocks of the one before it are free then, and may be what a crash goes
+//! back to: so the device is flushed before the first commit writes anything.
 
 use crate::geometry::Geometry;
 use crate::region_map::RegionMap;
@@ -50,6 +54,8 @@ pub(crate) struct Metadata<D: Disk> {
     manager: TransactionManager<D>,
     bitset: Bitset,
     geometry: Geometry,
+    /// Whether the superblock is known to be on stable storage.
+    settled: bool,
 }
 
 /// Which step of a commit failed.
@@ -88,7 +94,7 @@ impl<D: Disk> Metadata<D> {
         let mut manager = opened.inspect_err(|_| pr_err!("dm_tm_open_with_sm failed\n"))?;
         let (bitset_root, regions) = (superblock.bitset_root, geometry.regions());
         let bitset = boxed(|| Bitset::open(&mut manager, bitset_root, regions)).await??;
-        Self::new(manager, bitset, geometry)
+        Self::new(manager, bitset, geometry, false)
     }
 
     /// Returns what a format of the device behind `cache` would take.
@@ -123,7 +129,7 @@ impl<D: Disk> Metadata<D> {
     pub(crate) async fn format(cache: BlockCache<D>, geometry: &Geometry) -> Result<KBox<Self>> {
         let mut manager = boxed(|| TransactionManager::format(cache)).await??;
         let bitset = boxed(|| Bitset::create(&mut manager, geometry.regions())).await??;
-        let mut metadata = Self::new(manager, bitset, geometry)?;
+        let mut metadata = Self::new(manager, bitset, geometry, true)?;
         boxed(|| metadata.write()).await??;
         Ok(metadata)
     }
@@ -133,6 +139,7 @@ impl<D: Disk> Metadata<D> {
         manager: TransactionManager<D>,
         bitset: Bitset,
         geometry: &Geometry,
+        settled: bool,
     ) -> Result<KBox<Self>> {
         let geometry = *geometry;
         Ok(KBox::new(
@@ -140,6 +147,7 @@ impl<D: Disk> Metadata<D> {
                 manager,
                 bitset,
                 geometry,
+                settled,
             },
             GFP_KERNEL,
         )?)
@@ -188,6 +196,10 @@ impl<D: Disk> Metadata<D> {
     where
         F: Future<Output = Result> + Send,
     {
+        if !self.settled {
+            self.manager.cache().flush().await?;
+            self.settled = true;
+        }
         let mut next = map.take_dirty_block(0);
         // One round unless the device is too small to hold all that has changed beside the old.
         loop {

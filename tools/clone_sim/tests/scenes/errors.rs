@@ -174,3 +174,42 @@ fn errors_of_the_source_are_the_readers() {
         assert_eq!(user.machine.events(), 0);
     });
 }
+
+#[test]
+fn a_superblock_whose_write_failed_is_settled_before_its_predecessors_blocks_are_used() {
+    // The write of the superblock, and the flush behind it.
+    for (kind, numbers) in [(Kind::Write, 1..2), (Kind::Flush, 1..2)] {
+        for removed in [false, true] {
+            let numbers = numbers.clone();
+            Scene::new(&plan()).play(|user| async move {
+                let fault = Fault::new(METADATA, &[kind]).numbers(numbers);
+                user.machine.world.add_fault(fault);
+                user.write(0..8, false).await.unwrap();
+                assert!(user.flush().await.is_err());
+                user.machine.world.clear_faults();
+                if removed {
+                    user.machine.remove().await;
+                    user.model.borrow_mut().crash();
+                    user.machine.start().await.unwrap();
+                } else {
+                    let table = user.machine.load().await.unwrap();
+                    user.machine.switch(table).await.unwrap();
+                }
+                let since = user.log_len();
+                user.write(8..16, true).await.unwrap();
+                let log = user.machine.world.log();
+                let mut changes = log[since..]
+                    .iter()
+                    .filter(|record| record.disk == METADATA && record.kind != Kind::Read);
+                let first = changes.next().expect("a commit");
+                assert_eq!(first.kind, Kind::Flush, "{kind:?} removed {removed}");
+                let second = changes.next().expect("a commit");
+                assert!(first.completed.is_some_and(|(at, _)| at < second.issued));
+                // Once is enough.
+                let since = user.log_len();
+                user.write(16..24, true).await.unwrap();
+                assert_eq!(user.operations(since, METADATA, Kind::Flush).len(), 2);
+            });
+        }
+    }
+}
