@@ -28,6 +28,7 @@ pub use survey::Survey;
 
 use crate::format::recovery_journal::Shape;
 use crate::format::DepotLayout;
+use crate::format::Partition;
 use crate::format::Pbn;
 use crate::format::Sequence;
 use crate::journal::Counters;
@@ -49,8 +50,8 @@ pub struct Volume {
     pub journal_start: Sequence,
     /// The counters in the super block.
     pub counters: Counters,
-    /// The last PBN and one.
-    pub physical_blocks: u64,
+    /// The root pages of the block map.
+    pub roots: Partition,
     /// The slabs.
     pub depot: DepotLayout,
 }

@@ -191,8 +191,13 @@ impl<W: World> Engine<W> {
         self.super_block
             .write(|block| {
                 block.state = State::Dirty;
-                block.complete_recoveries += u64::from(outcome.recovered);
-                block.read_only_recoveries += u64::from(outcome.rebuilt);
+                // What the journal blocks are stamped with has to change with every recovery.
+                block.complete_recoveries = block
+                    .complete_recoveries
+                    .wrapping_add(outcome.recovered.into());
+                block.read_only_recoveries = block
+                    .read_only_recoveries
+                    .wrapping_add(outcome.rebuilt.into());
                 block.journal_start = outcome.tail;
                 block.logical_blocks_used = outcome.counters.logical_blocks_used;
                 block.block_map_data_blocks = outcome.counters.block_map_data_blocks;
@@ -287,7 +292,7 @@ fn volume_of(found: &SuperBlock, shape: Shape) -> recovery::Volume {
         recovery_count: found.recovery_count(),
         journal_start: found.journal_start,
         counters: counters_of(found),
-        physical_blocks: found.physical_blocks,
+        roots: found.roots(),
         depot: found.depot,
     }
 }

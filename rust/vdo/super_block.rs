@@ -8,8 +8,10 @@
 
 use crate::error::Error;
 use crate::error::Result;
+use crate::error::Status;
 use crate::format::super_block::SuperBlock;
 use crate::format::Pbn;
+use crate::format::MAX_SEQUENCE;
 use crate::storage::Purpose;
 use crate::storage::Storage;
 use kernel::prelude::*;
@@ -59,7 +61,8 @@ impl<D: Disk> SuperBlockStore<D> {
     ///
     /// # Errors
     ///
-    /// That of the write; `EIO` if one failed before. The change is not made then.
+    /// That of the write; `EIO` if one failed before; the journal has come to the end of its
+    /// sequences, which no start accepts. The change is not made then.
     pub async fn write(&self, change: impl FnOnce(&mut SuperBlock) + Send) -> Result {
         let mut buffer = self.buffer.take().await;
         if self.failed.load_acquire() != 0 {
@@ -68,6 +71,10 @@ impl<D: Disk> SuperBlockStore<D> {
         }
         let mut new = self.get();
         change(&mut new);
+        if new.journal_start >= MAX_SEQUENCE {
+            self.buffer.give(buffer);
+            return Err(Status::JournalOverflow.into());
+        }
         if let Some(page) = buffer.page_mut(0) {
             new.encode(page);
         }

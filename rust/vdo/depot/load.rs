@@ -25,6 +25,7 @@ use crate::format::Page;
 use crate::format::Sequence;
 use crate::format::SlabConfig;
 use crate::format::SlabNumber;
+use crate::format::MAX_SEQUENCE;
 use crate::storage::Purpose;
 use crate::world::World;
 use kernel::prelude::KVec;
@@ -218,7 +219,8 @@ impl<W: World> Depot<W> {
         }
         let tail = header.sequence.saturating_add(1);
         let head = if entry.is_dirty { header.head } else { tail };
-        let is_sound = head <= tail
+        let is_sound = tail < MAX_SEQUENCE
+            && head <= tail
             && head > 0
             && tail - head <= size.into()
             && header.sequence.checked_rem(size.into()) == Some(offset.into());

@@ -29,6 +29,7 @@ use crate::format::Sbn;
 use crate::format::Sequence;
 use crate::format::SlabConfig;
 use crate::format::SlabNumber;
+use crate::format::MAX_SEQUENCE;
 use runtime::disk::Buffer;
 
 /// How many changes are made before a slab's lock is let go.
@@ -321,6 +322,9 @@ impl<B: Buffer> Slab<B> {
             blocked => return Ok(blocked),
         }
         if self.journal.entries() == 0 {
+            if self.journal.tail() >= MAX_SEQUENCE {
+                return Err(Error::Status(Status::JournalOverflow));
+            }
             effects.begun = Some(Hold {
                 sequence: next.point.sequence,
                 slab: number,
@@ -378,7 +382,7 @@ impl<B: Buffer> Slab<B> {
     /// next block of its journal is the first of the ring, if one more were written now. That is
     /// what it says of slabs that were never used.
     fn would_seem_unused(&self, config: &SlabConfig) -> bool {
-        let next = self.journal.tail() + 1;
+        let next = self.journal.tail().saturating_add(1);
         self.journal.entries() == 0
             && next.checked_rem(config.journal_blocks.into()) == Some(0)
             && !self.has_counts_on_disk()

@@ -78,6 +78,11 @@ impl Partition {
     pub fn end(&self) -> Pbn {
         self.start.saturating_add(self.blocks)
     }
+
+    /// Returns whether this block is one of them.
+    pub fn contains(&self, pbn: Pbn) -> bool {
+        (self.start..self.end()).contains(&pbn)
+    }
 }
 
 /// Where everything is.

@@ -46,6 +46,7 @@ use super::metadata_type;
 use super::Page;
 use super::Sequence;
 use super::BLOCK_SECTORS;
+use super::MAX_SEQUENCE;
 use super::SECTOR_SIZE;
 
 /// Blocks of the journal, as formatters make it.
@@ -209,6 +210,7 @@ impl Header {
     /// is at its place, the sequence says.
     pub fn is_valid(&self, nonce: u64, recovery_count: u8, shape: Shape) -> bool {
         self.nonce == nonce
+            && self.sequence < MAX_SEQUENCE
             && self.recovery_count == recovery_count
             && self
                 .format()

@@ -25,6 +25,9 @@ pub const MIN_SLAB_BLOCKS: u32 = 1 << 13;
 /// Blocks of a slab journal, as formatters make it.
 pub const SLAB_JOURNAL_BLOCKS: u32 = 224;
 
+/// The smallest slab journal that is not full before the first count is written.
+const MIN_JOURNAL_BLOCKS: u32 = 4;
+
 /// Requests that mainline has in flight; the thresholds reckon with them.
 const MAX_REQUESTS: u32 = 2048;
 
@@ -94,10 +97,16 @@ impl SlabConfig {
         let used = u64::from(self.data_blocks)
             + u64::from(self.reference_blocks)
             + u64::from(self.journal_blocks);
+        // New entries wait until the journal is shorter than `blocking`. (From `flushing` on counts
+        // are written; in short journals mainline has that behind the others.)
+        let thresholds = 0 < self.blocking
+            && self.blocking <= self.scrubbing
+            && self.scrubbing.max(self.flushing) <= self.journal_blocks;
         let sound = self.blocks.is_power_of_two()
             && self.blocks <= MAX_SLAB_BLOCKS
             && self.data_blocks > 0
-            && self.journal_blocks > 0
+            && self.journal_blocks >= MIN_JOURNAL_BLOCKS
+            && thresholds
             && self.reference_blocks >= self.used_reference_blocks()
             && used <= self.blocks.into();
         if sound {

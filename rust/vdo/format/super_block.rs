@@ -28,6 +28,7 @@ use super::field::u32_at;
 use super::field::u64_at;
 use super::geometry::Geometry;
 use super::layout;
+use super::layout::Partition;
 use super::layout::Partitions;
 use super::slab;
 use super::summary;
@@ -271,6 +272,14 @@ impl SuperBlock {
     /// Returns what the journal blocks of this life of the volume are stamped with.
     pub fn recovery_count(&self) -> u8 {
         self.complete_recoveries as u8
+    }
+
+    /// Returns the root pages of the block map.
+    pub fn roots(&self) -> Partition {
+        Partition {
+            start: self.root_origin,
+            blocks: self.root_count.into(),
+        }
     }
 
     /// Checks what loading the volume relies on.

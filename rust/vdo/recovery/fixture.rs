@@ -13,6 +13,7 @@ use crate::format::DepotLayout;
 use crate::format::Mapping;
 use crate::format::Operation;
 use crate::format::Page;
+use crate::format::Partition;
 use crate::format::Pbn;
 use crate::format::RecoveryEntry;
 use crate::format::Sequence;
@@ -63,7 +64,10 @@ pub(super) fn volume() -> Volume {
             logical_blocks_used: 1,
             block_map_data_blocks: 2,
         },
-        physical_blocks: BLOCKS,
+        roots: Partition {
+            start: 3,
+            blocks: 2,
+        },
         depot: DepotLayout {
             first_block: FIRST_DATA,
             slab_count: 1,
@@ -150,7 +154,7 @@ impl Image {
     /// Writes a block with this many entries of data.
     pub(super) fn fill(&mut self, sequence: Sequence, count: u16) -> &mut Self {
         let entries: Vec<_> = (0..count)
-            .map(|slot| data(20, slot, FIRST_DATA + u64::from(slot)))
+            .map(|slot| data(FIRST_DATA + 90, slot, FIRST_DATA + u64::from(slot)))
             .collect();
         self.put(sequence, &entries)
     }

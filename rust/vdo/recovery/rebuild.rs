@@ -19,6 +19,7 @@ use super::lanes::LANES;
 use super::reader::Reader;
 use super::replay::window::Window;
 use super::survey::find_extent;
+use super::survey::following;
 use super::survey::Extent;
 use super::Volume;
 use crate::depot::Depot;
@@ -97,7 +98,7 @@ enum Pass {
 ///
 /// # Errors
 ///
-/// Those of I/O, and of memory. The super block and the journal are as they were, so it can be
+/// Those of I/O, and of memory; the journal cannot go on. The super block and the journal are as they were, so it can be
 /// tried again.
 pub async fn rebuild<W: World>(
     world: &W,
@@ -108,6 +109,7 @@ pub async fn rebuild<W: World>(
 ) -> Result<(Sequence, Counters)> {
     let pages = PlainPages::new(world, storage, volume.nonce)?;
     let highest = replay_leniently(world, storage, volume, &pages).await?;
+    let next = following(highest)?;
     pages.flush().await?;
 
     let forest = Forest::new(found.root_count, found.logical_blocks);
@@ -133,7 +135,7 @@ pub async fn rebuild<W: World>(
     world.log(Level::Info, format_args!("Saving rebuilt state"));
     counts.finish_rebuild().await?;
     let counters = counters.with(|counters| *counters);
-    Ok((highest.saturating_add(1), counters))
+    Ok((next, counters))
 }
 
 impl Counters {

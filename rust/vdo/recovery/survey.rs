@@ -24,6 +24,7 @@ use crate::format::Operation;
 use crate::format::Page;
 use crate::format::RecoveryEntry;
 use crate::format::Sequence;
+use crate::format::MAX_SEQUENCE;
 use crate::journal::Counters;
 use crate::journal::MAX_BLOCKS_IN_FLIGHT;
 use crate::storage::Storage;
@@ -67,7 +68,7 @@ impl Survey {
     ///
     /// `EINVAL` if the journal has the old format: nothing must be changed then, as an older
     /// version may recover the volume. [`Status::CorruptJournal`] if the journal contradicts
-    /// itself, or is damaged. Or that of a read.
+    /// itself, or is damaged; [`Status::JournalOverflow`] if it cannot go on. Or that of a read.
     pub async fn new<W: World>(
         world: &W,
         storage: &Storage<W::Disk>,
@@ -86,7 +87,7 @@ impl Survey {
                 end: JournalPoint::new(volume.journal_start, 0),
                 entries: 0,
                 counters: volume.counters,
-                next: volume.journal_start + 1,
+                next: following(volume.journal_start)?,
             });
         };
         let survey = find_tail(world, &mut reader, volume, extent).await?;
@@ -125,6 +126,16 @@ impl Survey {
         );
         Err(Status::CorruptJournal.into())
     }
+}
+
+/// Returns the sequence with which a journal goes on whose highest one is `sequence`.
+///
+/// # Errors
+///
+/// There is none.
+pub(super) fn following(sequence: Sequence) -> Result<Sequence> {
+    let next = sequence.checked_add(1).filter(|&next| next < MAX_SEQUENCE);
+    next.ok_or(Status::JournalOverflow.into())
 }
 
 /// Finds out how far the journal reaches.
@@ -231,7 +242,7 @@ async fn find_tail<W: World>(
         end: JournalPoint::new(head, 0),
         entries: 0,
         counters: volume.counters,
-        next: extent.highest.saturating_add(1),
+        next: following(extent.highest)?,
     };
     let mut format = None;
     // The first block that is not whole.
@@ -323,7 +334,7 @@ fn check_entries<W: World>(
 impl Volume {
     /// Returns whether an entry may be replayed.
     pub(super) fn is_sound(&self, entry: &RecoveryEntry) -> bool {
-        entry.is_valid(&self.depot, self.physical_blocks)
+        entry.is_valid(&self.depot, self.roots)
     }
 }
 

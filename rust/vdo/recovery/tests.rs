@@ -182,6 +182,41 @@ fn what_mainline_would_have_missed() {
     );
 }
 
+/// A counter from the disk may be as large as it likes. What the journal blocks are stamped with
+/// changes all the same.
+#[test]
+fn counters_of_recoveries_turn_over() {
+    for (state, read_only) in [(State::Dirty, u64::MAX), (State::ForceRebuild, 0)] {
+        let world = sim::world::World::new(1);
+        let (disk, mut found) = crashed();
+        found.state = state;
+        found.complete_recoveries = u64::MAX;
+        found.read_only_recoveries = u64::MAX;
+        let ring = found.partitions.journal.start;
+        for (sequence, _) in JOURNAL {
+            let pbn = ring + sequence % found.recovery_journal_size;
+            let mut page = disk.get(pbn);
+            page[52] = found.recovery_count();
+            for sector in page.chunks_mut(512).skip(1) {
+                sector[1] = found.recovery_count();
+            }
+            disk.put(pbn, &page);
+        }
+        let engine = engine(&world, &disk, found);
+        let mut executor = run(&world, &engine);
+        let (own, logical_blocks) = (engine.clone(), found.logical_blocks);
+        executor.spawn(
+            "life",
+            async move { own.start(logical_blocks).await.unwrap() },
+        );
+        assert_eq!(executor.run(), Outcome::Done);
+        assert!(!engine.is_read_only());
+        let after = SuperBlock::decode(&disk.get(SUPER_BLOCK)).unwrap();
+        assert_eq!((after.complete_recoveries, after.recovery_count()), (0, 0));
+        assert_eq!(after.read_only_recoveries, read_only);
+    }
+}
+
 fn recover_from(state: State, first_lines: &[&str]) {
     let world = sim::world::World::new(1);
     let (disk, mut found) = crashed();

@@ -366,7 +366,7 @@ impl Blocks<'_, '_> {
                 findings.error(33, place, format!("entry {index} makes no sense"));
                 continue;
             };
-            if !entry.is_valid(&super_block.depot, super_block.physical_blocks) {
+            if !entry.is_valid(&super_block.depot, super_block.roots()) {
                 let text = format!("entry {index} makes no sense: {entry:?}");
                 findings.error(33, place, text);
                 continue;

@@ -183,13 +183,13 @@ impl<'a, 'v> Replay<'a, 'v> {
         findings: &mut Findings,
     ) -> io::Result<bool> {
         let mut touched = BTreeSet::new();
-        let physical_blocks = self.volume.super_block.physical_blocks;
+        let roots = self.volume.super_block.roots();
         for sequence in ring.block_map_head..=self.tail {
             let (header, entries) = self.block(sequence)?;
             let mut counters = Counters::of(&header);
             for (index, entry) in (0..).zip(entries) {
                 let depot = &self.volume.super_block.depot;
-                let entry = entry.filter(|entry| entry.is_valid(depot, physical_blocks));
+                let entry = entry.filter(|entry| entry.is_valid(depot, roots));
                 let Some(entry) = entry else {
                     let text = format!("entry {index} makes no sense, and so is not replayed");
                     findings.error(33, Place::Journal(sequence), text);

@@ -11,6 +11,7 @@ use crate::format::JournalPoint;
 use crate::format::Mapping;
 use crate::format::Operation;
 use crate::format::RecoveryEntry;
+use crate::format::MAX_SEQUENCE;
 use kernel::alloc::fail_after;
 use kernel::prelude::GFP_KERNEL;
 use sim::world::World as Machine;
@@ -268,6 +269,49 @@ fn a_saved_volume_is_clean_and_comes_back_as_it_was() {
         rig.write();
         rig.depot.check();
     }
+}
+
+/// There are 48 bits for a sequence; from the last one on there is no other.
+#[test]
+fn a_slab_journal_ends_with_its_sequences() {
+    let toy = Toy::tiny();
+    let saved_at = |sequence: Sequence| {
+        let mut rig = Rig::new(toy);
+        rig.write();
+        rig.save();
+        let mut image = rig.machine.images().remove(0);
+        let size = u64::from(toy.slab.journal_blocks);
+        let at = |sequence| toy.layout().journal_block(0, (sequence % size) as u32) as usize * 4096;
+        let mut block = image[at(1)..at(1) + 4096].to_vec();
+        block[..8].copy_from_slice(&sequence.to_le_bytes());
+        block[8..16].copy_from_slice(&sequence.to_le_bytes());
+        image[at(sequence)..at(sequence) + 4096].copy_from_slice(&block);
+        // The place of the next block, in slab 0.
+        image[0] = ((sequence % size + 1) % size) as u8;
+        Rig::boot(toy, image)
+    };
+    for sequence in [MAX_SEQUENCE - 1, MAX_SEQUENCE, u64::MAX - 1, u64::MAX] {
+        let mut rig = saved_at(sequence);
+        let depot = rig.depot.clone();
+        let loaded = run(
+            &mut rig.executor,
+            async move { depot.load(Load::Clean).await },
+        );
+        let error = Error::Status(Status::CorruptJournal);
+        assert_eq!(loaded, Err(error), "{sequence}");
+    }
+    let mut rig = saved_at(MAX_SEQUENCE - 2);
+    rig.sequence = 2;
+    rig.load(Load::Clean);
+    let results: Vec<_> = (0..8)
+        .map(|_| {
+            let pbn = rig.allocate(1).unwrap().start;
+            rig.apply(&[data(pbn, 0)])
+        })
+        .collect();
+    // There is one block left, for seven entries.
+    assert_eq!(results[..7], [Ok(()); 7]);
+    assert_eq!(results[7], Err(Error::Status(Status::JournalOverflow)));
 }
 
 impl Rig {

@@ -15,6 +15,7 @@ use crate::format::block_map;
 use crate::format::mapping::MAPPING_SIZE;
 use crate::format::DepotLayout;
 use crate::format::Mapping;
+use crate::format::Partition;
 use crate::format::Pbn;
 
 /// Bytes of an entry.
@@ -86,18 +87,21 @@ impl RecoveryEntry {
         (slot | (new << NEW_SHIFT) | (old << OLD_SHIFT)).to_le_bytes()
     }
 
-    /// Returns whether the entry may be replayed on a volume of this shape.
-    pub fn is_valid(&self, depot: &DepotLayout, physical_blocks: u64) -> bool {
+    /// Returns whether the entry may be replayed on a volume with these slabs and these root pages.
+    ///
+    /// Entries have no checksum, and what has no page at the place that an entry names gets one
+    /// there: the place must be one where a page can be. (Mainline takes any block.)
+    pub fn is_valid(&self, depot: &DepotLayout, roots: Partition) -> bool {
         let operation_fits = match self.operation {
-            Operation::Data => true,
+            Operation::Data => depot.is_data_block(self.page),
             Operation::BlockMap => {
-                self.new == Mapping::plain(self.new.pbn)
+                (depot.is_data_block(self.page) || roots.contains(self.page))
+                    && self.new == Mapping::plain(self.new.pbn)
                     && self.new.pbn != 0
                     && self.old == Mapping::UNMAPPED
             }
         };
-        self.page < physical_blocks
-            && self.slot < block_map::ENTRIES
+        self.slot < block_map::ENTRIES
             && is_valid_mapping(self.new, depot)
             && is_valid_mapping(self.old, depot)
             && operation_fits

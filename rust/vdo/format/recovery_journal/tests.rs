@@ -22,6 +22,7 @@ use crate::format::vectors::NONCE;
 use crate::format::DepotLayout;
 use crate::format::Mapping;
 use crate::format::Page;
+use crate::format::Partition;
 use crate::format::SlabConfig;
 use proptest::prelude::*;
 use std::vec::Vec;
@@ -37,6 +38,12 @@ fn data(page: u64, slot: u16, new: Mapping, old: Mapping) -> RecoveryEntry {
         old,
     }
 }
+
+/// The root pages of the volume that the blocks are of.
+const ROOTS: Partition = Partition {
+    start: 679_129,
+    blocks: 60,
+};
 
 /// The depot of the volume that the blocks are of.
 fn depot() -> DepotLayout {
@@ -79,7 +86,7 @@ fn entries_of_a_real_volume() {
         let bytes = bytes.to_be_bytes();
         assert_eq!(RecoveryEntry::decode(bytes), Some(expected));
         assert_eq!(expected.encode(), bytes);
-        assert!(expected.is_valid(&depot(), 1_310_720));
+        assert!(expected.is_valid(&depot(), ROOTS));
     }
 }
 
@@ -87,11 +94,15 @@ fn entries_of_a_real_volume() {
 fn entries_that_make_no_sense() {
     let plain = Mapping::plain;
     let good = data(679_192, 811, plain(679_193), plain(679_194));
-    let valid = |entry: RecoveryEntry| entry.is_valid(&depot(), 1_310_720);
+    let valid = |entry: RecoveryEntry| entry.is_valid(&depot(), ROOTS);
     assert!(valid(good));
     assert!(!valid(RecoveryEntry { slot: 812, ..good }));
-    let page = 1_310_720;
-    assert!(!valid(RecoveryEntry { page, ..good }));
+    // Where no page can be: elsewhere on the volume, and behind its end.
+    let depot = depot();
+    let elsewhere = [0, 679_128, 679_188, depot.reference_block(0, 0), 1_310_720];
+    for page in elsewhere.into_iter().chain([depot.journal_block(72, 0)]) {
+        assert!(!valid(RecoveryEntry { page, ..good }), "{page}");
+    }
     let new = plain(679_188);
     assert!(!valid(RecoveryEntry { new, ..good }));
     let old = Mapping::fragment(0, 1).unwrap();
@@ -107,6 +118,21 @@ fn entries_that_make_no_sense() {
     assert!(valid(page));
     let new = Mapping::ZERO;
     assert!(!valid(RecoveryEntry { new, ..page }));
+    for (block, is_root) in [
+        (679_128, false),
+        (679_129, true),
+        (679_188, true),
+        (1, false),
+    ] {
+        assert_eq!(
+            valid(RecoveryEntry {
+                page: block,
+                ..page
+            }),
+            is_root,
+            "{block}"
+        );
+    }
     let mut bytes = good.encode();
     bytes[0] |= 2;
     assert_eq!(RecoveryEntry::decode(bytes), None);

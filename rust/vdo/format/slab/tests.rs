@@ -3,6 +3,8 @@
 use super::DepotLayout;
 use super::SlabConfig;
 use super::SLAB_JOURNAL_BLOCKS;
+use crate::error::Error;
+use crate::error::Status;
 use proptest::prelude::*;
 
 fn config(bits: u32) -> SlabConfig {
@@ -42,6 +44,37 @@ fn slabs_that_cannot_be() {
     for (blocks, journal) in [(0, 4), (31, 4), (1 << 24, 4), (32, 0), (32, 32), (32, 31)] {
         let config = SlabConfig::new(blocks, journal);
         assert!(config.is_err(), "{blocks} {journal}");
+    }
+}
+
+#[test]
+fn thresholds_that_would_make_changes_wait_for_ever() {
+    let good = config(13);
+    let with = |journal_blocks, [flushing, blocking, scrubbing]: [u32; 3]| SlabConfig {
+        journal_blocks,
+        flushing,
+        blocking,
+        scrubbing,
+        ..good
+    };
+    assert_eq!(with(224, [168, 208, 222]), good);
+    for sound in [with(224, [1, 1, 1]), with(4, [3, 2, 2]), with(5, [5, 5, 5])] {
+        assert_eq!(sound.check(), Ok(()));
+    }
+    let bad = [
+        with(224, [168, 0, 222]),
+        with(224, [0, 0, 0]),
+        with(224, [225, 208, 222]),
+        with(224, [168, 223, 222]),
+        with(224, [168, 208, 225]),
+        with(224, [168, u32::MAX, u32::MAX]),
+        with(1, [1, 1, 1]),
+        with(3, [1, 2, 3]),
+        with(0, [0, 0, 0]),
+    ];
+    for config in bad {
+        let error = Error::Status(Status::BadConfiguration);
+        assert_eq!(config.check(), Err(error), "{config:?}");
     }
 }
 

@@ -16,6 +16,7 @@ use crate::format::recovery_journal;
 use crate::format::DepotLayout;
 use crate::format::Mapping;
 use crate::format::Operation;
+use crate::format::Partition;
 use crate::format::References;
 use crate::format::SlabConfig;
 use crate::recovery::Survey;
@@ -55,7 +56,10 @@ fn volume() -> Volume {
         recovery_count: config.recovery_count,
         journal_start: START,
         counters: Counters::default(),
-        physical_blocks: FIRST_DATA + 256,
+        roots: Partition {
+            start: 3,
+            blocks: 1,
+        },
         depot: DepotLayout {
             first_block: FIRST_DATA,
             slab_count: 1,
@@ -80,7 +84,7 @@ fn entry(number: u64) -> RecoveryEntry {
         } else {
             Operation::Data
         },
-        page: 3,
+        page: FIRST_DATA + 239,
         slot: number as u16,
         new: Mapping::plain(FIRST_DATA + number),
         old: Mapping::UNMAPPED,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use super::*;
+use crate::recovery::fixture::child;
 use crate::recovery::fixture::data;
 use crate::recovery::fixture::volume;
 use crate::recovery::fixture::Image;
@@ -62,6 +63,69 @@ fn full_blocks_and_one_that_is_not() {
         "Highest-numbered recovery journal block has sequence number 6, and the \
          highest-numbered usable block is 6"
     );
+}
+
+/// Sequences have 48 bits: what counts as a block of the ring is one that the ring can have.
+#[test]
+fn a_sequence_that_cannot_be_does_not_count() {
+    for sequence in [MAX_SEQUENCE, MAX_SEQUENCE + 6, u64::MAX - 3, u64::MAX] {
+        let mut image = Image::new((1, 1));
+        image.fill_all(1..=5).fill(sequence, FULL);
+        let found = survey(&image).unwrap();
+        assert_eq!((found.tail, found.next), (5, 6), "{sequence}");
+    }
+    // The last one is as any other, but no journal goes on behind it.
+    let overflow = Err(Error::Status(Status::JournalOverflow));
+    let last = MAX_SEQUENCE - 1;
+    let mut image = Image::new((last, last));
+    image.fill(last, FULL);
+    assert_eq!(survey(&image), overflow);
+    let mut image = Image::new((last - 1, last - 1));
+    image.fill(last - 1, FULL);
+    assert_eq!(survey(&image).unwrap().next, last);
+}
+
+/// Entries have no checksum, and a page that is not there is made: it must not be made of a block
+/// that belongs to somebody else.
+#[test]
+fn an_entry_whose_page_can_be_none_is_damage() {
+    let depot = volume().depot;
+    let roots = volume().roots;
+    let child = |page| child(page, 1, FIRST_DATA + 9);
+    let good = [
+        data(FIRST_DATA, 1, FIRST_DATA + 9),
+        child(FIRST_DATA),
+        child(roots.start),
+    ];
+    for entry in good {
+        assert!(
+            survey(Image::new((1, 1)).put(1, &[entry])).is_ok(),
+            "{entry:?}"
+        );
+    }
+    let elsewhere = [
+        0,
+        2,
+        roots.end(),
+        ORIGIN,
+        depot.reference_block(0, 0),
+        depot.journal_block(0, 0),
+        depot.last_block(),
+        u64::from(u32::MAX),
+    ];
+    let of_data = elsewhere.map(|page| data(page, 1, FIRST_DATA + 9));
+    for entry in elsewhere
+        .map(child)
+        .into_iter()
+        .chain(of_data)
+        .chain([data(roots.start, 1, 0)])
+    {
+        assert_eq!(
+            survey(Image::new((1, 1)).put(1, &[entry])),
+            Err(CORRUPT),
+            "{entry:?}"
+        );
+    }
 }
 
 #[test]
@@ -251,12 +315,14 @@ fn without_entries_the_counters_are_those_before() {
 fn an_entry_that_makes_no_sense_is_damage() {
     let mut image = Image::new((2, 1));
     image.fill_all(1..=3);
-    image.put(2, &[data(20, 1, FIRST_DATA + 500)]);
+    image.put(2, &[data(FIRST_DATA, 1, FIRST_DATA + 500)]);
     let (result, lines) = survey_of(&image);
     assert_eq!(result, Err(CORRUPT));
     assert_eq!(lines[1], "Invalid entry 0 in recovery journal block 2");
     // Before the head of the block map nobody cares.
-    image.fill(2, FULL).put(1, &[data(20, 900, FIRST_DATA); 7]);
+    image
+        .fill(2, FULL)
+        .put(1, &[data(FIRST_DATA, 900, FIRST_DATA); 7]);
     assert_eq!(survey(&image).unwrap().tail, 3);
 }
 

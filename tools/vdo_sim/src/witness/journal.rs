@@ -82,7 +82,7 @@ impl Ring<'_> {
                 let point = JournalPoint::new(header.sequence, index);
                 let depot = &self.image.super_block.depot;
                 let valid = entry(page, shape, index)
-                    .filter(|entry| entry.is_valid(depot, self.image.super_block.physical_blocks));
+                    .filter(|entry| entry.is_valid(depot, self.image.super_block.roots()));
                 let valid = valid.ok_or_else(|| format!("journal entry {point:?} is invalid"))?;
                 entries.push((point, valid));
             }
