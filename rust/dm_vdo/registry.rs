@@ -54,14 +54,15 @@ pub(crate) unsafe fn init() {
     unsafe { REGISTRY.init() };
 }
 
-/// Returns the volume that a mapped device has.
+/// Returns the volume that a mapped device has. One whose start was given up is of no use.
 pub(crate) fn find(mapped: DevT) -> Option<Arc<Volume>> {
     let registry = REGISTRY.lock();
     let mut own = registry
         .uses
         .iter()
         .filter(|other| other.line.mapped_device() == mapped);
-    own.find_map(|other| other.volume.clone())
+    let has_given_up = |volume: &Arc<Volume>| volume.engine().has_given_up();
+    own.find_map(|other| other.volume.clone().filter(|volume| !has_given_up(volume)))
 }
 
 /// Returns the number of a new volume. It will be long before it comes again.

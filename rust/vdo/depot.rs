@@ -54,6 +54,7 @@ mod summary;
 
 pub use allocate::Run;
 pub use load::Load;
+pub use save::Room;
 
 use crate::error::Error;
 use crate::error::Result;
@@ -246,7 +247,7 @@ impl<W: World> Depot<W> {
             #[cfg(test)]
             flaw: None,
         };
-        depot.add_unused(slabs)?;
+        depot.add_unused(SlabRoom::new(slabs)?)?;
         Ok(depot)
     }
 
@@ -363,13 +364,16 @@ impl<W: World> Depot<W> {
             .ok_or(IMPOSSIBLE)
     }
 
-    /// Adds slabs that were never used, up to `slabs`.
-    fn add_unused(&self, slabs: u32) -> Result {
-        let mut places = Allocator::places(slabs)?;
+    /// Adds slabs that were never used, as many as there is room for.
+    fn add_unused(&self, room: SlabRoom<BufferOf<W>>) -> Result {
+        let SlabRoom {
+            slabs,
+            mut places,
+            shards,
+        } = room;
         self.allocator.with(|allocator| allocator.grow(&mut places));
-        for (number, shard) in (0..).zip(&self.shards) {
-            let count = slabs.saturating_sub(number).div_ceil(SHARDS) as usize;
-            let mut room = KVVec::with_capacity(count, GFP_KERNEL)?;
+        for ((number, shard), mut room) in (0..).zip(&self.shards).zip(shards) {
+            let count = SlabRoom::<BufferOf<W>>::of_shard(slabs, number);
             shard.with(|own| -> Result {
                 // There is room for more than these; what is left is freed without the lock.
                 while let Some(slab) = own.pop() {
@@ -410,6 +414,33 @@ impl<W: World> Depot<W> {
             self.slab(slab, |slab| slab.check(&self.slab_config))
                 .unwrap();
         }
+    }
+}
+
+/// Room for the slabs themselves.
+struct SlabRoom<B> {
+    slabs: u32,
+    places: KVVec<allocator::Place>,
+    shards: KVec<KVVec<Slab<B>>>,
+}
+
+impl<B> SlabRoom<B> {
+    fn new(slabs: u32) -> Result<Self> {
+        let mut shards = KVec::with_capacity(SHARDS as usize, GFP_KERNEL)?;
+        for number in 0..SHARDS {
+            let count = Self::of_shard(slabs, number);
+            shards.push(KVVec::with_capacity(count, GFP_KERNEL)?, GFP_KERNEL)?;
+        }
+        Ok(Self {
+            slabs,
+            places: Allocator::places(slabs)?,
+            shards,
+        })
+    }
+
+    /// Returns how many of so many slabs a shard has.
+    fn of_shard(slabs: u32, number: u32) -> usize {
+        slabs.saturating_sub(number).div_ceil(SHARDS) as usize
     }
 }
 

@@ -78,7 +78,7 @@ impl<W: World> Engine<W> {
         let (page_number, _) = tree::leaf(lbn);
         if self
             .health
-            .watch_io(self.map.leaf(page_number).await)?
+            .watch_look_up(self.map.leaf(page_number).await)?
             .is_none()
         {
             return Ok(());
@@ -99,7 +99,10 @@ impl<W: World> Engine<W> {
         while next < lbns.end {
             let (page_number, _) = tree::leaf(next);
             let page_end = tree::first_lbn(page_number + 1).min(lbns.end);
-            match self.health.watch_io(self.map.leaf(page_number).await)? {
+            match self
+                .health
+                .watch_look_up(self.map.leaf(page_number).await)?
+            {
                 None => next = page_end,
                 Some(pbn) => {
                     let chunk_end = (next / CHUNK + 1) * CHUNK;

@@ -417,7 +417,8 @@ impl<W: World> Engine<W> {
 impl<W: World> Engine<W> {
     /// Pins a leaf page.
     pub(crate) async fn pin_leaf(&self, pbn: Pbn) -> Result<Pinned<'_, W>> {
-        self.health.watch_io(self.map.pin(pbn, Kind::Leaf).await)
+        self.health
+            .watch_look_up(self.map.pin(pbn, Kind::Leaf).await)
     }
 }
 

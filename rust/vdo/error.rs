@@ -176,6 +176,17 @@ impl Error {
         }
     }
 
+    /// Returns whether this may be gone at the next try, and says nothing about the volume: a lack of
+    /// memory, or an I/O that failed for another reason than that the storage has lost the data.
+    pub fn is_passing(self) -> bool {
+        const ENODATA: i32 = -61;
+        const EILSEQ: i32 = -84;
+        match self {
+            Self::Errno(error) => !matches!(error.to_errno(), ENODATA | EILSEQ),
+            Self::Status(_) => false,
+        }
+    }
+
     /// Returns whether the log says that this number became an errno.
     pub fn is_mapping_logged(self) -> bool {
         match self {

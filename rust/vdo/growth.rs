@@ -3,7 +3,8 @@
 //! Volumes that become larger, while they are suspended.
 //!
 //! What moves is copied to its new place before the super block says that it is there: a crash
-//! finds the old volume or the new one. New and old places do not overlap.
+//! finds the old volume or the new one. New and old places do not overlap. Whatever fails before
+//! that changes nothing, and behind it nothing fails.
 
 use crate::engine::Engine;
 use crate::error::Error;
@@ -39,8 +40,11 @@ impl<W: World> Engine<W> {
     ///
     /// # Errors
     ///
-    /// The volume is read-only, or the super block cannot be written.
+    /// There are too many blocks, the volume is read-only, or the super block cannot be written.
     pub async fn grow_logical(&self, logical_blocks: u64) -> Result {
+        if logical_blocks > layout::MAX_LOGICAL {
+            return Err(Status::OutOfRange.into());
+        }
         if self.health.is_read_only() {
             self.world.log(
                 Level::Error,
@@ -77,9 +81,9 @@ impl<W: World> Engine<W> {
             (old.partitions.journal, new.partitions.journal),
             (old.partitions.summary, new.partitions.summary),
         ];
+        let room = self.depot.room_to_grow(new.depot.slab_count)?;
         for (from, to) in moved {
-            let copied = self.copy(from, to.start).await;
-            self.health.watch(copied)?;
+            self.copy(from, to.start).await?;
         }
         let written = self
             .super_block
@@ -92,9 +96,7 @@ impl<W: World> Engine<W> {
             .await;
         self.health.watch(written)?;
         self.journal.set_origin(new.partitions.journal.start);
-        let grown = self
-            .depot
-            .grow(new.depot.slab_count, new.partitions.summary.start);
+        let grown = self.depot.grow(room, new.partitions.summary.start);
         self.health.watch(grown)?;
         self.map.set_depot(new.depot);
         self.layout.set_slabs(new.depot.slab_count);

@@ -127,10 +127,14 @@ impl<W: World> Engine<W> {
     /// Sees to what must happen when the volume becomes read-only; ends when the engine stops.
     pub async fn run_guard(engine: kernel::sync::Arc<Self>) {
         while let Some(error) = engine.health.failed().await {
-            engine.world.log(
-                Level::Error,
-                fmt!("Unrecoverable error, entering read-only mode: {error}"),
-            );
+            if engine.has_given_up() {
+                continue;
+            }
+            let text = match engine.health.is_lasting() {
+                true => "Unrecoverable error, entering read-only mode",
+                false => "Entering read-only mode until the next start",
+            };
+            engine.world.log(Level::Error, fmt!("{text}: {error}"));
             engine.wake_all();
             engine.world.event();
             let admin = engine.admin.take().await;
@@ -141,9 +145,10 @@ impl<W: World> Engine<W> {
         }
     }
 
-    /// Says on disk that the volume is read-only, unless it says so already.
+    /// Says on disk that the volume is read-only, unless it says so already, or need not be after a
+    /// restart.
     async fn save_read_only(&self) {
-        if self.super_block.get().state == State::ReadOnly {
+        if !self.health.is_lasting() || self.super_block.get().state == State::ReadOnly {
             return;
         }
         let journal_start = self.journal.head();

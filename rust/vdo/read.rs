@@ -159,7 +159,7 @@ impl<W: World> Engine<W> {
                 self.map.leaf(page_number).await
             }
         };
-        let Some(pbn) = self.health.watch_io(leaf)? else {
+        let Some(pbn) = self.health.watch_look_up(leaf)? else {
             return Ok(nothing);
         };
         let depot = self.layout.get();

@@ -4,6 +4,10 @@
 //!
 //! Nothing is written before it is clear that the volume can be understood. The super block that
 //! ends a recovery or a rebuild makes the old journal void; until then all of it can be repeated.
+//!
+//! A volume with which something is wrong starts as one that is read-only, for good. Where there
+//! only is no memory, or an I/O fails, the start is given up, and nothing says on disk that it
+//! was tried: the next one may succeed.
 
 use crate::block_map::Change;
 use crate::block_map::Kind;
@@ -13,6 +17,7 @@ use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
+use crate::format::layout;
 use crate::format::recovery_journal::Shape;
 use crate::format::super_block::State;
 use crate::format::super_block::SuperBlock;
@@ -45,22 +50,33 @@ struct Outcome {
 impl<W: World> Engine<W> {
     /// Starts the volume, with a logical size that is not smaller than what it has. The tasks run.
     ///
-    /// A volume that cannot be recovered starts as one that is read-only.
+    /// A volume that is damaged starts as one that is read-only.
     ///
     /// # Errors
     ///
     /// The volume can be recovered only by an older version; nothing was changed then. Or it cannot
-    /// be rebuilt; another engine may try again.
+    /// be rebuilt; or there is no memory, or an I/O fails. Nothing is written any more then, and
+    /// another engine may try again.
     pub async fn start(&self, logical_blocks: u64) -> Result {
         let admin = self.admin.take().await;
         let found = self.super_block.get();
         let result = match found.state {
-            _ if self.given_up.load_acquire() != 0 => Err(Status::InvalidAdminState.into()),
+            _ if self.has_given_up() => {
+                self.world.log(
+                    Level::Error,
+                    fmt!("The start was given up, and is tried again with another table only"),
+                );
+                Err(Status::InvalidAdminState.into())
+            }
+            _ if logical_blocks > layout::MAX_LOGICAL => Err(Status::OutOfRange.into()),
             State::ReadOnly => {
-                self.start_read_only(&found).await;
+                let started = self.start_read_only(&found).await;
                 // What cannot be stored shows all the same, as more of nothing.
                 self.map.grow(logical_blocks.max(found.logical_blocks));
-                Ok(())
+                match started {
+                    Ok(()) => Ok(()),
+                    Err(error) => self.give_up(error, "Start").await,
+                }
             }
             _ => self.start_writable(&found, logical_blocks).await,
         };
@@ -72,43 +88,60 @@ impl<W: World> Engine<W> {
     }
 
     async fn start_writable(&self, found: &SuperBlock, logical_blocks: u64) -> Result {
-        let prepared = self.prepare(found).await;
-        let started = match prepared {
+        let started = match self.prepare(found).await {
             Ok(outcome) => self.go(outcome, logical_blocks).await,
-            // An old journal: nothing was written, and nothing is.
-            Err(Error::Errno(error)) if error == EINVAL => return Err(error.into()),
-            Err(error) if found.state.needs_rebuild() => {
-                self.world.log(
-                    Level::Error,
-                    fmt!("Rebuild aborted, the next start tries it again: {error}"),
-                );
-                self.given_up.store_release(1);
-                return Err(error);
-            }
-            Err(error) => {
-                if found.state.needs_recovery() {
-                    self.world.log(Level::Error, fmt!("Recovery aborted"));
-                }
-                Err(error)
-            }
+            Err(error) => Err(error),
         };
         let Err(error) = started else {
             return Ok(());
         };
+        // Who waits for a task that has failed does not know why.
+        let error = self.health.cause().unwrap_or(error);
+        if found.state.needs_rebuild() {
+            return self.give_up(error, "Rebuild").await;
+        }
+        let what = if found.state.needs_recovery() {
+            "Recovery"
+        } else {
+            "Start"
+        };
+        if error.is_passing() {
+            return self.give_up(error, what).await;
+        }
+        if found.state.needs_recovery() {
+            self.world.log(Level::Error, fmt!("Recovery aborted"));
+        }
         self.world.log(
             Level::Error,
             fmt!("Entering read-only mode due to load error: {error}"),
         );
-        if found.state.needs_rebuild() {
-            self.given_up.store_release(1);
-            return Err(error);
-        }
         self.health.enter_read_only(error);
         if found.state.needs_recovery() || found.state == State::Recovering {
             // What was flushed is in the journal, and some of it only there.
-            self.start_read_only(found).await;
+            if let Err(error) = self.start_read_only(found).await {
+                return self.give_up(error, what).await;
+            }
         }
         Ok(())
+    }
+
+    /// Gives up a start: whoever tries again, on the same storage, finds nothing on its way there.
+    async fn give_up(&self, error: Error, what: &str) -> Result {
+        self.world.log(
+            Level::Error,
+            fmt!("{what} aborted, the next start tries it again: {error}"),
+        );
+        self.given_up.store_release(1);
+        self.health.stop_writing(error);
+        self.wake_all();
+        self.map.pause().await;
+        self.depot.pause().await;
+        Err(error)
+    }
+
+    /// Returns whether a start was given up: what is in memory is of no use then.
+    pub fn has_given_up(&self) -> bool {
+        self.given_up.load_acquire() != 0
     }
 
     /// Brings block map, slabs and journal into a state from which the volume can go on.
@@ -116,7 +149,9 @@ impl<W: World> Engine<W> {
         let load = match found.state {
             State::New => Load::New,
             // Mainline may have gone on with it and left the state as it was.
-            State::Recovering if self.has_journal(found).await => return self.recover(found).await,
+            State::Recovering if self.has_journal(found).await? => {
+                return self.recover(found).await
+            }
             State::Recovering => Load::Recovering,
             state if state.needs_recovery() => return self.recover(found).await,
             state if state.needs_rebuild() => return self.rebuild(found).await,
@@ -133,10 +168,14 @@ impl<W: World> Engine<W> {
 
     /// Returns whether the journal of a volume that seems to have been stopped in order is known to
     /// go on.
-    async fn has_journal(&self, found: &SuperBlock) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// That cannot be found out: to take the journal for one that ends would lose what was flushed.
+    async fn has_journal(&self, found: &SuperBlock) -> Result<bool> {
         let volume = volume_of(found, self.tuning().journal_shape);
-        let survey = boxed(|| Survey::new(&*self.world, &self.storage, &volume)).await;
-        matches!(survey, Ok(Ok(survey)) if survey.extent.is_some())
+        let survey = boxed(|| Survey::new(&*self.world, &self.storage, &volume)).await??;
+        Ok(survey.extent.is_some())
     }
 
     async fn recover(&self, found: &SuperBlock) -> Result<Outcome> {
@@ -235,11 +274,19 @@ impl<W: World> Engine<W> {
     /// Serves reads. What was flushed before the volume became read-only is in its journal, and is
     /// shown; nothing is written. Where what the journal has cannot be found out, reads fail: what
     /// is on the storage may be older than what was flushed.
-    async fn start_read_only(&self, found: &SuperBlock) {
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    async fn start_read_only(&self, found: &SuperBlock) -> Result {
         let volume = volume_of(found, self.tuning().journal_shape);
         let shown = boxed(|| self.show_journal(&volume)).await;
-        if let Err(error) = shown.map_err(Error::from).and_then(|result| result) {
+        let shown = shown.map_err(Error::from).and_then(|result| result);
+        if let Err(error) = shown {
             self.map.hide_all();
+            if error == Error::Errno(ENOMEM) {
+                return shown;
+            }
             self.world.log(
                 Level::Error,
                 fmt!(
@@ -248,6 +295,7 @@ impl<W: World> Engine<W> {
                 ),
             );
         }
+        Ok(())
     }
 
     async fn show_journal(&self, volume: &recovery::Volume) -> Result {
@@ -271,10 +319,14 @@ impl<W: World> replay::Pages for Shown<'_, W> {
     }
 
     async fn update(&self, pbn: Pbn, kind: Kind, change: impl FnMut(&mut Page) + Send) -> Result {
-        if self.0.update(pbn, kind, change).await.is_err() {
-            self.0.map.hide(pbn);
+        match self.0.update(pbn, kind, change).await {
+            Err(error) if error == Error::Errno(ENOMEM) => Err(error),
+            Err(_) => {
+                self.0.map.hide(pbn);
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
-        Ok(())
     }
 
     async fn write_all(&self) -> Result {

@@ -118,7 +118,7 @@ impl<W: World> Engine<W> {
             let found = self.map.leaf_or_allocate(page_number, log, self).await;
             match found {
                 Err(Error::Status(Status::NoSpace)) if room.make().await => {}
-                other => return self.health.watch_io(other),
+                other => return self.health.watch_look_up(other),
             }
         }
     }

@@ -92,6 +92,12 @@ impl<B> Rules for Work<B> {
     }
 }
 
+/// Room for more slabs.
+pub(super) struct DeskRoom {
+    holds: Holds,
+    sets: [SlabSet; 4],
+}
+
 /// Where the tasks of a depot meet.
 pub(super) struct Desk<B>(Monitor<Work<B>>);
 
@@ -124,18 +130,25 @@ impl<B> Desk<B> {
         Ok(Self(Monitor::with_lists(work, LINES)?))
     }
 
-    /// Makes room for more slabs.
-    pub(super) fn grow(&self, slabs: u32) -> Result {
+    /// Allocates room for so many slabs.
+    pub(super) fn room_to_grow(&self, slabs: u32) -> Result<DeskRoom> {
         let pages = self.with(|work| work.pages.len() + work.closed.len());
-        let mut holds = Holds::new(slabs as usize + pages)?;
-        let mut sets = [
-            SlabSet::new(slabs)?,
-            SlabSet::new(slabs)?,
-            SlabSet::new(slabs)?,
-            SlabSet::new(slabs)?,
-        ];
+        Ok(DeskRoom {
+            holds: Holds::new(slabs as usize + pages)?,
+            sets: [
+                SlabSet::new(slabs)?,
+                SlabSet::new(slabs)?,
+                SlabSet::new(slabs)?,
+                SlabSet::new(slabs)?,
+            ],
+        })
+    }
+
+    /// Moves to more room. What was there before is freed without the lock.
+    pub(super) fn grow(&self, mut room: DeskRoom) {
+        let DeskRoom { holds, sets } = &mut room;
         self.with(|work| {
-            let [seal, clean, write, unused] = &mut sets;
+            let [seal, clean, write, unused] = sets;
             let pairs = [
                 (&mut work.seal, seal),
                 (&mut work.clean, clean),
@@ -147,9 +160,8 @@ impl<B> Desk<B> {
                 core::mem::swap(own, new);
             }
             holds.take_over(&mut work.holds);
-            core::mem::swap(&mut work.holds, &mut holds);
+            core::mem::swap(&mut work.holds, holds);
         });
-        Ok(())
     }
 
     /// Runs `f` with what there is to do; wakes nobody.

@@ -2,9 +2,11 @@
 
 //! Suspend, and growth.
 
+use super::desk::DeskRoom;
 use super::slab::Slab;
 use super::BufferOf;
 use super::Depot;
+use super::SlabRoom;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
@@ -84,19 +86,42 @@ impl<W: World> Depot<W> {
         }
     }
 
-    /// Adds slabs, up to `slabs`, while nothing is allocated or applied; the summary, in which
-    /// they are already, has been moved to `summary_origin`.
-    pub fn grow(&self, slabs: u32, summary_origin: Pbn) -> Result {
-        let known = self.layout().slab_count;
-        if slabs < known {
+    /// Allocates what it takes to have so many slabs.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; or there are more slabs already.
+    pub fn room_to_grow(&self, slabs: u32) -> Result<Room<BufferOf<W>>> {
+        if slabs < self.layout().slab_count {
             return Err(Error::Status(Status::BadConfiguration));
         }
+        Ok(Room {
+            desk: self.desk.room_to_grow(slabs)?,
+            slabs: SlabRoom::new(slabs)?,
+        })
+    }
+
+    /// Adds slabs, as many as there is room for, while nothing is allocated or applied; the
+    /// summary, in which they are already, has been moved to `summary_origin`.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be.
+    pub fn grow(&self, room: Room<BufferOf<W>>, summary_origin: Pbn) -> Result {
+        let known = self.layout().slab_count;
+        let slabs = room.slabs.slabs;
         self.summary.set_origin(summary_origin);
-        self.desk.grow(slabs)?;
-        self.add_unused(slabs)?;
+        self.desk.grow(room.desk);
+        self.add_unused(room.slabs)?;
         for number in known..slabs {
             self.allocator.with(|allocator| allocator.add(number, true));
         }
         Ok(())
     }
+}
+
+/// What it takes to have more slabs.
+pub struct Room<B> {
+    desk: DeskRoom,
+    slabs: SlabRoom<B>,
 }

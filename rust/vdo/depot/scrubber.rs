@@ -104,6 +104,13 @@ impl<W: World> Depot<W> {
             depot.scrubber.give(tools);
             let is_out_of_memory = result == Err(Error::Errno(ENOMEM));
             depot.job_done(job, is_out_of_memory);
+            if let Some(error) = result.err().filter(|error| error.is_passing()) {
+                if !is_out_of_memory {
+                    // What could not be read may be read when the volume is started again.
+                    depot.health.stop_writing(error);
+                    break;
+                }
+            }
             if is_out_of_memory {
                 // Nobody says when there is some again; and all others may wait for this slab.
                 timer.sleep(MEMORY_DELAY_MS).await;

@@ -5,6 +5,7 @@
 use super::*;
 use crate::engine::Engine;
 use crate::engine::Tuning;
+use crate::error::Error;
 use crate::error::Status;
 use crate::fixture::sparse::SparseDisk;
 use crate::fixture::world::arc;
@@ -17,6 +18,8 @@ use crate::format::summary;
 use crate::format::super_block::State;
 use crate::format::super_block::SuperBlock;
 use crate::format::Page;
+use kernel::prelude::EIO;
+use kernel::prelude::ENOMEM;
 use runtime::sync::Arc;
 use sim::executor::Executor;
 use sim::executor::Outcome;
@@ -353,15 +356,12 @@ fn what_a_journal_that_cannot_be_read_may_change_is_not_shown() {
     let world = sim::world::World::new(3);
     let (disk, mut found) = crashed();
     let block = found.partitions.journal.start + 2113 % found.recovery_journal_size;
-    for state in [State::Dirty, State::ReadOnly] {
-        found.state = state;
-        disk.set_bad(block, true);
-        let [leaf, _] = looked_up(&world, &disk, found, PAGES[0].0);
-        assert_eq!(leaf, Err(UNKNOWN), "{state:?}");
-        disk.set_bad(block, false);
-    }
-    // What it says is known again.
     found.state = State::ReadOnly;
+    disk.set_bad(block, true);
+    let [leaf, _] = looked_up(&world, &disk, found, PAGES[0].0);
+    assert_eq!(leaf, Err(UNKNOWN));
+    disk.set_bad(block, false);
+    // What it says is known again.
     let [leaf, page] = looked_up(&world, &disk, found, PAGES[0].0);
     assert_eq!((leaf, page), (Ok(()), Ok(())));
 }
@@ -442,6 +442,115 @@ fn a_rebuild_that_was_given_up_is_tried_again_from_the_beginning_only() {
         own.suspend(true).await;
     });
     executor.run_task(&task).unwrap();
+    let after = SuperBlock::decode(&disk.get(SUPER_BLOCK)).unwrap();
+    assert_eq!(after.state, State::Clean);
+}
+
+/// What a start finds is damage, or it is not: a path that fails for a while, or a lack of memory,
+/// must not cost a volume anything but this start.
+#[test]
+fn a_start_that_fails_for_want_of_a_block_can_be_repeated() {
+    for state in [State::Dirty, State::Recovering] {
+        let (_, found) = crashed();
+        let layout = found.depot;
+        let summary = found.partitions.summary.start;
+        let journal = found.partitions.journal.start;
+        let blocks = [
+            journal + JOURNAL[0].0 % found.recovery_journal_size,
+            summary,
+            layout.journal_block(0, 676 % layout.slab.journal_blocks),
+            layout.reference_block(0, 0),
+            PAGES[0].0,
+        ];
+        for block in blocks {
+            let world = sim::world::World::new(1);
+            let (disk, mut found) = crashed();
+            found.state = state;
+            let mut page = [0; 4096];
+            found.encode(&mut page);
+            disk.put(SUPER_BLOCK, &page);
+            disk.set_bad(block, true);
+            let engine = engine(&world, &disk, found);
+            let mut executor = run(&world, &engine);
+            let result = started(&mut executor, &engine, &found);
+            executor.run_for(1_000_000);
+            assert_eq!(result, Err(Error::Errno(EIO)), "{state:?}: block {block}");
+            let again = started(&mut executor, &engine, &found);
+            assert_eq!(again, Err(Status::InvalidAdminState.into()));
+            let said = SuperBlock::decode(&disk.get(SUPER_BLOCK)).unwrap();
+            assert!(matches!(said.state, State::Dirty | State::Recovering));
+
+            disk.set_bad(block, false);
+            recovers_on(&disk);
+        }
+    }
+}
+
+/// As if every allocation failed from some moment on, of all moments that there are.
+#[test]
+fn a_start_without_memory_can_be_repeated() {
+    let mut failures = 0;
+    for allocations in 0.. {
+        let world = sim::world::World::new(1);
+        let (disk, found) = crashed();
+        let engine = engine(&world, &disk, found);
+        let mut executor = run(&world, &engine);
+        kernel::alloc::fail_after(Some(allocations));
+        let (own, logical_blocks) = (engine.clone(), found.logical_blocks);
+        let start = executor.spawn("start", async move { own.start(logical_blocks).await });
+        executor.run_for(1_000_000);
+        let is_over = kernel::alloc::allocations_left() != Some(0);
+        kernel::alloc::fail_after(None);
+        let result = executor.run_task(&start).unwrap();
+        if is_over {
+            assert_eq!(result, Ok(()));
+            break;
+        }
+        failures += 1;
+        if result.is_ok() {
+            // It waited for memory.
+            assert!(!engine.is_read_only());
+            continue;
+        }
+        assert_eq!(result, Err(Error::Errno(ENOMEM)), "after {allocations}");
+        let said = SuperBlock::decode(&disk.get(SUPER_BLOCK)).unwrap();
+        assert_eq!(said.state, State::Dirty);
+        if allocations % 7 == 0 {
+            recovers_on(&disk);
+        }
+    }
+    assert!(failures > 20, "{failures}");
+}
+
+fn started(
+    executor: &mut Executor<'static>,
+    engine: &Arc<Engine<TestWorld<SparseDisk>>>,
+    found: &SuperBlock,
+) -> crate::error::Result {
+    let (own, logical_blocks) = (engine.clone(), found.logical_blocks);
+    let start = executor.spawn("start", async move { own.start(logical_blocks).await });
+    executor.run_task(&start).unwrap()
+}
+
+/// Starts a volume once more, which recovers, and stops it.
+fn recovers_on(disk: &Arc<SparseDisk>) {
+    let world = sim::world::World::new(1);
+    let found = SuperBlock::decode(&disk.get(SUPER_BLOCK)).unwrap();
+    let engine = engine(&world, disk, found);
+    let mut executor = run(&world, &engine);
+    started(&mut executor, &engine, &found).unwrap();
+    let own = engine.clone();
+    executor.spawn("life", async move {
+        own.depot.scrubbed().await.unwrap();
+        own.suspend(true).await;
+    });
+    assert_eq!(executor.run(), Outcome::Done);
+    assert!(!engine.is_read_only());
+    for (pbn, _, expected) in PAGES {
+        let page = disk.get(pbn);
+        let is_same = block_map::entries(&page).eq(block_map::entries(expected));
+        assert!(is_same, "page {pbn}");
+    }
     let after = SuperBlock::decode(&disk.get(SUPER_BLOCK)).unwrap();
     assert_eq!(after.state, State::Clean);
 }

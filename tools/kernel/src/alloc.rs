@@ -39,6 +39,11 @@ pub fn fail_after(allocations: Option<u64>) {
     ALLOCATIONS_LEFT.set(allocations);
 }
 
+/// Returns how many allocations of this thread will succeed; `None` if all will.
+pub fn allocations_left() -> Option<u64> {
+    ALLOCATIONS_LEFT.get()
+}
+
 /// Runs `f`, in which this thread must not ask for memory that it would have to wait for: in the
 /// kernel such an allocation does not fail, and the memory may have to be written to the very
 /// device that asks.

@@ -99,6 +99,25 @@ def _(b):
     b.v.holds(0, _EIGHT)
 
 
+@case("WR2", "the journal cannot be read for a while when a volume is to recover", Below)
+def _(b):
+    b.v.crash()
+    b.fail_blocks((JOURNAL0, JOURNAL0 + 10))
+    if expect(c=True, rust=False):
+        b.v = b.v.start(ready=False)
+        equal(b.v.status_now().mode, "read-only")
+        b.layer.restore()
+        b.v = b.v.again(ready=False)
+        equal(b.v.status_now().mode, "read-only")
+        return
+    with logging("Recovery aborted, the next start tries it again"):
+        fails(EIO, b.v.start)
+    b.layer.restore()
+    b.v = b.v.start()
+    b.v.becomes("mode", "normal")
+    b.v.holds(0, _EIGHT)
+
+
 @case("WS10", "one block of storage cannot be written", Below)
 def _(b):
     v = b.v

@@ -11,6 +11,8 @@ TEXT = {
     "B11b": "a device smaller than the volume is refused before anything is written",
     "BUG1": "the blocks behind a partial first one of a discard read as zeroes",
     "BUG1b": "a volume with such a discard in its journal recovers",
+    "CV1": "a volume that LVM's import has converted from the old manager starts, recovers and grows; "
+           "mainline refuses it since 6.9",
     "E1": "write-zeroes is offered where the storage offers it",
     "E12": "a discard of what is not mapped leaves no journal entry",
     "F7": "a changed `maxDiscard` is in force after the resume",
@@ -20,6 +22,8 @@ TEXT = {
     "I2": "the index state is a documented word after a resume",
     "I3": "a growth that cannot be is refused, and the old table resumes",
     "I7": "space in use on a read-only start is never less than the map itself takes",
+    "I11": "a page of the map that cannot be read is EIO for whoever asks, and may be read the next "
+           "time",
     "I20": "a failed data write is tried elsewhere, or the flush fails: never a good flush for "
            "lost data",
     "I21": "flushed data reads back on a volume that starts read-only; counters are never wrapped",
@@ -45,6 +49,7 @@ TEXT = {
     "WA8c": "events are raised when used space rises through 80, 85, 90, 95 and 100 %",
     "WF6": "a forced rebuild is given up where a page of the map cannot be read; nothing is lost",
     "WP9": "write-zeroes is offered where the storage offers it",
+    "WR2": "a start is given up where something cannot be read, and the next one may succeed",
     "WS10": "what one bad block refuses is stored elsewhere",
     "WS2": "reads fail on a volume that starts read-only and whose journal cannot be read",
     "WS2b": "flushed data reads back on a volume that starts read-only",

@@ -398,7 +398,8 @@ fn a_volume_that_was_never_used_again_can_be_grown() {
     rig.save();
     let free = rig.depot.statistics().free_blocks;
     assert_eq!(free, 0);
-    rig.depot.grow(21, SUMMARY).unwrap();
+    let room = rig.depot.room_to_grow(21).unwrap();
+    rig.depot.grow(room, SUMMARY).unwrap();
     assert_eq!(rig.depot.layout().slab_count, 21);
     assert_eq!(rig.depot.statistics().free_blocks, 17 * 27);
     let run = rig.allocate(3).unwrap();
