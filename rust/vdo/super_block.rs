@@ -8,10 +8,8 @@
 
 use crate::error::Error;
 use crate::error::Result;
-use crate::error::Status;
 use crate::format::super_block::SuperBlock;
 use crate::format::Pbn;
-use crate::format::MAX_SEQUENCE;
 use crate::storage::Purpose;
 use crate::storage::Storage;
 use kernel::prelude::*;
@@ -61,8 +59,9 @@ impl<D: Disk> SuperBlockStore<D> {
     ///
     /// # Errors
     ///
-    /// That of the write; `EIO` if one failed before; the journal has come to the end of its
-    /// sequences, which no start accepts. The change is not made then.
+    /// That of the write; `EIO` if one failed before; or no start would accept what is to be
+    /// written, as when the journal has come to the end of its sequences. The change is not made
+    /// then.
     pub async fn write(&self, change: impl FnOnce(&mut SuperBlock) + Send) -> Result {
         let mut buffer = self.buffer.take().await;
         if self.failed.load_acquire() != 0 {
@@ -71,9 +70,9 @@ impl<D: Disk> SuperBlockStore<D> {
         }
         let mut new = self.get();
         change(&mut new);
-        if new.journal_start >= MAX_SEQUENCE {
+        if let Err(error) = new.check_numbers() {
             self.buffer.give(buffer);
-            return Err(Status::JournalOverflow.into());
+            return Err(error);
         }
         if let Some(page) = buffer.page_mut(0) {
             new.encode(page);

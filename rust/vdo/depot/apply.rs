@@ -192,10 +192,12 @@ impl<W: World> Depot<W> {
 
     /// Has all counts of a slab written, or read if they are not in memory.
     fn write_now(&self, number: SlabNumber) -> Result {
-        let (is_unscrubbed, is_dirty, can_be_clean) = self.slab(number, |slab| {
-            let is_unscrubbed = matches!(slab.state, State::Unscrubbed);
-            (is_unscrubbed, slab.write_all(), slab.can_be_clean())
-        })?;
+        let (is_unscrubbed, is_dirty, can_be_clean) =
+            self.slab(number, |slab| -> Result<_> {
+                let is_unscrubbed = matches!(slab.state, State::Unscrubbed);
+                slab.touch_first()?;
+                Ok((is_unscrubbed, slab.write_all(), slab.can_be_clean()))
+            })??;
         self.desk.tell(|work| {
             if is_unscrubbed {
                 work.scrubbing.urgent = Some(number);

@@ -424,6 +424,23 @@ impl<B: Buffer> Slab<B> {
         Ok(())
     }
 
+    /// Makes all reference blocks dirty, if none was ever: the next block of the slab journal waits
+    /// for their first write, see [`would_seem_unused`](Self::would_seem_unused). Only damage gets a
+    /// journal there before a count has changed.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be.
+    pub(super) fn touch_first(&mut self) -> Result {
+        let tail = self.journal.tail();
+        let is_first = self.initialised_by.is_none();
+        if let (true, State::Ready(counts)) = (is_first, &mut self.state) {
+            counts.touch_all(tail)?;
+            self.initialised_by = Some(tail);
+        }
+        Ok(())
+    }
+
     /// Asks for all dirty reference blocks to be written; returns whether there is one.
     pub(super) fn write_all(&mut self) -> bool {
         let dirty = self.counts().map_or(0, |counts| counts.dirty());

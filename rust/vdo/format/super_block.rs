@@ -288,9 +288,18 @@ impl SuperBlock {
             return Err(Status::BadNonce.into());
         }
         self.check_sizes()?;
-        self.partitions
-            .check(geometry.data_start, self.physical_blocks)?;
+        self.partitions.check(geometry, self.physical_blocks)?;
         self.check_places()?;
+        self.check_sequence()
+    }
+
+    /// As [`check`](Self::check), but not of where things are.
+    pub fn check_numbers(&self) -> Result {
+        self.check_sizes()?;
+        self.check_sequence()
+    }
+
+    fn check_sequence(&self) -> Result {
         if self.journal_start >= MAX_SEQUENCE {
             return Err(Status::JournalOverflow.into());
         }

@@ -252,6 +252,11 @@ impl<'a> Executor<'a> {
         self.max_time = max_time;
     }
 
+    /// Returns whether a task that has to end has not.
+    pub fn is_busy(&self) -> bool {
+        !self.core.unfinished().is_empty()
+    }
+
     /// Returns how many steps were made so far.
     pub fn steps(&self) -> u64 {
         self.core.steps.get()

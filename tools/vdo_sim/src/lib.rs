@@ -20,6 +20,9 @@
 //! | [`device`], [`host`] | the storage as the core gets it, and what else it sees |
 //! | [`inspect`] | what must be true of an image |
 //! | [`formatting`] | formatting, crashed at every moment |
+//! | [`used`] | volumes as a start may find them |
+//! | [`starts`] | starts and growths without memory, or on storage that fails for a while |
+//! | [`hostile`] | volumes with any field changed |
 
 pub mod answers;
 pub mod bio;
@@ -28,6 +31,7 @@ pub mod every;
 pub mod flaw;
 pub mod formatting;
 pub mod host;
+pub mod hostile;
 pub mod inspect;
 pub mod machine;
 pub mod plan;
@@ -35,6 +39,8 @@ pub mod random;
 pub mod reader;
 pub mod script;
 pub mod space;
+pub mod starts;
 pub mod toy;
+pub mod used;
 pub mod user;
 pub mod witness;

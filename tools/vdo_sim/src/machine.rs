@@ -418,6 +418,16 @@ impl Machine {
         self.resume_alone().await
     }
 
+    /// Returns whether a growth that failed has become true all the same.
+    pub fn has_grown(&self, growth: Growth) -> bool {
+        let toy = self.toy();
+        self.volume().is_some_and(|volume| {
+            let found = volume.engine.super_block();
+            found.logical_blocks == toy.logical_blocks + growth.logical
+                && found.depot.slab_count == toy.layout.slabs + growth.slabs
+        })
+    }
+
     /// Returns whether there is room for more slabs.
     pub fn can_grow(&self) -> bool {
         let grown = self.toy().layout.grown(3);

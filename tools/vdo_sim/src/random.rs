@@ -201,7 +201,7 @@ async fn boot(user: &User, expected: Option<Expected>) -> bool {
     false
 }
 
-async fn make_requests(user: User, mut rng: Rng) {
+pub(crate) async fn make_requests(user: User, mut rng: Rng) {
     let quiet = user.machine.plan.flaw.is_some_and(Flaw::is_quiet);
     for _ in 0..rng.below(40) {
         let sectors = pick_sectors(&user.machine.plan, &mut rng);
