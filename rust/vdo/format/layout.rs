@@ -185,15 +185,21 @@ impl Partitions {
     }
 
     /// Checks that the partitions fill the volume behind its super block, each where it belongs.
-    pub fn check(&self, data_start: Pbn, physical_blocks: u64) -> Result {
-        let mut next = data_start.saturating_add(1);
+    ///
+    /// The tool that converts volumes of the old manager for LVM takes as many blocks from the start
+    /// of the device as `bio_offset` says then, and from the physical size; the partitions stay.
+    /// (Mainline has refused such volumes since it checks this.)
+    pub fn check(&self, geometry: &Geometry, physical_blocks: u64) -> Result {
+        let mut next = geometry.data_start.saturating_add(1);
         for partition in [self.block_map, self.depot, self.journal, self.summary] {
             if partition.start != next {
                 return Err(Status::ParameterMismatch.into());
             }
             next = partition.end();
         }
-        if next != physical_blocks {
+        let converted = physical_blocks.checked_add(geometry.bio_offset);
+        let fills = next == physical_blocks || Some(next) == converted;
+        if !fills || next > MAX_PHYSICAL {
             return Err(Status::ParameterMismatch.into());
         }
         Ok(())
@@ -325,7 +331,9 @@ pub fn grown(old: &SuperBlock, physical_blocks: u64) -> Result<SuperBlock> {
         .journal
         .blocks
         .saturating_add(old_partitions.summary.blocks);
-    let increment = physical_blocks.checked_sub(old.physical_blocks);
+    // Of a converted volume, the partitions reach farther than its physical size.
+    let old_end = old_partitions.summary.end().max(old.physical_blocks);
+    let increment = physical_blocks.checked_sub(old_end);
     if increment.is_none_or(|increment| increment < moving) {
         return Err(Status::IncrementTooSmall.into());
     }

@@ -10,6 +10,7 @@ import sys
 from vdo import better
 from vdo import blocks
 from vdo import compression
+from vdo import converted
 from vdo import dedupe
 from vdo import failures
 from vdo import formatting

@@ -34,7 +34,7 @@ pub(crate) fn open<'a>(
     let super_block = open_super_block(image, &geometry, findings)?;
     let before = findings.errors();
     check_super_block(&super_block, image, &geometry, findings);
-    check_layout(&super_block, toy, findings);
+    check_layout(&super_block, &geometry, toy, findings);
     check_depot(&super_block, toy, findings);
     check_block_map(&super_block, toy, findings);
     if let Err(error) = super_block.check(&geometry) {
@@ -150,6 +150,11 @@ fn check_super_block(
     }
     let physical = super_block.physical_blocks;
     let there = image.blocks().saturating_add(geometry.bio_offset);
+    let end = super_block.partitions.summary.end();
+    if end > there {
+        let text = format!("the partitions end at block {end}, but the device has {there}");
+        findings.error(3, place, text);
+    }
     if physical > layout::MAX_PHYSICAL || physical > there {
         let text = format!("{physical} physical blocks, but the device has {there}");
         findings.error(3, place, text);
@@ -177,12 +182,11 @@ fn check_super_block(
     }
 }
 
-fn check_layout(super_block: &SuperBlock, toy: bool, findings: &mut Findings) {
+fn check_layout(super_block: &SuperBlock, geometry: &Geometry, toy: bool, findings: &mut Findings) {
     let place = Place::SuperBlock;
     let partitions = &super_block.partitions;
-    let data_start = partitions.block_map.start.saturating_sub(1);
     if partitions
-        .check(data_start, super_block.physical_blocks)
+        .check(geometry, super_block.physical_blocks)
         .is_err()
     {
         findings.error(4, place, "the partitions do not fill the volume");

@@ -23,9 +23,11 @@
 //! | [`used`] | volumes as a start may find them |
 //! | [`starts`] | starts and growths without memory, or on storage that fails for a while |
 //! | [`hostile`] | volumes with any field changed |
+//! | [`converted`] | volumes of the old manager that were converted for LVM |
 
 pub mod answers;
 pub mod bio;
+pub mod converted;
 pub mod device;
 pub mod every;
 pub mod flaw;

@@ -6,6 +6,7 @@ use crate::answers::Answers;
 use crate::answers::ALL;
 use crate::bio::SimBio;
 use crate::bio::Wait;
+use crate::converted::converted_back;
 use crate::device::Broken;
 use crate::device::Device;
 use crate::host::Host;
@@ -369,6 +370,7 @@ impl Machine {
         }
         let free = self.is_recovered().then(|| self.free() + provisional);
         let image = self.world.images().swap_remove(self.disk.number());
+        let image = converted_back(&image);
         if let Err(text) = inspect::stopped(&self.toy(), &image, free) {
             self.complain(format!("saved: {text}"));
         }

@@ -247,8 +247,10 @@ pub fn block_mut(image: &mut [u8], pbn: Pbn) -> &mut [u8; BLOCK_SIZE] {
 /// What is wrong with it.
 pub fn super_block(image: &[u8]) -> Result<SuperBlock, String> {
     let geometry = Geometry::decode(block(image, 0)).map_err(|fault| format!("{fault:?}"))?;
-    let super_block = SuperBlock::decode(block(image, geometry.data_start))
-        .map_err(|fault| format!("{fault:?}"))?;
+    let blocks = (image.len() / BLOCK_SIZE) as u64;
+    let at = geometry.device_block(geometry.data_start);
+    let at = at.filter(|&at| at < blocks).ok_or("no super block")?;
+    let super_block = SuperBlock::decode(block(image, at)).map_err(|fault| format!("{fault:?}"))?;
     super_block
         .check(&geometry)
         .map_err(|error| format!("{error:?}"))?;

@@ -169,6 +169,37 @@ fn values_that_make_no_sense() {
     assert_eq!(nonce.check(&geometry()), Err(Status::BadNonce.into()));
 }
 
+/// The device of such a volume lacks its first blocks, and most say so in their physical size. The
+/// partitions are where they were.
+#[test]
+fn a_volume_that_was_converted_from_the_old_manager() {
+    let found = SuperBlock::decode(vector!("clean/super")).unwrap();
+    let converted = Geometry {
+        bio_offset: 500,
+        index_start: 501,
+        ..geometry()
+    };
+    let with = |physical_blocks| SuperBlock {
+        physical_blocks,
+        ..found
+    };
+    let all = found.physical_blocks;
+    assert_eq!(with(all).check(&converted), Ok(()));
+    assert_eq!(with(all - 500).check(&converted), Ok(()));
+    let mismatch = Err(Status::ParameterMismatch.into());
+    for physical_blocks in [all - 499, all - 501, all + 500, all - 1] {
+        assert_eq!(with(physical_blocks).check(&converted), mismatch);
+    }
+    assert_eq!(with(all - 500).check(&geometry()), mismatch);
+    // It grows to where mainline expects its end, which is farther than it looks.
+    let grown = crate::format::layout::grown(&with(all - 500), all + 65_536).unwrap();
+    assert_eq!(grown.partitions.summary.end(), all + 65_536);
+    assert_eq!(grown.check(&converted), Ok(()));
+    let moving = found.partitions.journal.blocks + 64;
+    let too_near = crate::format::layout::grown(&with(all - 500), all + moving - 1);
+    assert_eq!(too_near.map(drop), Err(Status::IncrementTooSmall.into()));
+}
+
 proptest! {
     #[test]
     fn damage_with_a_good_checksum_never_panics(
