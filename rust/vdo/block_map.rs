@@ -38,6 +38,7 @@ use crate::format::Page;
 use crate::format::Pbn;
 use crate::format::Sequence;
 use crate::health::Health;
+use crate::recovery::Overlay;
 use crate::statistics;
 use crate::storage::Storage;
 use crate::world::World;
@@ -142,6 +143,12 @@ struct Place {
 }
 
 impl<W: World> BlockMap<W> {
+    /// A change that the journal has already.
+    const UNJOURNALED: Change = Change {
+        oldest: 0,
+        newest: 0,
+    };
+
     /// Makes a block map of which nothing is in memory yet.
     ///
     /// # Errors
@@ -266,21 +273,26 @@ impl<W: World> BlockMap<W> {
     ///
     /// No memory, or the volume is read-only.
     pub async fn create(&self, pbn: Pbn) -> Result {
-        let change = Change {
-            oldest: 0,
-            newest: 0,
-        };
         if let Some(vacancy) = self.cache.create(pbn, Residence::Evictable).await? {
             let store = self.cache.store();
-            drop(vacancy.fill(change, |page| store.format(pbn, page)));
+            drop(vacancy.fill(Self::UNJOURNALED, |page| store.format(pbn, page)));
         }
         Ok(())
     }
 
-    /// A page lacks changes that cannot be found out: it, and what it names, is not read any more.
-    /// For a volume that is read-only.
-    pub fn hide(&self, pbn: Pbn) {
-        self.cache.store().hide(pbn);
+    /// Shows these changes in all pages. For a volume that is read-only.
+    pub fn show(&self, overlay: Overlay) {
+        // Those that are in memory may have some of them: of a recovery that was aborted.
+        let mut last = None;
+        for pbn in overlay.pages() {
+            if last.replace(pbn) == Some(pbn) {
+                continue;
+            }
+            if let Some(page) = self.try_pin(pbn) {
+                page.update(Self::UNJOURNALED, |page| overlay.apply(pbn, page));
+            }
+        }
+        self.cache.store().show(overlay);
     }
 
     /// Any page may be one that lacks changes: no leaf page is found any more. For a volume that is

@@ -12,18 +12,20 @@
 //! trees of the block map, and counts anew.
 //!
 //! Memory is bounded, whatever the size of the ring: entries are taken in windows, and sorted by
-//! page there.
+//! page there. A volume that is read-only keeps what its block map lacks ([`Overlay`]).
 
 pub mod rebuild;
 pub mod replay;
 pub mod survey;
 
 mod lanes;
+mod overlay;
 mod reader;
 
 #[cfg(test)]
 mod fixture;
 
+pub use overlay::Overlay;
 pub use survey::Survey;
 
 use crate::format::recovery_journal::Shape;

@@ -29,6 +29,7 @@ use crate::journal::JournalStart;
 use crate::recovery;
 use crate::recovery::rebuild;
 use crate::recovery::replay;
+use crate::recovery::Overlay;
 use crate::recovery::Survey;
 use crate::storage::Purpose;
 use crate::world::Level;
@@ -302,34 +303,12 @@ impl<W: World> Engine<W> {
         let survey = Survey::new(&*self.world, &self.storage, volume).await?;
         let point = self.depot.latest_point_on_disk().await;
         survey.check_slab_point(&*self.world, point)?;
-        if survey.entries == 0 {
-            return Ok(());
-        }
-        let pages = Shown(self);
-        replay::replay_block_map(&*self.world, &self.storage, volume, &survey, &pages).await
-    }
-}
-
-/// The pages of a volume that is read-only. One that cannot be brought up to date is not shown.
-struct Shown<'e, W: World>(&'e Engine<W>);
-
-impl<W: World> replay::Pages for Shown<'_, W> {
-    async fn create(&self, pbn: Pbn) -> Result {
-        self.0.create(pbn).await
-    }
-
-    async fn update(&self, pbn: Pbn, kind: Kind, change: impl FnMut(&mut Page) + Send) -> Result {
-        match self.0.update(pbn, kind, change).await {
-            Err(error) if error == Error::Errno(ENOMEM) => Err(error),
-            Err(_) => {
-                self.0.map.hide(pbn);
-                Ok(())
-            }
-            Ok(()) => Ok(()),
-        }
-    }
-
-    async fn write_all(&self) -> Result {
+        self.world.log(
+            Level::Info,
+            fmt!("Showing {} recovery entries", survey.entries),
+        );
+        let overlay = Overlay::new(&self.storage, volume, &survey).await?;
+        self.map.show(overlay);
         Ok(())
     }
 }

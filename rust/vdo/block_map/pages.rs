@@ -15,6 +15,7 @@ use crate::format::MappingState;
 use crate::format::Page;
 use crate::format::Pbn;
 use crate::health::Health;
+use crate::recovery::Overlay;
 use crate::storage::Purpose;
 use crate::storage::Storage;
 use crate::world::Repeated;
@@ -39,16 +40,13 @@ pub struct Pages<W: World> {
     world: Arc<W>,
     storage: Arc<Storage<W::Disk>>,
     health: Arc<Health>,
-    /// Pages that lack changes on the storage, see [`Pages::hide`].
-    hidden: Lock<KVec<Pbn>>,
+    /// What pages lack on the storage, where it cannot be written.
+    overlay: Lock<Overlay>,
     hides_all: AtomicU32,
     /// Done wrong on purpose: new pages are said to be valid in their first version.
     #[cfg(test)]
     breaks_first_writes: AtomicU32,
 }
-
-/// So many pages are hidden one by one.
-const MAX_HIDDEN: usize = 256;
 
 impl Place {
     pub(super) fn entry(self, page: &Page) -> Mapping {
@@ -81,29 +79,17 @@ impl<W: World> Pages<W> {
             world,
             storage,
             health,
-            hidden: Lock::new(KVec::new()),
+            overlay: Lock::new(Overlay::default()),
             hides_all: AtomicU32::new(0),
             #[cfg(test)]
             breaks_first_writes: AtomicU32::new(0),
         }
     }
 
-    /// A page on the storage lacks changes that nobody knows: it is not read any more. For a volume
-    /// that is read-only.
-    pub(super) fn hide(&self, page: Pbn) {
-        // Memory is not allocated, nor freed, under the lock.
-        let Ok(mut room) = KVec::with_capacity(MAX_HIDDEN, GFP_KERNEL) else {
-            return self.hide_all();
-        };
-        let fits = self.hidden.with(|hidden| {
-            if hidden.capacity() == 0 {
-                core::mem::swap(hidden, &mut room);
-            }
-            hidden.contains(&page) || hidden.push_within_capacity(page).is_ok()
-        });
-        if !fits {
-            self.hide_all();
-        }
+    /// From now on, pages are shown with these changes.
+    pub(super) fn show(&self, mut overlay: Overlay) {
+        // What was there before is freed without the lock.
+        self.overlay.with(|own| core::mem::swap(own, &mut overlay));
     }
 
     /// Any page may be one that lacks changes.
@@ -117,10 +103,6 @@ impl<W: World> Pages<W> {
             0 => Ok(()),
             _ => Err(Status::CorruptJournal.into()),
         }
-    }
-
-    fn is_hidden(&self, page: Pbn) -> bool {
-        self.hidden.with(|hidden| hidden.contains(&page))
     }
 
     #[cfg(test)]
@@ -212,9 +194,6 @@ impl<W: World> Store for Pages<W> {
         residence: Residence,
         buffer: Self::Buffer,
     ) -> (Self::Buffer, Result) {
-        if self.is_hidden(block) {
-            return (buffer, Err(Status::CorruptJournal.into()));
-        }
         let purpose = purpose(residence);
         let (buffer, result) = self.storage.read(purpose, block, 1, buffer, 0).await;
         (buffer, self.log_failed("read", residence, block, result))
@@ -243,6 +222,36 @@ impl<W: World> Store for Pages<W> {
     }
 
     fn loaded(&self, block: u64, residence: Residence, page: &mut Page) -> Result<Origin> {
+        let is_new = self.overlay.with(|overlay| overlay.creates(block));
+        let origin = match is_new {
+            true => {
+                self.format(block, page);
+                Origin::Fresh
+            }
+            false => self.found(block, residence, page)?,
+        };
+        self.overlay.with(|overlay| overlay.apply(block, page));
+        Ok(origin)
+    }
+
+    fn set_valid(&self, page: &mut Page, valid: bool) {
+        #[cfg(test)]
+        let valid = valid || self.breaks_first_writes.load_acquire() != 0;
+        block_map::set_initialized(page, valid);
+    }
+
+    fn check(&self) -> Result {
+        self.health.check()
+    }
+
+    fn failed(&self, error: Error) {
+        let _ = self.health.watch::<()>(Err(error));
+    }
+}
+
+impl<W: World> Pages<W> {
+    /// Looks at a page that was read: makes an empty one of it if there was none.
+    fn found(&self, block: u64, residence: Residence, page: &mut Page) -> Result<Origin> {
         match block_map::validate(page, self.nonce, block) {
             Validity::Valid => return Ok(Origin::Written),
             // Mainline takes it for an empty page, and what it maps is lost.
@@ -268,19 +277,5 @@ impl<W: World> Store for Pages<W> {
         }
         self.format(block, page);
         Ok(Origin::Fresh)
-    }
-
-    fn set_valid(&self, page: &mut Page, valid: bool) {
-        #[cfg(test)]
-        let valid = valid || self.breaks_first_writes.load_acquire() != 0;
-        block_map::set_initialized(page, valid);
-    }
-
-    fn check(&self) -> Result {
-        self.health.check()
-    }
-
-    fn failed(&self, error: Error) {
-        let _ = self.health.watch::<()>(Err(error));
     }
 }

@@ -94,13 +94,12 @@ pub async fn recover<W: World>(
     Ok(())
 }
 
-/// Brings the changes into the pages, without writing them. With pages that are kept in memory
-/// this shows what was flushed on a volume that must not be written.
+/// Brings the changes into the pages, without writing them.
 ///
 /// # Errors
 ///
 /// Those of the pages and of reading the journal.
-pub async fn replay_block_map<W: World>(
+async fn replay_block_map<W: World>(
     world: &W,
     storage: &Storage<W::Disk>,
     volume: &Volume,
@@ -184,7 +183,7 @@ async fn replay_slab_journals<D: Disk>(
 
 impl Survey {
     /// Returns whether the block with this sequence has entries that count.
-    fn has(&self, sequence: Sequence) -> bool {
+    pub(super) fn has(&self, sequence: Sequence) -> bool {
         JournalPoint::new(sequence, 0) < self.end
     }
 
@@ -199,7 +198,7 @@ impl Survey {
 }
 
 /// Reads a block of the part of the journal that counts.
-async fn block<'r, D: Disk>(
+pub(super) async fn block<'r, D: Disk>(
     reader: &'r mut Reader<'_, D>,
     survey: &Survey,
     volume: &Volume,
