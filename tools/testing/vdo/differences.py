@@ -49,7 +49,8 @@ TEXT = {
     "WA8c": "events are raised when used space rises through 80, 85, 90, 95 and 100 %",
     "WF6": "a forced rebuild is given up where a page of the map cannot be read; nothing is lost",
     "WP9": "write-zeroes is offered where the storage offers it",
-    "WR2": "a start is given up where something cannot be read, and the next one may succeed",
+    "WR2": "a start is given up where the journal cannot be read, and the next one may succeed; C takes "
+           "it for empty, and what was flushed is lost",
     "WS10": "what one bad block refuses is stored elsewhere",
     "WS2": "reads fail on a volume that starts read-only and whose journal cannot be read",
     "WS2b": "flushed data reads back on a volume that starts read-only",
