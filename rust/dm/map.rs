@@ -84,10 +84,11 @@ impl<'a> MapBio<'a> {
         self.bio().is_nowait()
     }
 
-    /// Returns the first sector, counted from the start of the target.
+    /// Returns the first sector, counted from the start of the target; 0 for a flush.
     #[inline]
     pub fn sector(&self) -> u64 {
-        self.bio().sector().wrapping_sub(self.begin())
+        // A flush has sector 0, wherever the target begins.
+        self.bio().sector().saturating_sub(self.begin())
     }
 
     /// Returns the number of sectors; 0 for a flush.
