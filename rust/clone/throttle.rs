@@ -7,6 +7,10 @@ use runtime::clock::Millis;
 /// Longest time that a copy is put off: a user's write, or a suspend, may be waiting for it.
 const DELAY_MS_MAX: Millis = 1000;
 
+/// Most that is owed, in milliseconds of copying: what was copied against the limit long ago, or
+/// under another one, is forgiven.
+const DEBT_MS_MAX: Millis = 2000;
+
 /// Weighs the time that copying is active against the time that it may be.
 #[derive(Default)]
 pub(crate) struct Throttle {
@@ -56,7 +60,7 @@ impl Throttle {
             self.debt = self.debt.saturating_add(elapsed.saturating_mul(100));
         }
         let earned = elapsed.saturating_mul(self.percent);
-        self.debt = self.debt.saturating_sub(earned);
+        self.debt = self.debt.saturating_sub(earned).min(DEBT_MS_MAX * 100);
     }
 }
 

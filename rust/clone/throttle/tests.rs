@@ -57,3 +57,22 @@ fn a_copy_is_put_off_for_a_while_and_not_for_ever() {
     assert!(throttle.begin(0, asked, asked + DELAY_MS_MAX - 1).is_err());
     assert_eq!(throttle.begin(0, asked, asked + DELAY_MS_MAX), Ok(()));
 }
+
+#[test]
+fn what_was_copied_against_the_limit_is_forgiven_soon() {
+    let mut throttle = Throttle::default();
+    let mut now = 5_000;
+    // An hour of copies at 0 %, each forced through after its delay.
+    for _ in 0..1800 {
+        now += DELAY_MS_MAX;
+        throttle.begin(0, now - DELAY_MS_MAX, now).expect("forced");
+        now += 1000;
+        throttle.end(now);
+    }
+    // From now on half of the time is allowed: a copy may begin at once before long.
+    let changed = now;
+    while throttle.begin(50, now, now).is_err() {
+        now += 10;
+        assert!(now - changed <= 5_000, "debt: {}", throttle.debt);
+    }
+}
