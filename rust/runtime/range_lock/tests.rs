@@ -4,18 +4,26 @@ use super::acquire;
 use super::overlap;
 use super::try_acquire;
 use super::RangeLock;
+use crate::steps;
 use crate::tests::block_on;
 use crate::tests::Hand;
 use core::cell::Cell;
 use core::future::poll_fn;
+use core::future::Future;
 use core::ops::Range;
 use core::pin::pin;
+use core::task::Context;
 use core::task::Poll;
+use core::task::Waker;
 use proptest::prelude::*;
 use std::boxed::Box;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::task::Wake;
 use std::thread;
 use std::vec::Vec;
 
@@ -58,10 +66,16 @@ impl<'l> Holder<'l> {
 
     /// Polls the task if it was woken, and returns true if it holds its range.
     fn settle(&mut self) -> bool {
-        if self.task.wakes() > 0 {
+        self.poll_if_woken();
+        self.held.get()
+    }
+
+    fn poll_if_woken(&mut self) -> bool {
+        let woken = self.task.wakes() > 0;
+        if woken {
             self.task.poll();
         }
-        self.held.get()
+        woken
     }
 }
 
@@ -148,6 +162,7 @@ enum Action {
 fn actions() -> impl Strategy<Value = Action> {
     prop_oneof![
         3 => (0..16_u64, 0..8_u64).prop_map(|(start, len)| Action::Claim(start..start + len)),
+        1 => Just(Action::Claim(0..24)),
         1 => any::<usize>().prop_map(Action::Release),
         1 => any::<usize>().prop_map(Action::GiveUpWaiting),
     ]
@@ -160,7 +175,7 @@ proptest! {
     /// and everybody whose turn has come was woken.
     #[test]
     fn held_is_who_has_no_earlier_overlap(
-        actions in prop::collection::vec(actions(), 1..40),
+        actions in prop::collection::vec(actions(), 1..80),
     ) {
         let lock = Box::new(RangeLock::new());
         let mut claims: Vec<(Holder<'_>, Range<u64>)> = Vec::new();
@@ -186,6 +201,7 @@ proptest! {
                     }
                 }
             }
+            while claims.iter_mut().any(|(holder, _)| holder.poll_if_woken()) {}
             for index in 0..claims.len() {
                 let (earlier, rest) = claims.split_at_mut(index);
                 let (holder, range) = &mut rest[0];
@@ -193,5 +209,154 @@ proptest! {
                 prop_assert_eq!(holder.settle(), free, "claim {} of {:?}", index, range);
             }
         }
+    }
+}
+
+/// A claim of a crowd was woken.
+struct Bell {
+    index: usize,
+    woken: Arc<Mutex<VecDeque<usize>>>,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.woken.lock().unwrap().push_back(self.index);
+    }
+}
+
+/// What each claim of a crowd costs.
+#[derive(Debug)]
+struct Cost {
+    steps: u64,
+    polls: u64,
+    /// The most steps while the lock was held once.
+    longest: u64,
+}
+
+/// Makes all the claims at once, and ends one after the other of those that are held, as `pick`
+/// picks among so many.
+fn cost_of(ranges: &[Range<u64>], mut pick: impl FnMut(usize) -> usize) -> Cost {
+    let lock = RangeLock::below(1 << 31);
+    let mut claims: Vec<_> = ranges
+        .iter()
+        .map(|range| Some(Box::pin(lock.claim(range.clone()))))
+        .collect();
+    let woken = Arc::new(Mutex::new((0..claims.len()).collect::<VecDeque<_>>()));
+    let (mut held, mut ended, mut polls) = (Vec::new(), 0, 0);
+    steps::take();
+    let next = || woken.lock().unwrap().pop_front();
+    while ended < claims.len() {
+        while let Some(index) = next() {
+            polls += 1;
+            let bell = Bell {
+                index,
+                woken: woken.clone(),
+            };
+            let waker = Waker::from(Arc::new(bell));
+            let claim = claims[index].as_ref().unwrap().as_ref();
+            let mut claim = pin!(acquire(claim));
+            if claim
+                .as_mut()
+                .poll(&mut Context::from_waker(&waker))
+                .is_ready()
+            {
+                held.push(index);
+            }
+        }
+        assert!(!held.is_empty(), "nothing is held, and {ended} have ended");
+        claims[held.swap_remove(pick(held.len()))] = None;
+        ended += 1;
+    }
+    let count = claims.len() as u64;
+    let made = steps::take();
+    Cost {
+        steps: made.all / count,
+        polls: polls / count,
+        longest: made.longest,
+    }
+}
+
+/// The kinds of crowds that a clone sees.
+fn crowds(count: u64) -> Vec<(&'static str, Vec<Range<u64>>)> {
+    let scattered = |index: u64| index.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 34;
+    let one = |start: u64| start..start + 1;
+    let first = |range: Range<u64>| core::iter::once(range);
+    std::vec![
+        ("neighbours", (0..count).map(one).collect()),
+        (
+            "all over the place",
+            (0..count).map(|at| one(scattered(at))).collect()
+        ),
+        ("all on one", (0..count).map(|_| one(7)).collect()),
+        (
+            "behind a run",
+            first(0..128)
+                .chain((1..count).map(|at| one(at % 128)))
+                .collect()
+        ),
+        (
+            "behind everything",
+            first(0..1 << 30).chain((1..count).map(one)).collect()
+        ),
+        (
+            "everything behind them",
+            (1..count).map(one).chain(first(0..1 << 30)).collect()
+        ),
+        (
+            "runs",
+            (0..count)
+                .map(|at| scattered(at) & !127..(scattered(at) | 127) + 1)
+                .collect()
+        ),
+        (
+            "each over the next",
+            (0..count).map(|at| at..at + 2).collect()
+        ),
+        (
+            "each over the next, backwards",
+            (0..count).rev().map(|at| at..at + 2).collect()
+        ),
+        (
+            "all of them nested",
+            (0..count).map(|at| at..2 * count - at).collect()
+        ),
+        (
+            "nested, the small ones first",
+            (0..count).rev().map(|at| at..2 * count - at).collect()
+        ),
+        (
+            "with the same start",
+            (0..count).map(|at| 0..at + 1).collect()
+        ),
+    ]
+}
+
+/// Returns what each claim of a crowd costs if those that are held end in any order.
+fn cost_by_chance(ranges: &[Range<u64>]) -> Cost {
+    let mut chance = 1_u64;
+    cost_of(ranges, |among| {
+        chance = chance
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (chance >> 33) as usize % among
+    })
+}
+
+#[test]
+fn what_a_claim_costs_does_not_depend_on_how_many_there_are() {
+    for which in 0..crowds(1).len() {
+        let costs = [10, 1_000, 50_000].map(|count| {
+            let (name, ranges) = crowds(count).swap_remove(which);
+            let cost = cost_by_chance(&ranges);
+            // Twice the bits of a range, and a few.
+            assert!(cost.longest <= 3 * 62, "{name}, {count}: {cost:?}");
+            assert!(cost.polls <= 10, "{name}, {count}: {cost:?}");
+            (name, cost.steps)
+        });
+        let [_, (name, of_thousand), (_, of_many)] = costs;
+        assert!(
+            of_many <= 2 * of_thousand,
+            "{name}: {of_many} steps instead of {of_thousand}"
+        );
     }
 }
