@@ -2,9 +2,10 @@
 
 //! The copy engine: workers with a buffer each, and the copies they have to make.
 //!
-//! A copy is a range of sectors. Workers cut it into chunks of a buffer's size and have several in
-//! flight. Copies that a user's write waits for come first; a worker that finds none hydrates.
-//! Nothing is allocated: a copy stands in the future of whoever waits for it.
+//! Copies that a user's write waits for come first; a worker that finds none hydrates. Nothing is
+//! allocated: a copy stands in the future of whoever waits for it, on the [`desk`].
+
+mod desk;
 
 use crate::engine::Engine;
 use crate::engine::World;
@@ -13,21 +14,17 @@ use crate::geometry::Regions;
 use crate::geometry::SectorRange;
 use crate::geometry::Sectors;
 use crate::hydration::Hydration;
-use crate::hydration::Permit;
 use crate::hydration::Tuning;
 use core::pin::pin;
-use core::pin::Pin;
+use desk::Chunk;
+use desk::Desk;
+use desk::Work;
 use kernel::prelude::*;
 use runtime::clock::Clock;
 use runtime::clock::Timer;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
 use runtime::disk::PAGE_SECTORS;
-use runtime::monitor::Entries;
-use runtime::monitor::Entry;
-use runtime::monitor::Monitor;
-use runtime::monitor::Rules;
-use runtime::monitor::Turn;
 use runtime::sync::Arc;
 use runtime::sync::AtomicU32;
 
@@ -40,94 +37,22 @@ pub const LARGE_WORKERS: usize = 16;
 /// Workers for copies of a page, which keep many small regions in flight.
 pub const SMALL_WORKERS: usize = 48;
 
-const LARGE_SECTORS: Sectors = LARGE_PAGES as u64 * PAGE_SECTORS;
-
-/// Where copies and workers meet.
+/// The copies of an engine, and who makes them.
 pub(crate) struct Copier {
-    monitor: Monitor<Desk>,
+    desk: Desk,
     /// Whether users have used the source since somebody looked.
     users: AtomicU32,
 }
 
-struct Desk {
-    hydration: Hydration,
-    last_copy: u64,
-    stopping: bool,
-}
-
-/// Who stands at the desk.
-enum Place {
-    Worker {
-        capacity: Sectors,
-        idle: bool,
-    },
-    Copy(Copy),
-    /// Somebody who waits until hydration is drained.
-    Drain,
-}
-
-/// A copy that is under way.
-struct Copy {
-    id: u64,
-    /// Whether a user's write waits for it.
-    urgent: bool,
-    /// The sectors that no worker has taken yet.
-    left: SectorRange,
-    chunks_in_flight: u32,
-    result: Result,
-}
-
-/// A part of a copy, in the hands of a worker.
-struct Chunk {
-    copy: u64,
-    sectors: SectorRange,
-}
-
-enum Work {
-    Chunk(Chunk),
-    Hydrate(Permit),
-    Stop,
-}
-
-impl Rules for Desk {
-    type Key = Place;
-
-    fn left(&mut self, _: &Place, _: &mut Entries<'_, Place>) {}
-}
-
-impl Copy {
-    /// Takes a chunk for a buffer of `capacity` sectors.
-    fn take(&mut self, capacity: Sectors) -> Option<Chunk> {
-        let wanted = (self.left.end - self.left.start).min(LARGE_SECTORS);
-        // After an error the rest is pointless.
-        if wanted == 0 || wanted > capacity || self.result.is_err() {
-            return None;
-        }
-        let end = self.left.start + wanted;
-        let sectors = self.left.start..end;
-        self.left.start = end;
-        self.chunks_in_flight += 1;
-        Some(Chunk {
-            copy: self.id,
-            sectors,
-        })
-    }
-
-    fn is_done(&self) -> bool {
-        self.chunks_in_flight == 0 && (self.left.is_empty() || self.result.is_err())
-    }
-}
-
 impl Copier {
-    pub(crate) fn new(hydration: Hydration) -> Self {
-        Self {
-            monitor: Monitor::new(Desk {
-                hydration,
-                last_copy: 0,
-                stopping: false,
-            }),
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(hydration: Hydration, large_pages: usize) -> Result<Self> {
+        Ok(Self {
+            desk: Desk::new(hydration, large_pages as u64 * PAGE_SECTORS)?,
             users: AtomicU32::new(0),
-        }
+        })
     }
 
     /// A user's request uses the source.
@@ -143,146 +68,35 @@ impl Copier {
         self.users.swap(0) != 0
     }
 
-    /// Changes how hydration runs, and has the idle workers look at it.
+    /// Changes how hydration runs, and has idle workers look at it.
     pub(crate) fn tune<R>(&self, change: impl FnOnce(&mut Hydration) -> R) -> R {
-        self.monitor.with(|desk, places| {
-            let result = change(&mut desk.hydration);
-            wake_idle(places, usize::MAX, 0);
-            result
-        })
+        self.desk.tune(change)
     }
 
     pub(crate) fn tuning(&self) -> (bool, Tuning) {
-        self.monitor
-            .with(|desk, _| (desk.hydration.enabled, desk.hydration.tuning))
+        self.desk
+            .look(|hydration| (hydration.enabled, hydration.tuning))
     }
 
     /// Returns true while hydration may run.
     pub(crate) fn is_running(&self) -> bool {
-        self.monitor.with(|desk, _| desk.hydration.is_running())
+        self.desk.look(Hydration::is_running)
     }
 
     /// Waits until no hydration is in flight.
     pub(crate) async fn drained(&self) {
-        let place = pin!(self.monitor.entry(Place::Drain));
-        place
-            .as_ref()
-            .wait(|turn| turn.state.hydration.is_drained().then_some(()))
-            .await;
+        self.desk.drained().await;
     }
 
     /// Makes the workers end.
     pub(crate) fn stop(&self) {
-        self.monitor.with(|desk, places| {
-            desk.stopping = true;
-            wake_idle(places, usize::MAX, 0);
-        });
-    }
-
-    fn copy(&self, sectors: SectorRange, urgent: bool) -> Entry<'_, Desk> {
-        self.monitor.entry(Place::Copy(Copy {
-            id: 0,
-            urgent,
-            left: sectors,
-            chunks_in_flight: 0,
-            result: Ok(()),
-        }))
-    }
-
-    /// A worker has done what it could with `chunk`.
-    fn report(&self, chunk: &Chunk, result: Result) {
-        self.monitor.with(|_, places| {
-            places.wake_where(|place| match place {
-                Place::Copy(copy) if copy.id == chunk.copy => {
-                    copy.chunks_in_flight -= 1;
-                    copy.result = copy.result.and(result);
-                    copy.is_done()
-                }
-                _ => false,
-            });
-        });
+        self.desk.stop();
     }
 
     /// Some regions of a permit are done with, or not needed.
     pub(crate) fn end_permit(&self, regions: Regions, change: impl FnOnce(&mut Hydration)) {
-        self.monitor.with(|desk, places| {
-            desk.hydration.give_back(regions);
-            change(&mut desk.hydration);
-            // Whoever waits for the end of hydration, and workers for which there is room now.
-            places.wake_where(|place| matches!(place, Place::Drain));
-            wake_idle(places, 1, 0);
-        });
+        self.desk.end_permit(regions, change);
     }
-}
-
-/// Wakes up to `count` idle workers with buffers of at least `capacity` sectors.
-fn wake_idle(places: &mut Entries<'_, Place>, mut count: usize, wanted: Sectors) {
-    places.wake_where(|place| match place {
-        Place::Worker { capacity, idle } if *idle && count > 0 && *capacity >= wanted => {
-            count -= 1;
-            *idle = false;
-            true
-        }
-        _ => false,
-    });
-}
-
-/// Puts a copy on the desk and returns its number.
-fn enlist(copy: Pin<&Entry<'_, Desk>>) {
-    copy.with(|turn| {
-        turn.state.last_copy += 1;
-        if let Place::Copy(copy) = turn.key {
-            copy.id = turn.state.last_copy;
-            let sectors = copy.left.end - copy.left.start;
-            let chunks = sectors.div_ceil(LARGE_SECTORS);
-            wake_idle(
-                &mut turn.others,
-                chunks as usize,
-                sectors.min(LARGE_SECTORS),
-            );
-        }
-    });
-}
-
-fn result_of(turn: &mut Turn<'_, Desk>) -> Option<Result> {
-    match turn.key {
-        Place::Copy(copy) => copy.is_done().then_some(copy.result),
-        _ => None,
-    }
-}
-
-/// Finds work for the worker whose turn it is.
-fn find_work(turn: &mut Turn<'_, Desk>) -> Option<Work> {
-    let Place::Worker { capacity, idle } = turn.key else {
-        return None;
-    };
-    let capacity = *capacity;
-    *idle = false;
-    for urgent in [true, false] {
-        if let Some(chunk) = take_chunk(&mut turn.others, capacity, urgent) {
-            return Some(Work::Chunk(chunk));
-        }
-    }
-    if turn.state.stopping {
-        return Some(Work::Stop);
-    }
-    if let Some(permit) = turn.state.hydration.permit(capacity, LARGE_SECTORS) {
-        return Some(Work::Hydrate(permit));
-    }
-    *idle = true;
-    None
-}
-
-/// Takes a chunk of the first copy that has one for a buffer of `capacity` sectors.
-fn take_chunk(places: &mut Entries<'_, Place>, capacity: Sectors, urgent: bool) -> Option<Chunk> {
-    let mut chunk = None;
-    places.for_each(|place| match place {
-        Place::Copy(copy) if chunk.is_none() && copy.urgent == urgent => {
-            chunk = copy.take(capacity);
-        }
-        _ => (),
-    });
-    chunk
 }
 
 /// What a worker needs; allocated when a table is loaded.
@@ -306,13 +120,9 @@ impl<W: World> Tools<W> {
 impl<W: World> Engine<W> {
     /// A worker: makes copies until the engine stops.
     pub async fn run_worker(engine: Arc<Self>, mut tools: Tools<W>) {
-        let place = Place::Worker {
-            capacity: tools.capacity,
-            idle: false,
-        };
-        let place = pin!(engine.copier.monitor.entry(place));
+        let place = pin!(engine.copier.desk.worker(tools.capacity));
         loop {
-            match place.as_ref().wait(find_work).await {
+            match desk::work(place.as_ref()).await {
                 Work::Chunk(chunk) => engine.copy_chunk(&chunk, &mut tools).await,
                 Work::Hydrate(permit) => engine.hydrate(permit, &mut tools).await,
                 Work::Stop => return,
@@ -324,14 +134,13 @@ impl<W: World> Engine<W> {
     ///
     /// # Errors
     ///
-    /// That of the read or write that failed; `EIO` if the volume has become read-only.
+    /// `EIO` if a read or write failed, or if the volume has become read-only.
     pub(crate) async fn copy_regions(&self, regions: &RegionRange) -> Result {
         self.copier.saw_user();
-        let copy = pin!(self
-            .copier
-            .copy(self.volume.geometry.sectors(regions), true));
-        enlist(copy.as_ref());
-        copy.as_ref().wait(result_of).await?;
+        let sectors = self.volume.geometry.sectors(regions);
+        let copy = pin!(self.copier.desk.urgent_copy(sectors));
+        desk::enlist(copy.as_ref());
+        desk::done(copy.as_ref()).await?;
         self.mark_hydrated(regions)
     }
 
@@ -342,16 +151,11 @@ impl<W: World> Engine<W> {
         tools: &mut Tools<W>,
     ) -> Result {
         let sectors = self.volume.geometry.sectors(regions);
-        let copy = pin!(self.copier.copy(sectors, false));
-        enlist(copy.as_ref());
-        // Other workers may take chunks of a large region, too.
-        while let Some(chunk) = copy.as_ref().with(|turn| match turn.key {
-            Place::Copy(copy) => copy.take(tools.capacity),
-            _ => None,
-        }) {
+        let copy = pin!(self.copier.desk.background_copy(sectors));
+        while let Some(chunk) = desk::take_own(copy.as_ref()) {
             self.copy_chunk(&chunk, tools).await;
         }
-        copy.as_ref().wait(result_of).await?;
+        desk::done(copy.as_ref()).await?;
         self.mark_hydrated(regions)
     }
 
@@ -375,7 +179,7 @@ impl<W: World> Engine<W> {
         }
         let result = self.transfer(&chunk.sectors, &mut tools.buffer).await;
         self.throttle.with(|throttle| throttle.end(now()));
-        self.copier.report(chunk, result);
+        self.copier.desk.report(chunk, result);
     }
 
     /// Copies `sectors` by way of `buffer`, which holds them.

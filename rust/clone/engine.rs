@@ -62,6 +62,8 @@ pub struct Settings {
     pub discard_passdown: bool,
     /// What was stated of the tuning.
     pub tuning: Tuning,
+    /// Pages in the buffer of a worker for large copies: no I/O of a copy is larger.
+    pub large_pages: usize,
     /// Whether the mapping is read-only: nothing may be written then.
     pub read_only: bool,
 }
@@ -100,6 +102,7 @@ impl<W: World> Engine<W> {
         let mut carriers = KVec::with_capacity(1, GFP_KERNEL)?;
         carriers.push(destination.buffer(1)?, GFP_KERNEL)?;
         let region_size = volume.geometry.region_size();
+        let regions = volume.geometry.regions();
         let hydration = Hydration::new(region_size, settings.hydration, settings.tuning);
         let committer = volume.commits.committer();
         Ok(Self {
@@ -107,8 +110,8 @@ impl<W: World> Engine<W> {
             volume,
             source,
             destination,
-            claims: RangeLock::new(),
-            copier: Copier::new(hydration),
+            claims: RangeLock::below(regions),
+            copier: Copier::new(hydration, settings.large_pages)?,
             sweep: Lock::new(Sweep::new()),
             throttle: Lock::new(Throttle::default()),
             committer,

@@ -85,8 +85,26 @@ impl Hydration {
 
     /// Returns leave for one more copy by a worker with a buffer of `capacity` sectors.
     pub(crate) fn permit(&mut self, capacity: Sectors, full_capacity: Sectors) -> Option<Permit> {
-        if !self.enabled || !self.running || self.resting {
+        let regions = self.next_regions(full_capacity);
+        // A worker with a small buffer takes small copies only.
+        let fits =
+            capacity == full_capacity || regions.saturating_mul(self.region_size) <= capacity;
+        if regions == 0 || !fits {
             return None;
+        }
+        self.in_flight += regions;
+        Some(Permit { regions })
+    }
+
+    /// Returns how many sectors the next permit is for, if there may be one.
+    pub(crate) fn next_copy(&self, full_capacity: Sectors) -> Option<Sectors> {
+        let regions = self.next_regions(full_capacity);
+        (regions > 0).then(|| regions.saturating_mul(self.region_size))
+    }
+
+    fn next_regions(&self, full_capacity: Sectors) -> Regions {
+        if !self.enabled || !self.running || self.resting {
+            return 0;
         }
         // Two copies at least in the window, so that one reads while the other writes.
         let copy = match self.tuning.threshold {
@@ -113,15 +131,7 @@ impl Hydration {
                 }
             }
         };
-        let regions = batch.min(room).min(per_buffer);
-        // A worker with a small buffer takes small copies only.
-        let fits =
-            capacity == full_capacity || regions.saturating_mul(self.region_size) <= capacity;
-        if regions == 0 || !fits {
-            return None;
-        }
-        self.in_flight += regions;
-        Some(Permit { regions })
+        batch.min(room).min(per_buffer)
     }
 
     /// Some of the regions of a permit are not needed.

@@ -241,6 +241,7 @@ impl CloneTarget {
             hydration: !options.no_hydration,
             discard_passdown: !options.no_discard_passdown,
             tuning: options.tuning,
+            large_pages: copier::LARGE_PAGES,
             read_only,
         };
         let engine = Engine::new(

@@ -9,6 +9,7 @@
 //! [`scene`] is for tests that tell a story. [`flaw`] breaks a rule that the core lives by, to show that the simulator would notice.
 
 pub mod bitmap;
+pub mod crowd;
 pub mod device;
 pub mod flaw;
 pub mod image;

@@ -10,7 +10,6 @@ use crate::flaw::Flaw;
 use crate::image;
 use crate::islands::Archipelago;
 use crate::islands::Islands;
-use clone::copier;
 use clone::copier::Tools;
 use clone::engine::Engine;
 use clone::engine::Settings;
@@ -310,7 +309,7 @@ impl Machine {
                 .spawn_daemon("committer", Engine::run_committer(engine.clone())),
         );
         let small = std::iter::repeat_n(1, self.plan.workers.0);
-        let large = std::iter::repeat_n(copier::LARGE_PAGES, self.plan.workers.1);
+        let large = std::iter::repeat_n(self.plan.settings.large_pages, self.plan.workers.1);
         for pages in small.chain(large) {
             let tools = Tools::new(engine, pages)?;
             let worker = Engine::run_worker(engine.clone(), tools);

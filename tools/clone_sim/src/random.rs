@@ -16,6 +16,7 @@ use crate::machine::Machine;
 use crate::machine::Plan;
 use crate::machine::Table;
 use crate::user::User;
+use clone::copier::LARGE_PAGES;
 use clone::engine::Settings;
 use clone::geometry::Geometry;
 use clone::hydration::Tuning;
@@ -86,7 +87,7 @@ fn large_plan(rng: &mut Rng, flaw: Option<Flaw>) -> Plan {
 }
 
 fn plan(rng: &mut Rng, flaw: Option<Flaw>) -> Plan {
-    let shift = *rng.pick(&[3, 3, 4, 6]);
+    let shift = *rng.pick(&[3, 3, 4, 6, 6]);
     let regions = 1 + rng.below(24);
     let short = if rng.chance(1, 2) {
         rng.below(1 << shift)
@@ -107,6 +108,8 @@ fn plan(rng: &mut Rng, flaw: Option<Flaw>) -> Plan {
         settings: Settings {
             hydration: rng.chance(1, 2),
             discard_passdown: rng.chance(3, 4),
+            // A region of 64 sectors is copied in up to eight pieces.
+            large_pages: *rng.pick(&[1, 1, 2, 3, LARGE_PAGES]),
             tuning: Tuning {
                 threshold: rng.chance(1, 2).then_some(rng.below(8) as u32),
                 batch_size: rng.chance(1, 2).then_some(rng.below(8) as u32),

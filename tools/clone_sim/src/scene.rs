@@ -41,6 +41,7 @@ pub fn plan() -> Plan {
         settings: Settings {
             hydration: false,
             discard_passdown: true,
+            large_pages: clone::copier::LARGE_PAGES,
             tuning: Tuning {
                 threshold: None,
                 batch_size: None,

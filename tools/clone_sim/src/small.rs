@@ -116,6 +116,7 @@ fn plan(flaw: Option<Flaw>) -> Plan {
         settings: Settings {
             hydration: false,
             discard_passdown: true,
+            large_pages: clone::copier::LARGE_PAGES,
             tuning: Tuning {
                 threshold: None,
                 batch_size: Some(1),

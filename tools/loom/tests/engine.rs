@@ -91,6 +91,7 @@ impl Device {
         let settings = Settings {
             hydration,
             discard_passdown: true,
+            large_pages: clone::copier::LARGE_PAGES,
             // A worker with a small buffer takes single regions only.
             tuning: Tuning {
                 threshold: None,

@@ -2,10 +2,12 @@
 
 //! Hydration: how much is in flight, what it does about errors and users.
 
+use clone::geometry::Geometry;
 use clone::message::Message;
 use clone_sim::scene::plan;
 use clone_sim::scene::Scene;
 use clone_sim::scene::SOURCE;
+use kernel::prelude::*;
 use sim::fault::Fault;
 use sim::fault::Kind;
 
@@ -226,5 +228,71 @@ fn suspend_waits_for_copies_and_nothing_runs_after_it() {
         let since = user.log_len();
         user.seconds(5).await;
         assert_eq!(user.log_len(), since);
+    });
+}
+
+/// A clone of 8 regions of 64 sectors that are copied in pieces of 8.
+fn in_pieces() -> clone_sim::machine::Plan {
+    let mut plan = plan();
+    plan.geometry = Geometry::new(8 * 64, 6).expect("a small device");
+    plan.settings.large_pages = 1;
+    plan
+}
+
+#[test]
+fn a_region_is_copied_in_pieces_by_several_workers() {
+    Scene::new(&in_pieces()).play(|user| async move {
+        let source = user.machine.source.clone();
+        source.hold(&[Kind::Read]);
+        let since = user.log_len();
+        let other = user.clone();
+        let write = user.beside(async move { other.write(70..71, false).await });
+        user.until(1, || source.held() == 6).await;
+        let volume = user.engine().volume().clone();
+        for _ in 0..7 {
+            source.release_some(1);
+            user.seconds(1).await;
+            assert!(!volume.map().is_hydrated(1));
+        }
+        source.release();
+        write.await.unwrap();
+        let reads = user.operations(since, SOURCE, Kind::Read);
+        let mut pieces: Vec<_> = reads
+            .iter()
+            .map(|read| (read.sector, read.sectors))
+            .collect();
+        pieces.sort_unstable();
+        assert!(pieces
+            .into_iter()
+            .eq((64..128).step_by(8).map(|sector| (sector, 8))));
+        user.read(0..512).await.unwrap();
+    });
+}
+
+#[test]
+fn a_piece_that_fails_ends_the_copy_and_nothing_is_marked() {
+    Scene::new(&in_pieces()).play(|user| async move {
+        let source = user.machine.source.clone();
+        source.hold(&[Kind::Read]);
+        user.machine
+            .world
+            .add_fault(Fault::new(SOURCE, &[Kind::Read]).sectors(65..66));
+        let since = user.log_len();
+        let other = user.clone();
+        let write = user.beside(async move { other.write(70..71, false).await });
+        user.until(1, || source.held() == 6).await;
+        source.release_some(1);
+        user.seconds(1).await;
+        // What is under way is waited for, and no more is begun.
+        assert!(!write.is_done());
+        assert_eq!(user.operations(since, SOURCE, Kind::Read).len(), 6);
+        source.release();
+        assert_eq!(write.await, Err(EIO));
+        assert_eq!(user.operations(since, SOURCE, Kind::Read).len(), 6);
+        assert_eq!(user.engine().volume().map().hydrated(), 0);
+        user.read(0..64).await.unwrap();
+        user.machine.world.clear_faults();
+        user.write(70..71, false).await.unwrap();
+        user.read(0..512).await.unwrap();
     });
 }

@@ -10,6 +10,7 @@ use clone_sim::scene::DESTINATION;
 use clone_sim::scene::METADATA;
 use clone_sim::scene::SOURCE;
 use clone_sim::user::User;
+use kernel::prelude::*;
 use sim::fault::Fault;
 use sim::fault::Kind;
 
@@ -209,6 +210,21 @@ fn a_superblock_whose_write_failed_is_settled_before_its_predecessors_blocks_are
                 let since = user.log_len();
                 user.write(16..24, true).await.unwrap();
                 assert_eq!(user.operations(since, METADATA, Kind::Flush).len(), 2);
+            });
+        }
+    }
+}
+
+#[test]
+fn whatever_a_copy_fails_with_the_write_that_waits_for_it_gets_eio() {
+    // ENODATA, ETIMEDOUT, ENOLINK: what a medium, a timeout, a lost path give.
+    for errno in [-61, -110, -67] {
+        for (disk, kind) in [(SOURCE, Kind::Read), (DESTINATION, Kind::Write)] {
+            Scene::new(&plan()).play(move |user| async move {
+                let mut fault = Fault::new(disk, &[kind]);
+                fault.error = Error::from_errno(errno);
+                user.machine.world.add_fault(fault);
+                assert_eq!(user.write(17..18, false).await, Err(EIO));
             });
         }
     }
