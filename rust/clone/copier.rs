@@ -27,6 +27,7 @@ use runtime::disk::Durability;
 use runtime::disk::PAGE_SECTORS;
 use runtime::sync::Arc;
 use runtime::sync::AtomicU32;
+use runtime::task::yield_now;
 
 /// Pages in the buffer of a worker for large copies: 512 KiB, what a disk takes in one request.
 pub const LARGE_PAGES: usize = 128;
@@ -36,6 +37,9 @@ pub const LARGE_WORKERS: usize = 16;
 
 /// Workers for copies of a page, which keep many small regions in flight.
 pub const SMALL_WORKERS: usize = 48;
+
+/// What a worker copies, at most, before it lets others run; a chunk more if they are large.
+const TURN_SECTORS: Sectors = (1 << 20) / 512;
 
 /// The copies of an engine, and who makes them.
 pub(crate) struct Copier {
@@ -104,6 +108,8 @@ pub struct Tools<W: World> {
     buffer: Option<<W::Disk as Disk>::Buffer>,
     capacity: Sectors,
     timer: <W::Clock as Clock>::Timer,
+    /// What was done since others were last let run.
+    done: Sectors,
 }
 
 impl<W: World> Tools<W> {
@@ -113,7 +119,18 @@ impl<W: World> Tools<W> {
             buffer: Some(engine.source.buffer(pages)?),
             capacity: pages as u64 * PAGE_SECTORS,
             timer: engine.world.clock().timer()?,
+            done: 0,
         })
+    }
+
+    /// The worker has done as much as to copy `sectors`; if that adds up, others are let run. Without
+    /// this, a worker whose devices complete I/O at once, as memory does, would go on without end.
+    pub(crate) async fn spend(&mut self, sectors: Sectors) {
+        self.done = self.done.saturating_add(sectors);
+        if self.done >= TURN_SECTORS {
+            self.done = 0;
+            yield_now().await;
+        }
     }
 }
 
@@ -180,6 +197,7 @@ impl<W: World> Engine<W> {
         let result = self.transfer(&chunk.sectors, &mut tools.buffer).await;
         self.throttle.with(|throttle| throttle.end(now()));
         self.copier.desk.report(chunk, result);
+        tools.spend(chunk.len() + PAGE_SECTORS).await;
     }
 
     /// Copies `sectors` by way of `buffer`, which holds them.

@@ -7,15 +7,20 @@ use crate::engine::Engine;
 use crate::engine::World;
 use crate::geometry::RegionRange;
 use crate::geometry::Regions;
+use crate::geometry::Sectors;
 use crate::hydration::Hydration;
 use crate::hydration::Permit;
 use crate::region_map::RegionMap;
 use core::pin::pin;
+use kernel::prelude::*;
 use runtime::clock::Clock;
 use runtime::range_lock::try_acquire;
 
 /// Most regions that one look for work passes over. The look holds a lock.
 const LOOK_REGIONS: Regions = 1 << 18;
+
+/// How many sectors could be copied in the time of a look that finds nothing, about.
+const LOOK_COST: Sectors = 64;
 
 /// The sweep over the regions, in ascending order.
 pub(crate) struct Sweep {
@@ -73,7 +78,10 @@ impl<W: World> Engine<W> {
             .with(|sweep| sweep.next(&self.volume.map, permit.regions));
         let run = match found {
             Found::Run(run) => run,
-            Found::Nothing => return self.copier.end_permit(permit.regions, |_| ()),
+            Found::Nothing => {
+                self.copier.end_permit(permit.regions, |_| ());
+                return tools.spend(LOOK_COST).await;
+            }
             Found::End => return self.copier.end_permit(permit.regions, Hydration::rest),
         };
         let regions = run.end - run.start;
@@ -96,38 +104,49 @@ impl<W: World> Engine<W> {
 
     async fn hydrate_run(&self, run: &RegionRange, tools: &mut Tools<W>) -> Outcome {
         let mut outcome = Outcome::default();
-        let claim = pin!(self.claims.claim(run.clone()));
-        if !try_acquire(claim.as_ref()) {
-            return outcome;
-        }
-        // The run was looked up without a claim: some of it may be hydrated by now.
-        let Some(start) = self.volume.map.first_unhydrated(run) else {
-            return outcome;
-        };
-        let run = start..self.volume.map.run(&(start..run.end)).end;
-        let _busy = self.count_hydrating(&run);
         // A part that fails is halved, down to the region that is bad; behind it parts grow again.
         let mut at = run.start;
         let mut size = run.end - run.start;
         while at < run.end {
             let part = at..at.saturating_add(size).min(run.end);
             let regions = part.end - part.start;
-            if self.copy_as_worker(&part, tools).await.is_ok() {
-                outcome.hydrated += regions;
-                at = part.end;
-                size = size.saturating_mul(2);
-            } else if !self.copier.is_running() {
-                // Suspended or read-only: there is no point in trying harder.
-                outcome.failed = true;
-                break;
-            } else if regions > 1 {
-                size = regions / 2;
-            } else {
-                outcome.failed = true;
-                at = part.end;
+            match self.hydrate_part(&part, tools).await {
+                Ok(hydrated) => {
+                    outcome.hydrated += hydrated;
+                    at = part.end;
+                    size = size.saturating_mul(2);
+                }
+                Err(_) if !self.copier.is_running() => {
+                    // Suspended or read-only: there is no point in trying harder.
+                    outcome.failed = true;
+                    break;
+                }
+                Err(_) if regions > 1 => size = regions / 2,
+                Err(_) => {
+                    outcome.failed = true;
+                    at = part.end;
+                }
             }
         }
         outcome
+    }
+
+    /// Hydrates a part of a run, and returns how many regions. Leaves it to others if they are at
+    /// it, or wait: so a user's request waits for the copy that it met, not for all that is tried
+    /// after it.
+    async fn hydrate_part(&self, part: &RegionRange, tools: &mut Tools<W>) -> Result<Regions> {
+        let claim = pin!(self.claims.claim(part.clone()));
+        if !try_acquire(claim.as_ref()) {
+            return Ok(0);
+        }
+        // The part was looked up without a claim: some of it may be hydrated by now.
+        let Some(start) = self.volume.map.first_unhydrated(part) else {
+            return Ok(0);
+        };
+        let part = start..self.volume.map.run(&(start..part.end)).end;
+        let _busy = self.count_hydrating(&part);
+        self.copy_as_worker(&part, tools).await?;
+        Ok(part.end - part.start)
     }
 }
 

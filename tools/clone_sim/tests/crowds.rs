@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a request costs does not depend on how many others wait.
+//! What a request costs does not depend on how many others wait, and nobody goes on without end.
 //! Counted, not timed: polls, and steps under locks.
 
 use clone::copier::LARGE_PAGES;
 use clone::engine::Settings;
 use clone::geometry::Geometry;
 use clone::hydration::Tuning;
+use clone::message::Message;
 use clone::route::Operation;
 use clone_sim::crowd::Crowd;
 use clone_sim::crowd::Work;
@@ -143,4 +144,36 @@ fn reads_of_what_is_copied_wait_for_nobody() {
     }
     assert_eq!(crowd.waiting(), 1000);
     assert_eq!(runtime::steps::take().all, 0);
+}
+
+/// Returns what it takes to hydrate a clone whose devices complete at once.
+fn work_to_hydrate(geometry: Geometry, prepare: impl FnOnce(&Crowd)) -> Work {
+    let mut crowd = Crowd::new(geometry, 8400, settings());
+    prepare(&crowd);
+    crowd.engine.resume();
+    crowd.engine.message(Message::EnableHydration);
+    let work = crowd.run();
+    assert!(crowd.engine.volume().map().is_complete());
+    work
+}
+
+#[test]
+fn a_worker_lets_others_run_though_nothing_makes_it_wait() {
+    // 1 GiB each, in small regions and in one: read and written, 2 MiB and a copy at most at once.
+    for shift in [3, 21] {
+        let geometry = Geometry::new(1 << 21, shift).expect("a clone");
+        let work = work_to_hydrate(geometry, |_| ());
+        assert!(work.longest_poll <= 2 * (2048 + 1024), "{shift}: {work:?}");
+    }
+}
+
+#[test]
+fn a_sweep_over_what_is_hydrated_lets_others_run() {
+    let geometry = Geometry::new(8 << 27, 3).expect("a clone");
+    let work = work_to_hydrate(geometry, |crowd| {
+        let map = crowd.engine.volume().map();
+        map.set_hydrated(&(0..map.regions() - 1));
+    });
+    // 512 looks, of which a poll may make some.
+    assert!(work.polls >= 64 + 8, "{work:?}");
 }

@@ -296,3 +296,41 @@ fn a_piece_that_fails_ends_the_copy_and_nothing_is_marked() {
         user.read(0..512).await.unwrap();
     });
 }
+
+#[test]
+fn a_write_waits_for_the_copy_that_it_met_and_not_for_its_retries() {
+    Scene::new(&plan()).play(|user| async move {
+        let source = user.machine.source.clone();
+        source.hold(&[Kind::Read]);
+        user.machine
+            .world
+            .add_fault(Fault::new(SOURCE, &[Kind::Read]).sectors(20..21));
+        user.engine().message(Message::EnableHydration);
+        user.until(1, || source.held() == 1).await;
+        let since = user.log_len();
+        let other = user.clone();
+        // A part of region 50, and all of region 40.
+        let part = user.beside(async move { other.write(401..402, false).await });
+        let other = user.clone();
+        let whole = user.beside(async move { other.write(320..328, false).await });
+        user.seconds(1).await;
+        assert!(!part.is_done() && !whole.is_done());
+        // The copy of all fails, and its first half is tried.
+        source.release_some(1);
+        whole.await.unwrap();
+        user.until(1, || source.held() == 2).await;
+        let reads = user.operations(since, SOURCE, Kind::Read);
+        let mut reads: Vec<_> = reads
+            .iter()
+            .map(|read| (read.sector, read.sectors))
+            .collect();
+        reads.sort_unstable();
+        assert_eq!(reads, [(0, 256), (400, 8)]);
+        source.release();
+        part.await.unwrap();
+        let volume = user.engine().volume().clone();
+        user.until(10, || volume.map().hydrated() == 63).await;
+        // No piece of a retry undid what was written.
+        user.read(24..512).await.unwrap();
+    });
+}
