@@ -8,6 +8,7 @@ use crate::device::Device;
 use crate::device::Role;
 use crate::flaw::Flaw;
 use crate::image;
+use crate::inspect;
 use crate::islands::Archipelago;
 use crate::islands::Islands;
 use clone::copier::Tools;
@@ -22,10 +23,12 @@ use runtime::pool::Pool;
 use sim::clock::sleep;
 use sim::disk::Discards;
 use sim::disk::Operation;
+use sim::disk::Survival;
 use sim::executor::Join;
 use sim::executor::Spawner;
 use sim::pattern;
 use sim::FlawedDisk;
+use sim::Rng;
 use sim::SimClock;
 use sim::SimDisk;
 use sim::World;
@@ -33,6 +36,7 @@ use std::cell::Cell;
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
@@ -56,6 +60,8 @@ pub struct Plan {
     pub settings: Settings,
     /// Percentage of time that copying may be active.
     pub throttle_percent: u32,
+    /// Whether tasks are preempted, as on several CPUs.
+    pub preempted: bool,
     /// The rule that is broken.
     pub flaw: Option<Flaw>,
 }
@@ -146,7 +152,19 @@ pub struct Host {
     clock: SimClock,
     world: World,
     events: std::sync::Arc<AtomicU32>,
+    /// Whether the volume went read-only.
+    gave_up: AtomicBool,
     throttle_percent: u32,
+}
+
+impl Host {
+    /// Fails if a crash now left a region that is not hydrated.
+    fn must_be_complete(&self) {
+        let left = self.world.survivors(&[Survival::Lost], &mut Rng::new(0));
+        let bits = inspect::metadata(&left[0]).expect("sound metadata");
+        let complete = bits.is_some_and(|bits| !bits.contains(&false));
+        assert!(complete, "an event before everything is committed");
+    }
 }
 
 impl clone::engine::World for Host {
@@ -159,11 +177,18 @@ impl clone::engine::World for Host {
 
     fn event(&self) {
         self.world.trace(|| "event".to_owned());
+        if !self.gave_up.load(Ordering::Relaxed) {
+            self.must_be_complete();
+        }
         self.events.fetch_add(1, Ordering::Relaxed);
     }
 
     fn error(&self, text: fmt::Arguments<'_>) {
+        let text = text.to_string();
         self.world.trace(|| format!("log      {text}"));
+        if text.contains("read-only mode") {
+            self.gave_up.store(true, Ordering::Relaxed);
+        }
     }
 
     fn hydration_failed(&self) {
@@ -280,6 +305,7 @@ impl Machine {
                 clock: SimClock::new(&self.world),
                 world: self.world.clone(),
                 events: self.events.clone(),
+                gave_up: AtomicBool::new(false),
                 throttle_percent: self.plan.throttle_percent,
             },
             volume,

@@ -30,6 +30,7 @@ use sim::fault::Kind;
 use sim::Executor;
 use sim::Model;
 use sim::Outcome;
+use sim::Preemption;
 use sim::Rng;
 use sim::World;
 use std::ops::Range;
@@ -39,6 +40,17 @@ use std::rc::Rc;
 pub fn run(seed: u64, flaw: Option<Flaw>) -> std::result::Result<(), String> {
     let mut rng = Rng::new(seed);
     let plan = plan(&mut rng, flaw);
+    run_plan(&mut rng, &plan)
+}
+
+/// Runs `seed` on a clone of either kind, with tasks that are preempted, as on several CPUs.
+pub fn run_preempted(seed: u64, flaw: Option<Flaw>) -> std::result::Result<(), String> {
+    let mut rng = Rng::new(seed);
+    let mut plan = match rng.below(4) {
+        0 => large_plan(&mut rng, flaw),
+        _ => plan(&mut rng, flaw),
+    };
+    plan.preempted = true;
     run_plan(&mut rng, &plan)
 }
 
@@ -117,6 +129,7 @@ fn plan(rng: &mut Rng, flaw: Option<Flaw>) -> Plan {
             read_only: false,
         },
         throttle_percent: *rng.pick(&[100, 100, 100, 150, 50]),
+        preempted: false,
         flaw,
     }
 }
@@ -126,6 +139,9 @@ fn live(rng: &mut Rng, plan: &Plan, found: Left, last: bool) -> std::result::Res
     let world = World::new(rng.next_u64());
     let mut executor = Executor::new(&world);
     executor.set_limits(400_000, 120_000_000);
+    if plan.preempted {
+        executor.preempt(Preemption::random(rng));
+    }
     let was_complete = is_complete(&found.images)?;
     let machine = Machine::new(&world, executor.spawner(), plan, found.images);
     machine.on_spare.set(found.on_spare);

@@ -49,6 +49,7 @@ pub fn plan() -> Plan {
             read_only: false,
         },
         throttle_percent: 100,
+        preempted: false,
         flaw: None,
     }
 }

@@ -124,6 +124,7 @@ fn plan(flaw: Option<Flaw>) -> Plan {
             read_only: false,
         },
         throttle_percent: 100,
+        preempted: false,
         flaw,
     }
 }
@@ -313,6 +314,7 @@ fn check_survivor(user: &User, images: Vec<Vec<u8>>, model: Model) -> Result<(),
     let mut executor = Executor::new(&world);
     let plan = Plan {
         throttle_percent: 100,
+        preempted: false,
         flaw: None,
         ..user.machine.plan.clone()
     };

@@ -211,9 +211,10 @@ impl User {
         let islands = machine.plan.islands();
         let place = islands.map_or(bio.sector, |islands| islands.place(bio.sector));
         let sectors = place..place + bio.sectors;
-        let route = table.engine.route(operation, sectors.clone());
         let plain = matches!(operation, Operation::Read | Operation::Write { fua: false });
-        if plain && table.engine.is_finished() {
+        let finished = plain && table.engine.is_finished();
+        let route = table.engine.route(operation, sectors.clone());
+        if finished {
             // The kernel's glue does not ask for the route then.
             assert_eq!(route, Route::Remap(Side::Destination, sectors.clone()));
         }

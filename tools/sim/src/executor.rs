@@ -41,8 +41,9 @@ const SLOWEST_POLL: Micros = 10_000;
 /// How many tasks may be on the stack at once.
 const DEEPEST: u32 = 4;
 
-/// How long a task may be preempted; else only timers might be left to run.
-const LONGEST_PREEMPTION: Micros = 100_000;
+/// How long a task may be preempted, also by tasks that are preempted themselves; else only timers
+/// might be left to run.
+pub const LONGEST_PREEMPTION: Micros = 100_000;
 
 /// A task that gets so far in one poll waits for somebody without saying so.
 const LONGEST_POLL: u64 = 20_000;
@@ -78,6 +79,8 @@ struct Core<'a> {
     /// The task that is being polled, and how many are.
     current: Cell<usize>,
     depth: Cell<u32>,
+    /// When the task on the bottom of the stack is to go on.
+    until: Cell<Micros>,
     /// How many edges the current task has met in this poll.
     edges: Cell<u64>,
 }
@@ -239,6 +242,7 @@ impl<'a> Executor<'a> {
                 hook: RefCell::default(),
                 current: Cell::new(0),
                 depth: Cell::new(0),
+                until: Cell::new(0),
                 edges: Cell::new(0),
             }),
             max_steps: 1_000_000,
@@ -483,7 +487,8 @@ impl<'a> Core<'a> {
             self.edges.get() < LONGEST_POLL,
             "{name} does not wait for whom it needs"
         );
-        if self.depth.get() >= DEEPEST {
+        let is_late = self.depth.get() > 1 && self.world.now() > self.until.get();
+        if is_late || self.depth.get() >= DEEPEST {
             return;
         }
         let steps = self.preemption.borrow_mut();
@@ -493,10 +498,16 @@ impl<'a> Core<'a> {
         }
         self.world
             .trace(|| format!("preempt  {name} {edge:?} for {steps}"));
-        let end = self.world.now().saturating_add(LONGEST_PREEMPTION);
+        if self.depth.get() == 1 {
+            let until = self.world.now().saturating_add(LONGEST_PREEMPTION);
+            self.until.set(until);
+        }
         for _ in 0..steps {
             self.adopt();
-            if self.idle() || self.world.now() > end {
+            let Some(left) = self.until.get().checked_sub(self.world.now()) else {
+                break;
+            };
+            if self.count_ready() == 0 && !self.world.has_event_within(left) {
                 break;
             }
             self.step();

@@ -24,7 +24,9 @@ use runtime::pool::Pool;
 use sim::clock::sleep;
 use sim::executor::Join;
 use sim::executor::Spawner;
+use sim::executor::LONGEST_PREEMPTION;
 use sim::fault::Kind;
+use sim::preemption::undisturbed;
 use sim::SimDisk;
 use sim::World;
 use std::cell::Cell;
@@ -39,6 +41,7 @@ use vdo::engine::Engine;
 use vdo::engine::Tuning;
 use vdo::error::Error;
 use vdo::format::super_block::State;
+use vdo::journal::Holds;
 use vdo::load;
 use vdo::load::Found;
 use vdo::locks::CHUNK;
@@ -105,6 +108,16 @@ impl<F: Future> Future for AtOnce<F> {
         match may_wait {
             true => poll(),
             false => without_waiting(poll),
+        }
+    }
+}
+
+impl Volume {
+    /// What was saved needs nothing of the recovery journal any more.
+    fn must_hold_nothing(&self, saved: bool) {
+        if saved && !self.engine.is_read_only() {
+            let held = (self.engine.block_map(), self.engine.slab_journals());
+            assert_eq!(held, (None, None), "a saved volume holds journal blocks");
         }
     }
 }
@@ -339,11 +352,17 @@ impl Machine {
         if let Some(volume) = self.volume() {
             volume.broken.set_closing(save);
             volume.engine.suspend(save).await;
+            undisturbed(|| volume.must_hold_nothing(save));
             let seen = (self.world.changes(), self.world.moments());
-            sleep(&self.world, 2000).await;
+            // Also who was preempted on its last steps is at rest then.
+            let a_while = match self.plan.preempted {
+                true => 2 * LONGEST_PREEMPTION,
+                false => 2000,
+            };
+            sleep(&self.world, a_while).await;
             let now = (self.world.changes(), self.world.moments());
             assert_eq!(now, seen, "a suspended volume writes");
-            self.check_rest(&volume, save);
+            undisturbed(|| self.check_rest(&volume, save));
         }
     }
 
@@ -555,13 +574,13 @@ impl Machine {
     /// Returns whether the volume is read-only.
     pub fn is_read_only(&self) -> bool {
         self.volume()
-            .is_some_and(|volume| volume.engine.is_read_only())
+            .is_some_and(|volume| undisturbed(|| volume.engine.is_read_only()))
     }
 
     /// Returns whether the volume runs and has nothing left to recover.
     pub fn is_recovered(&self) -> bool {
         self.volume()
-            .is_some_and(|volume| volume.engine.mode() != Mode::Recovering)
+            .is_some_and(|volume| undisturbed(|| volume.engine.mode() != Mode::Recovering))
     }
 
     /// Returns how many data blocks the volume has.
@@ -582,7 +601,7 @@ impl Machine {
     pub fn free(&self) -> u64 {
         self.volume().map_or(0, |volume| {
             let engine = &volume.engine;
-            engine.super_block().physical_blocks - engine.used_blocks()
+            undisturbed(|| engine.super_block().physical_blocks - engine.used_blocks())
         })
     }
 
@@ -590,7 +609,7 @@ impl Machine {
     pub fn statistics(&self) -> Statistics {
         let mut statistics = Statistics::default();
         if let Some(volume) = self.volume() {
-            volume.engine.put_statistics(&mut statistics);
+            undisturbed(|| volume.engine.put_statistics(&mut statistics));
         }
         statistics
     }

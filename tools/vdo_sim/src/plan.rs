@@ -43,6 +43,8 @@ pub struct Plan {
     pub small_sectors: bool,
     /// Whether the storage can only read and write whole blocks of the volume.
     pub large_storage_blocks: bool,
+    /// Whether tasks are preempted, as on several CPUs.
+    pub preempted: bool,
     /// The rule that is broken.
     pub flaw: Option<Flaw>,
 }
@@ -78,6 +80,7 @@ impl Default for Plan {
             io_pages: 4,
             small_sectors: false,
             large_storage_blocks: false,
+            preempted: false,
             flaw: None,
         }
     }
@@ -136,6 +139,7 @@ impl Plan {
             io_pages: *rng.pick(&[1, 2, 8]),
             small_sectors: rng.chance(1, 3),
             large_storage_blocks: rng.chance(1, 4),
+            preempted: false,
             flaw: None,
         }
     }
