@@ -37,7 +37,9 @@ impl<W: World> Engine<W> {
     pub(crate) async fn serve_discard(&self, bio: BioOf<W>, batch: &mut Batch<W>) {
         let sectors = bio.sector()..bio.sector().saturating_add(bio.sectors().into());
         let mut result = self.discard(sectors, batch).await;
-        if let (Ok(end), true) = (result, bio.is_fua()) {
+        if let (Ok(_), true) = (result, bio.is_fua()) {
+            // Where nothing was mapped any more, others may have entries for that to commit.
+            let end = self.journal.end();
             result = self.journal.commit(end).await.map(|()| end);
         }
         let result = result.map(|_| ());
