@@ -15,6 +15,7 @@ use clone_sim::user::User;
 use sim::disk::Survival;
 use sim::fault::Fault;
 use sim::fault::Kind;
+use sim::pattern;
 use sim::world::Record;
 use sim::Rng;
 
@@ -321,5 +322,51 @@ fn a_flush_reaches_the_destination_though_its_commit_finds_nothing_left_to_write
         let flushes = user.operations(since, DESTINATION, Kind::Flush);
         assert_eq!(flushes.len(), 1);
         assert_eq!(commits_in_order(&user, since), 0);
+    });
+}
+
+/// Complains of regions that a crash now would leave hydrated and without their data.
+fn check_what_is_committed(user: &User) {
+    let world = &user.machine.world;
+    let images = world.survivors(&[Survival::Lost; 4], &mut Rng::new(0));
+    let bits = clone_sim::inspect::metadata(&images[METADATA]).unwrap();
+    let bits = bits.unwrap();
+    let islands = user.machine.plan.islands().unwrap();
+    for sector in (0..user.machine.plan.geometry.length()).step_by(8) {
+        let region = islands.place(sector) / 8;
+        let start = sector as usize * 512;
+        let data = &images[DESTINATION][start..start + 8 * 512];
+        assert!(
+            !bits[region as usize] || *data != pattern::run(pattern::JUNK, sector, 8),
+            "the bit of region {region} is on disk, and its data is not"
+        );
+    }
+}
+
+#[test]
+fn what_is_written_during_a_transaction_is_flushed_before_it_is_in_the_next() {
+    Scene::new(&large_plan(3)).play(|user| async move {
+        user.flush().await.unwrap();
+        for block in 0..3 {
+            user.write(block * 32..block * 32 + 8, false).await.unwrap();
+        }
+        let destination = user.machine.destination.clone();
+        destination.hold(&[Kind::Flush]);
+        let other = user.clone();
+        let flush = user.beside(async move { other.flush().await });
+        for region in 1..4 {
+            user.until(1, || destination.held() == 1).await;
+            check_what_is_committed(&user);
+            for block in 0..3 {
+                let start = block * 32 + region * 8;
+                user.write(start..start + 8, false).await.unwrap();
+            }
+            destination.release_some(1);
+        }
+        destination.release();
+        flush.await.unwrap();
+        check_what_is_committed(&user);
+        user.flush().await.unwrap();
+        check_what_is_committed(&user);
     });
 }
