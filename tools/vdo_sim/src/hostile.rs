@@ -24,7 +24,6 @@ use sim::clock::sleep;
 use sim::Executor;
 use sim::Outcome;
 use sim::World;
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::OnceLock;
 use vdo::format::BLOCK_SIZE;
@@ -84,7 +83,7 @@ fn live(
     let before = Places::of(&image)?;
     let machine = Machine::new(&world, executor.spawner(), plan, image.clone());
     let task = use_it(machine, choices.fork());
-    let _ = executor.spawn("life", task);
+    drop(executor.spawn("life", task));
     let crashes = choices.chance(1, 4);
     let last = choices.below(3000);
     let outcome =
@@ -133,24 +132,22 @@ fn opens(image: &[u8]) -> bool {
 }
 
 /// Does what users and administrators do. Anything may fail.
-async fn use_it(machine: Rc<Machine>, choices: Choices) {
-    let choices = RefCell::new(choices);
+async fn use_it(machine: Rc<Machine>, mut choices: Choices) {
     if machine.start().await.is_err() {
         return;
     }
-    let pick = |below| choices.borrow_mut().below(below);
-    for _ in 0..=pick(2) {
-        let (first, second) = (pick(12), pick(12));
+    for _ in 0..=choices.below(2) {
+        let (first, second) = (choices.below(12), choices.below(12));
         let spawner = machine.spawner().clone();
-        let other = make_requests(machine.clone(), choices.borrow_mut().fork(), first);
+        let other = make_requests(machine.clone(), choices.fork(), first);
         let other = spawner.spawn("user", other);
-        make_requests(machine.clone(), choices.borrow_mut().fork(), second).await;
+        make_requests(machine.clone(), choices.fork(), second).await;
         other.await;
         let _ = machine.statistics();
-        let _ = match pick(5) {
+        let _ = match choices.below(5) {
             0 => machine.suspend_and_resume(true).await,
             1 => machine.suspend_and_resume(false).await,
-            2 => grow(&machine, pick(2000), 0).await,
+            2 => grow(&machine, choices.below(2000), 0).await,
             3 if machine.can_grow() => grow(&machine, 0, 3).await,
             _ => Ok(()),
         };
@@ -158,7 +155,7 @@ async fn use_it(machine: Rc<Machine>, choices: Choices) {
             break;
         }
     }
-    if pick(2) == 0 {
+    if choices.below(2) == 0 {
         machine.recovered().await;
     }
     machine.remove().await;
