@@ -52,6 +52,10 @@ use super::SECTOR_SIZE;
 /// Blocks of the journal, as formatters make it.
 pub const RECOVERY_JOURNAL_BLOCKS: u64 = 32_768;
 
+/// The smallest ring that goes on whatever happens: in one of a few blocks entries wait for blocks
+/// that wait for them.
+pub const MIN_BLOCKS: u64 = 8;
+
 /// Sectors with entries; the first one is sector 1.
 pub const ENTRY_SECTORS: usize = BLOCK_SECTORS - 1;
 

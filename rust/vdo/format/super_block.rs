@@ -30,6 +30,7 @@ use super::geometry::Geometry;
 use super::layout;
 use super::layout::Partition;
 use super::layout::Partitions;
+use super::recovery_journal;
 use super::slab;
 use super::summary;
 use super::DepotLayout;
@@ -320,7 +321,8 @@ impl SuperBlock {
         if self.slab_journal_blocks > self.slab_size {
             return field("slab journal blocks", self.slab_journal_blocks);
         }
-        if !self.recovery_journal_size.is_power_of_two() {
+        let journal = self.recovery_journal_size;
+        if !journal.is_power_of_two() || journal < recovery_journal::MIN_BLOCKS {
             return field("recovery journal size", self.recovery_journal_size);
         }
         if u32::from(self.zone_count) > summary::COPIES {
