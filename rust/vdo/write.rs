@@ -308,11 +308,31 @@ impl<W: World> Engine<W> {
         let mut end = Position::default();
         let mut next = 0;
         while next < batch.leaves.len() {
-            let group = self.pin_group(&batch.leaves, next).await?;
+            let group = match self.pin_group(&batch.leaves, next).await {
+                Ok(group) => group,
+                Err(error) => {
+                    self.release_places(batch, next);
+                    return Err(error);
+                }
+            };
             next = group.leaves.end;
             end = end.max(self.record_group(batch, group).await?);
         }
         Ok(end)
+    }
+
+    /// Gives back the places of blocks that nothing will refer to: those from leaf page `first` on.
+    fn release_places(&self, batch: &Batch<W>, first: usize) {
+        let blocks = batch.blocks_of(first..batch.leaves.len());
+        let blocks = batch.blocks.get(blocks).unwrap_or_default();
+        for block in blocks.iter().filter(|block| block.page.is_some()) {
+            if let Some(mapping) = block.new {
+                self.depot.release(Run {
+                    start: mapping.pbn,
+                    blocks: 1,
+                });
+            }
+        }
     }
 
     /// Pins the leaf page `first` of a batch, and those behind it that are in memory: nobody who
