@@ -257,6 +257,26 @@ def _(s):
     s.v.holds(0, uniques(0, 8))
 
 
+@session.row("F24", "the status of a table that is not in force, beside writes; a crash")
+def _(s):
+    # It would make the volume larger. To be asked for its status changes nothing and saves nothing.
+    s.load(length=s.line.length + 4194304)
+    wanted = s.line.length // 8
+    for at in range(500000, 500008):
+        s.v.write(at, unique(at))
+        loaded, live = (s.v.status(inactive=inactive)[0].split()[2:5] for inactive in (True, False))
+        equal(loaded, live)
+        s.v.flush()
+    equal(s.v.stats()["logicalBlocks"], wanted)
+    s.v.clear()
+    s.v.write(500008, unique(500008))
+    s.v.flush()
+    with logging("Device was dirty"):
+        s.v = s.v.crashed(s.line)
+    s.v.holds(500000, uniques(500000, 9))
+    equal(s.v.stats()["logicalBlocks"], wanted)
+
+
 @session.row("F8", "a growth beyond the storage")
 def _(s):
     grown = s.load(length=14680064, physical=5242880)
