@@ -226,10 +226,7 @@ impl<W: World> Engine<W> {
             Some(own) => own,
             None => {
                 bio.leave_map().await;
-                let mut own = self.fragments.take().await;
-                // Who had it before held other blocks: since then this one may have been reused.
-                own.holds = None;
-                own
+                self.fragments.take().await
             }
         };
         let mut result = Ok(());
