@@ -5,14 +5,20 @@
 use super::*;
 use core::future::poll_fn;
 use core::pin::pin;
+use core::pin::Pin;
+use core::task::Context;
+use core::task::Poll;
+use core::task::Waker;
 use kernel::alloc::fail_after;
 use kernel::alloc::set_short;
 use kernel::alloc::without_waiting;
+use runtime::steps;
 use runtime::task::yield_now;
 use sim::executor::Executor;
 use sim::executor::Outcome;
 use sim::fault::Fault;
 use sim::fault::Kind;
+use std::boxed::Box;
 
 /// Runs `task` alone, with a writer.
 fn run<'m, T: 'm>(machine: &'m Machine, task: impl Future<Output = T> + 'm) -> T {
@@ -360,4 +366,34 @@ fn nothing_is_written_during_a_pause() {
     executor.run_task(&changes).unwrap();
     let saved = executor.spawn("save", save(machine));
     assert_eq!(executor.run_task(&saved), Ok(Ok(())));
+}
+
+fn poll<F: Future>(future: &mut Pin<Box<F>>) -> Poll<F::Output> {
+    let mut context = Context::from_waker(Waker::noop());
+    future.as_mut().poll(&mut context)
+}
+
+#[test]
+fn a_crowd_that_waits_for_a_load_costs_others_nothing() {
+    const CROWD: u64 = 10_000;
+    let machine = &machine(14, 4, Flaw::None);
+    run(machine, async {
+        drop(machine.cache.pin(1, Residence::Evictable).await.unwrap());
+    });
+    let pin = |_| Box::pin(machine.cache.pin(0, Residence::Evictable));
+    let mut pins: Vec<_> = (0..CROWD).map(pin).collect();
+    assert!(pins.iter_mut().all(|pin| poll(pin).is_pending()));
+    steps::take();
+    for _ in 0..100 {
+        drop(machine.cache.try_pin(1).unwrap());
+    }
+    assert!(steps::take().all < 1000, "others pay for who waits");
+    // The first of them has the block read.
+    let mut executor = Executor::new(&machine.world);
+    assert_eq!(executor.run_until_idle(), Outcome::Done);
+    for pin in &mut pins {
+        assert!(matches!(poll(pin), Poll::Ready(Ok(_))));
+    }
+    let steps = steps::take();
+    assert!(steps.all < 20 * CROWD && steps.longest < 20, "{steps:?}");
 }
