@@ -200,8 +200,9 @@ impl CommitQueue {
     /// Returns true if everything that was set in `map` so far is on stable storage.
     pub fn is_idle(&self, map: &RegionMap) -> bool {
         // The committer raises `running` before it takes `changed`: who finds the latter taken
-        // finds the former raised until the commit has ended.
-        !map.is_changed() && self.running.load_acquire() == 0
+        // finds the former raised until the commit has ended. One that has failed has put back
+        // before that what it took.
+        !map.is_changed() && self.running.load_acquire() == 0 && !map.is_changed()
     }
 
     /// Waits until everything that was set in `map` before the call is on stable storage.

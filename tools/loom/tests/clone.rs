@@ -139,6 +139,24 @@ fn a_flush_ends_when_what_it_covers_is_on_disk() {
 }
 
 #[test]
+fn a_flush_does_not_pass_a_commit_that_fails() {
+    explore(3, || {
+        let volume = Volume::new();
+        volume.map.set_hydrated(&(0..1));
+        volume.queue.request(&volume.map, &volume.committer);
+        let committer = volume.clone();
+        let committer = thread::spawn(move || {
+            assert!(block_on(committer.queue.next(&committer.committer)));
+            assert!(committer.map.take_changed());
+            committer.map.set_all_dirty();
+            committer.queue.end(Err(kernel::error::code::EIO));
+        });
+        assert!(!volume.queue.is_idle(&volume.map), "nothing is on disk");
+        committer.join().unwrap();
+    });
+}
+
+#[test]
 fn a_write_to_a_region_whose_bit_was_seen_is_not_flushed_before_the_bit() {
     explore(3, || {
         let volume = Volume::new();
