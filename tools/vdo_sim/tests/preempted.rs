@@ -6,9 +6,9 @@ use sim::harness;
 use vdo_sim::random;
 
 #[test]
-fn twenty_thousand_seeds() {
+fn twelve_thousand_seeds() {
     harness::run_seeds(
-        harness::seeds(20_000),
+        harness::seeds(12_000),
         "cargo test -p vdo_sim --test preempted",
         |seed| random::run_preempted(seed, None),
     );
