@@ -205,8 +205,7 @@ _ok("A43", f"{_V4} maxDiscard 1048575")
 _ok("A44", f"{_V4} maxDiscard 2 maxDiscard 3", check=_queue("discard_max_bytes", 12288))
 _ok("A45", f"{_V4} MaxDiscard 2", 'unknown thread parameter type "MaxDiscard"')
 _ok("A46", f"{_V4} deduplication off compression on",
-    status="normal - closed online 1049284 2097152" if DEDUPE else
-    "normal - INDEX online 1049284 2097152")
+    status="normal - closed online 1049284 2097152")
 _ok("A47", f"{_V4} hash 1 logical 8 physical 1", threads=19)
 _ok("A48", f"V4 {RAM0} 2097152 4096 36864 16380 hash 1 logical 9 physical 1", threads=20)
 _bad("A49", f"{_V4} hash 1 logical 1 physical 4", _LOAD,

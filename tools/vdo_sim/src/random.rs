@@ -282,9 +282,9 @@ fn pick_shape(plan: &Plan, sectors: &Range<u64>, rng: &mut Rng) -> Shape {
         1 => vec![block(middle)],
         2 => vec![block(end - 1)],
         3 => vec![block(start), block(end - 1)],
-        4 => vec![start..block(end - 1).start],
-        5 => vec![block(start).end..end],
-        6 => vec![middle..end],
+        4 => Vec::from([start..block(end - 1).start]),
+        5 => Vec::from([block(start).end..end]),
+        6 => Vec::from([middle..end]),
         _ => Vec::new(),
     };
     if rng.chance(1, 4) {

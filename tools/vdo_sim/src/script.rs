@@ -247,7 +247,7 @@ pub fn family() -> Vec<Script> {
             vec![
                 Write(0..8),
                 Zero(2..4),
-                Mixed(4..7, vec![32..40]),
+                Mixed(4..7, Vec::from([32..40])),
                 Flush,
                 Discard(0..4),
                 WriteZeroes(5..8),
@@ -260,7 +260,7 @@ pub fn family() -> Vec<Script> {
         script(
             "zeroes within",
             vec![
-                Mixed(0..4, vec![8..16]),
+                Mixed(0..4, Vec::from([8..16])),
                 Same(4..12),
                 Mixed(0..4, vec![0..8, 24..32]),
                 Flush,
@@ -268,7 +268,7 @@ pub fn family() -> Vec<Script> {
                 Same(2..6),
                 Mixed(8..16, vec![64..96, 97..128]),
                 Discard(0..5000),
-                Mixed(3..6, vec![40..48]),
+                Mixed(3..6, Vec::from([40..48])),
             ],
         ),
         Script {

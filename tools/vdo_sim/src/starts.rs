@@ -63,7 +63,7 @@ impl Lack {
     fn begin(self, world: &World, moment: u64) {
         let fault = |kinds: &[Kind]| Fault::new(0, kinds);
         match self {
-            Self::Memory => return alloc::fail_after(Some(moment)),
+            Self::Memory => alloc::fail_after(Some(moment)),
             Self::OneRead => {
                 world.add_fault(fault(&[Kind::Read]).numbers(moment..moment + 1));
             }
