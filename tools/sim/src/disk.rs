@@ -88,6 +88,14 @@ pub(crate) struct Flight {
     orphan: bool,
 }
 
+/// Returns whether an operation is one of those that are held.
+fn holds(hold: &[(Kind, Range<u64>)], kind: Kind, range: &Range<u64>) -> bool {
+    hold.iter().any(|(held, sectors)| {
+        let touches = sectors.start < range.end && range.start < sectors.end;
+        *held == kind && (touches || kind == Kind::Flush)
+    })
+}
+
 impl Drive {
     pub(crate) fn new(name: &str, image: Vec<u8>) -> Self {
         Self {
@@ -204,6 +212,24 @@ impl SimDisk {
     pub fn hold_at(&self, kind: Kind, sectors: Range<u64>) {
         let mut state = self.world.lock();
         state.drives[self.number].hold.push((kind, sectors));
+    }
+
+    /// Lets go what is held by the same [`hold_at`](Self::hold_at), and holds that no more.
+    pub fn release_at(&self, kind: Kind, sectors: &Range<u64>) {
+        let mut guard = self.world.lock();
+        let state = &mut *guard;
+        let drive = &mut state.drives[self.number];
+        drive.hold.retain(|held| *held != (kind, sectors.clone()));
+        let flights = &state.flights;
+        let is_held = |id: &u64| {
+            let operation = &flights[id].operation;
+            holds(&drive.hold, operation.kind, &operation.range())
+        };
+        let (held, free): (Vec<u64>, Vec<u64>) = drive.held.iter().partition(|id| is_held(id));
+        drive.held = held;
+        for id in free {
+            state.schedule(0, Event::Completion(id));
+        }
     }
 
     /// Returns how many operations are held.
@@ -356,11 +382,7 @@ impl State {
             // Some take very much longer, so that others overtake them.
             delay *= 1 + self.rng.below(64);
         }
-        let is_held = |(held, sectors): &(Kind, Range<u64>)| {
-            let touches = sectors.start < range.end && range.start < sectors.end;
-            *held == kind && (touches || kind == Kind::Flush)
-        };
-        if self.drives[disk].hold.iter().any(is_held) {
+        if holds(&self.drives[disk].hold, kind, &range) {
             self.drives[disk].held.push(id);
         } else {
             self.schedule(delay, Event::Completion(id));

@@ -299,11 +299,10 @@ impl Model {
     /// gone, or not.
     pub fn give_up(&mut self) {
         self.tick();
-        for candidates in &mut self.sectors {
-            candidates.retain(|candidate| !candidate.buried);
-            for candidate in candidates {
-                candidate.superseded = None;
-            }
+        // What is buried stays so. A read that was issued before that may still find it.
+        let all = self.sectors.iter_mut().flatten();
+        for candidate in all.filter(|candidate| !candidate.buried) {
+            candidate.superseded = None;
         }
     }
 

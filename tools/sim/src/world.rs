@@ -14,6 +14,7 @@ use crate::fault::Side;
 use crate::rng::Rng;
 use kernel::error::Error;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -181,6 +182,11 @@ impl World {
             .iter()
             .map(|drive| drive.cache.settled())
             .collect()
+    }
+
+    /// Returns what some sectors of a disk hold if nothing is under way there.
+    pub fn peek(&self, disk: usize, sectors: Range<u64>) -> Vec<u8> {
+        self.lock().drives[disk].cache.peek(sectors)
     }
 
     /// Runs `f` with the generator of this world.

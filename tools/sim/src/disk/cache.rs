@@ -99,6 +99,12 @@ impl Cache {
         data
     }
 
+    /// Returns what reached the cache of `range`.
+    pub(crate) fn peek(&self, range: Range<u64>) -> Vec<u8> {
+        let sectors = range.map(|number| self.newest(number));
+        sectors.flatten().copied().collect()
+    }
+
     fn newest(&self, number: u64) -> &[u8] {
         match self
             .unstable
