@@ -6,6 +6,9 @@
 //! here it is named.
 
 use crate::engine::Engine;
+use crate::format::block_map;
+use crate::format::Page;
+use crate::format::Pbn;
 use crate::world::World;
 
 impl<W: World> Engine<W> {
@@ -39,6 +42,33 @@ impl<W: World> Engine<W> {
             return Some("a page of the block map is not written");
         }
         self.depot.not_at_rest(saved)
+    }
+
+    /// Compares what the leaf pages of the block map say with the entries of the journal: returns
+    /// how many blocks are mapped by each, unless the pages are not known. `stored` returns a page
+    /// that is not in memory.
+    ///
+    /// Nobody waits between the change of a page and its entries: at any time both must agree.
+    pub fn mapped_blocks(
+        &self,
+        leaves: impl Iterator<Item = u64>,
+        stored: impl Fn(Pbn) -> Page,
+    ) -> Option<(u64, u64)> {
+        let count = |page: &Page| {
+            let entries = block_map::entries(page);
+            entries.filter(|entry| entry.is_mapped()).count() as u64
+        };
+        let mut mapped = 0;
+        for number in leaves {
+            let Some(leaf) = self.map.try_leaf(number)?.ok()? else {
+                continue;
+            };
+            mapped += match self.map.try_read(leaf, count) {
+                Some(blocks) => blocks,
+                None => count(&stored(leaf)),
+            };
+        }
+        Some((mapped, self.journal.counters().logical_blocks_used))
     }
 
     /// Returns how many blocks are taken to which nothing refers yet.
