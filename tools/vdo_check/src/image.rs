@@ -75,6 +75,11 @@ impl MemoryImage {
             .or_insert_with(|| Box::new([0; BLOCK_SIZE]))
     }
 
+    /// Returns the blocks that were written.
+    pub fn pages(&self) -> impl Iterator<Item = (u64, &Page)> {
+        self.pages.iter().map(|(&block, page)| (block, &**page))
+    }
+
     /// Writes a block.
     pub fn write(&mut self, block: u64, page: &Page) {
         *self.page_mut(block) = *page;

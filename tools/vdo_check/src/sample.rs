@@ -76,6 +76,11 @@ impl Sample {
     /// Formats a volume.
     pub fn format(parameters: &Parameters, shape: Shape) -> Self {
         let (geometry, super_block) = parameters.plan().expect("sizes that fit");
+        Self::of(geometry, super_block, shape)
+    }
+
+    /// Formats a volume with these blocks.
+    pub fn of(geometry: Geometry, super_block: SuperBlock, shape: Shape) -> Self {
         let mut sample = Self {
             image: MemoryImage::new(super_block.physical_blocks),
             geometry,
@@ -134,7 +139,11 @@ pub struct Maker {
 impl Maker {
     /// Formats a volume and begins to use it.
     pub fn new(parameters: &Parameters, shape: Shape) -> Self {
-        let sample = Sample::format(parameters, shape);
+        Self::with(Sample::format(parameters, shape))
+    }
+
+    /// Begins to use a volume that was just formatted.
+    pub fn with(sample: Sample) -> Self {
         let super_block = &sample.super_block;
         let slab = Slab {
             counts: vec![0; super_block.depot.slab.data_blocks as usize],
@@ -151,6 +160,20 @@ impl Maker {
             next: (0, 0),
             sample,
         }
+    }
+
+    /// Returns how many blocks are free.
+    pub fn free(&self) -> u64 {
+        let depot = &self.sample.super_block.depot;
+        let (slab, sbn) = self.next;
+        depot.data_blocks() - u64::from(slab) * u64::from(depot.slab.data_blocks) - u64::from(sbn)
+    }
+
+    /// Returns how many entries the recovery journal has room for.
+    pub fn room(&self) -> u64 {
+        let blocks = self.sample.super_block.recovery_journal_size;
+        let all = blocks * u64::from(self.sample.shape.journal.entries_per_block());
+        all - self.entries.len() as u64
     }
 
     /// Returns the next free block.
@@ -398,7 +421,8 @@ impl Maker {
             let free = slab.counts.iter().filter(|&&count| count == 0).count();
             self.sample.change_summary(number, |entry| {
                 *entry = SummaryEntry {
-                    tail_block_offset: slab.header.sequence as u8,
+                    tail_block_offset: (slab.header.sequence % u64::from(depot.slab.journal_blocks))
+                        as u8,
                     fullness_hint: summary::hint(free as u32, &depot.slab),
                     load_ref_counts: true,
                     is_dirty: false,
