@@ -9,6 +9,7 @@ use crate::toy::BLOCK_SECTORS;
 use crate::witness;
 use crate::witness::Found;
 use std::io;
+use vdo::format::compressed;
 use vdo::format::super_block::State;
 use vdo::format::Page;
 use vdo::format::BLOCK_SIZE;
@@ -126,10 +127,20 @@ fn content(plan: &Plan, found: &Found, image: &[u8]) -> Vec<u8> {
     for block in 0..plan.space.sectors() / BLOCK_SECTORS {
         match found.map.get(&plan.space.lbn(block)) {
             Some(mapping) if mapping.pbn != 0 => {
-                bytes.extend_from_slice(toy::block(image, mapping.pbn));
+                let stored = toy::block(image, mapping.pbn);
+                match mapping.state.slot() {
+                    Some(slot) => bytes.extend_from_slice(&unpack(stored, slot)),
+                    None => bytes.extend_from_slice(stored),
+                }
             }
             _ => bytes.extend_from_slice(&[0; BLOCK_SIZE]),
         }
     }
     bytes
+}
+
+/// Returns what a block was before it was compressed; what cannot be decompressed is nobody's data.
+fn unpack(stored: &Page, slot: u8) -> Vec<u8> {
+    let fragment = compressed::fragment(stored, slot).unwrap_or_default();
+    lz4_flex::block::decompress(fragment, BLOCK_SIZE).unwrap_or(vec![0xA5; BLOCK_SIZE])
 }

@@ -18,6 +18,8 @@
 //! | [`answers`] | what requests may be answered with |
 //! | [`bio`], [`reader`] | requests in the hands of the core |
 //! | [`device`], [`host`] | the storage as the core gets it, and what else it sees |
+//! | [`inherited`] | volumes as mainline leaves them, to start from |
+//! | [`scene`] | a machine for tests that tell a story |
 //! | [`inspect`] | what must be true of an image |
 //! | [`formatting`] | formatting, crashed at every moment |
 //! | [`used`] | volumes as a start may find them |
@@ -34,11 +36,13 @@ pub mod flaw;
 pub mod formatting;
 pub mod host;
 pub mod hostile;
+pub mod inherited;
 pub mod inspect;
 pub mod machine;
 pub mod plan;
 pub mod random;
 pub mod reader;
+pub mod scene;
 pub mod script;
 pub mod space;
 pub mod starts;

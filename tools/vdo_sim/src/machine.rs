@@ -31,6 +31,7 @@ use sim::SimDisk;
 use sim::World;
 use std::cell::Cell;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -40,7 +41,13 @@ use vdo::batch::Batch;
 use vdo::engine::Engine;
 use vdo::engine::Tuning;
 use vdo::error::Error;
+use vdo::format::block_map;
+use vdo::format::block_map::Validity;
 use vdo::format::super_block::State;
+use vdo::format::Lbn;
+use vdo::format::Page;
+use vdo::format::Pbn;
+use vdo::format::BLOCK_SIZE;
 use vdo::journal::Holds;
 use vdo::load;
 use vdo::load::Found;
@@ -322,6 +329,13 @@ impl Machine {
         resumed
     }
 
+    /// Suspends, and leaves it at that.
+    pub async fn pause(&self, save: bool) {
+        self.administration.take().await;
+        self.suspend(save).await;
+        self.administration.give(());
+    }
+
     /// Resumes after that has failed.
     ///
     /// # Errors
@@ -392,6 +406,37 @@ impl Machine {
         let image = converted_back(&image);
         if let Err(text) = inspect::stopped(&self.toy(), &image, free) {
             self.complain(format!("saved: {text}"));
+        }
+    }
+
+    /// Checks that the pages of the block map have what the journal has entries for, and no more.
+    pub fn check_map(&self) {
+        let Some(volume) = self.volume().filter(|_| self.plan.flaw.is_none()) else {
+            return;
+        };
+        if self.is_read_only() {
+            return;
+        }
+        let clusters = self.plan.space.clusters().iter();
+        let leaf = |lbn: Lbn| lbn / u64::from(block_map::ENTRIES);
+        let leaves: BTreeSet<u64> = clusters
+            .flat_map(|lbns| leaf(lbns.start)..=leaf(lbns.end - 1))
+            .collect();
+        let stored = |pbn: Pbn| {
+            let sectors = pbn * BLOCK_SECTORS..(pbn + 1) * BLOCK_SECTORS;
+            let page = self.world.peek(self.disk.number(), sectors);
+            let page: Page = page.try_into().expect("a block");
+            // One that was never written is empty.
+            match block_map::validate(&page, self.plan.toy.layout.nonce, pbn) {
+                Validity::Valid => page,
+                _ => [0; BLOCK_SIZE],
+            }
+        };
+        let counts = volume.engine.mapped_blocks(leaves.into_iter(), stored);
+        if let Some((mapped, counted)) = counts.filter(|(mapped, counted)| mapped != counted) {
+            self.complain(format!(
+                "{mapped} blocks are mapped in pages, {counted} by the journal"
+            ));
         }
     }
 

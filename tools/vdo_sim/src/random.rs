@@ -10,6 +10,7 @@
 
 use crate::answers::ALL;
 use crate::flaw::Flaw;
+use crate::inherited;
 use crate::inspect;
 use crate::inspect::Expected;
 use crate::machine::Machine;
@@ -56,11 +57,34 @@ fn run_on(seed: u64, flaw: Option<Flaw>, preempted: bool) -> core::result::Resul
     let mut plan = Plan::random(&mut rng);
     plan.preempted = preempted;
     plan.flaw = flaw;
+    let start = match rng.chance(1, 6) {
+        true => inherited::volume(&plan, &mut rng),
+        false => (plan.image(), plan.model()),
+    };
+    live_on(&mut rng, &plan, start)
+}
+
+/// As [`run`], always with a volume that mainline wrote.
+///
+/// # Errors
+///
+/// What was wrong first.
+pub fn run_inherited(seed: u64) -> core::result::Result<(), String> {
+    let mut rng = Rng::new(seed);
+    let plan = Plan::random(&mut rng);
+    let start = inherited::volume(&plan, &mut rng);
+    live_on(&mut rng, &plan, start)
+}
+
+/// A few lives of a machine.
+fn live_on(
+    rng: &mut Rng,
+    plan: &Plan,
+    (mut image, mut model): (Vec<u8>, Model),
+) -> core::result::Result<(), String> {
     let lives = rng.below(3) + 1;
-    let mut image = plan.image();
-    let mut model = plan.model();
     for life in 0..=lives {
-        let lived = live(&mut rng, &plan, image, model, life == lives);
+        let lived = live(rng, plan, image, model, life == lives);
         (image, model) = lived.map_err(|text| format!("life {life}: {text}"))?;
     }
     Ok(())
@@ -270,6 +294,7 @@ fn pick_discard(machine: &Machine, sectors: Range<u64>, rng: &mut Rng) -> Range<
 }
 
 /// Returns data with zeroes in it, or the same data in several places.
+#[expect(clippy::single_range_in_vec_init, reason = "one hole")]
 fn pick_shape(plan: &Plan, sectors: &Range<u64>, rng: &mut Rng) -> Shape {
     let Range { start, end } = *sectors;
     let block = |sector: u64| {

@@ -169,6 +169,7 @@ fn repeat(times: usize, steps: &[Step]) -> Vec<Step> {
 }
 
 /// Returns the whole family.
+#[expect(clippy::single_range_in_vec_init, reason = "one hole")]
 pub fn family() -> Vec<Script> {
     use Step::{
         Discard, Flush, Fua, Grow, Mixed, Read, Restart, Same, Sleep, Suspend, Together, Write,

@@ -209,6 +209,7 @@ impl User {
     /// A volume that went read-only may have lost what it acknowledged and nobody flushed.
     fn notice(&self) {
         self.machine.check_mode();
+        self.machine.check_map();
         if self.machine.is_read_only() && !self.gave_up.replace(true) {
             self.model.borrow_mut().give_up();
         }

@@ -33,6 +33,8 @@ pub struct Found {
     pub super_block: SuperBlock,
     /// Every mapped block.
     pub map: BTreeMap<Lbn, Mapping>,
+    /// Pages of the block map that are data blocks.
+    pub tree_pages: BTreeSet<Pbn>,
     /// Data blocks that are referenced, pages included.
     pub used: u64,
     /// What is wrong.
@@ -93,6 +95,7 @@ pub fn read(toy: &Toy, bytes: &[u8]) -> Result<Found, String> {
     Ok(Found {
         super_block,
         map: walk.map,
+        tree_pages: walk.tree_pages,
         used: used as u64,
         errors,
     })

@@ -6,10 +6,19 @@ use sim::harness;
 use vdo_sim::random;
 
 #[test]
-fn twenty_thousand_seeds() {
+fn twelve_thousand_seeds() {
     harness::run_seeds(
-        harness::seeds(20_000),
+        harness::seeds(12_000),
         "cargo test -p vdo_sim --test seeds",
         |seed| random::run(seed, None),
+    );
+}
+
+#[test]
+fn volumes_that_mainline_wrote() {
+    harness::run_seeds(
+        harness::seeds(500),
+        "cargo test -p vdo_sim --test seeds volumes",
+        random::run_inherited,
     );
 }
