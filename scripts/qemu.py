@@ -55,6 +55,10 @@ def _disk(disk, index):
         if key in options:
             drive += f",throttling.{key}-total={options[key]}"
     device = f"virtio-blk-pci,drive=d{index},serial={disk.name}"
+    if "nvme" in options:
+        device = f"nvme,drive=d{index},serial={disk.name}"
+    elif "plain" in options:
+        device += ",discard=off,write-zeroes=off"
     if "block" in options:
         device += f",logical_block_size={options['block']},physical_block_size={options['block']}"
     return ["-drive", drive, "-device", device]

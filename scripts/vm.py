@@ -70,7 +70,7 @@ def arguments():
     p.add_argument("--disk", action="append", default=[], metavar="NAME=SIZE|PATH[,OPTION...]",
                    help="a disk, /dev/disk/NAME in the guest: an empty scratch one of SIZE, or a "
                    "file that stays; options: size=SIZE (make the file if it is missing), ro, "
-                   "cache=writeback|none|..., block=4096, bps=, iops= (limits)")
+                   "cache=writeback|none|..., block=4096, nvme, plain (no discards), bps=, iops= (limits)")
     p.add_argument("--share", metavar="DIR", help="a folder, read-write at /share")
     p.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     p.add_argument("--append", default="", help="more for the kernel's command line")
