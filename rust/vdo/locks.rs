@@ -54,7 +54,7 @@ pub enum Access {
 
 /// The claims on logical blocks.
 pub struct LbnLocks {
-    shards: [Monitor<Shard>; SHARDS],
+    shards: KVec<Monitor<Shard>>,
 }
 
 #[derive(Clone)]
@@ -246,16 +246,14 @@ impl LbnLocks {
     /// `ENOMEM`.
     pub fn new(next_claims: usize) -> Result<Self> {
         let room = CLAIMS.saturating_add(next_claims);
-        let mut memory = KVec::with_capacity(SHARDS, GFP_KERNEL)?;
+        let mut shards = KVec::with_capacity(SHARDS, GFP_KERNEL)?;
         for _ in 0..SHARDS {
             let held = KVVec::with_capacity(room, GFP_KERNEL)?;
-            memory.push(
+            shards.push(
                 Monitor::with_lists(Shard::new(held), CROWD + 1)?,
                 GFP_KERNEL,
             )?;
         }
-        let none = || Monitor::new(Shard::new(KVVec::new()));
-        let shards = core::array::from_fn(|_| memory.pop().unwrap_or_else(none));
         Ok(Self { shards })
     }
 
