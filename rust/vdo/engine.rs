@@ -284,7 +284,7 @@ impl<W: World> Engine<W> {
             map,
             locks: place(|| Ok(LbnLocks::new(next_claims)?))?,
             shown: Shown::new(tuning.workers, MAX_BIOS)?,
-            set_aside: place(|| Ok(SetAside::new()?))?,
+            set_aside: place(SetAside::new)?,
             inbox: place(|| Ok(Inbox::new(batch)))?,
             unsettled: place(|| Ok(Unsettled::new(tuning.workers)?))?,
             flushing: place(|| Ok(SharedFlush::new()))?,
