@@ -138,7 +138,9 @@ fn plan(rng: &mut Rng, flaw: Option<Flaw>) -> Plan {
 fn live(rng: &mut Rng, plan: &Plan, found: Left, last: bool) -> std::result::Result<Left, String> {
     let world = World::new(rng.next_u64());
     let mut executor = Executor::new(&world);
-    executor.set_limits(400_000, 120_000_000);
+    // Who waits for one that is preempted looks often.
+    let steps = if plan.preempted { 4_000_000 } else { 400_000 };
+    executor.set_limits(steps, 120_000_000);
     if plan.preempted {
         executor.preempt(Preemption::random(rng));
     }

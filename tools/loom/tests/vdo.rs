@@ -136,6 +136,7 @@ impl Volume {
             maximum_age: toy.max_age,
             slab_journal_pages: 2,
             io_pages: 1,
+            journal_grant: usize::MAX,
             journal_shape: toy.journal_shape,
             slab_journal_shape: toy.slab_journal_shape,
         };
@@ -215,7 +216,7 @@ impl Volume {
     /// Returns what block 0 would hold after a crash that keeps what was written so far.
     fn recovered(&self) -> Vec<u8> {
         let found = inspect::crashed(&self.plan, &self.disk.image());
-        found.unwrap().unwrap()[..4096].to_vec()
+        found.unwrap().unwrap().content[..4096].to_vec()
     }
 
     fn run_workers(&mut self) -> Vec<thread::JoinHandle<()>> {
