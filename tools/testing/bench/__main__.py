@@ -21,7 +21,7 @@ from bench.profile import profiled
 from bench.row import C
 from bench.row import COUNTED
 from bench.row import LINEAR
-from bench.row import RAW
+from bench.row import BARE
 from bench.row import RUST
 from bench.row import TIMED
 
@@ -60,7 +60,7 @@ def measure(bench, target, row, subject):
 
 def counted(bench, target, rows, values):
     """Subject by subject: figures repeat, so that the order does not matter."""
-    for subject in (RAW, LINEAR, *bench.implementations):
+    for subject in (BARE, LINEAR, *bench.implementations):
         for row in rows:
             if subject in row.subjects:
                 values[row.key][subject] = measure(bench, target, row, subject)
@@ -69,7 +69,7 @@ def counted(bench, target, rows, values):
 def timed(bench, target, rows, values):
     """Row by row, the subjects in turns, so that what else the machine does meets them all."""
     for row in rows:
-        subjects = [s for s in row.subjects if s in (RAW, LINEAR, *bench.implementations)]
+        subjects = [s for s in row.subjects if s in (BARE, LINEAR, *bench.implementations)]
         runs = {subject: [] for subject in subjects}
         for _ in range(row.runs):
             for subject in subjects:

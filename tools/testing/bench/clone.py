@@ -14,10 +14,10 @@ from contextlib import contextmanager
 
 from bench import load
 from bench.module import Module
+from bench.row import BARE
 from bench.row import C
 from bench.row import Goal
 from bench.row import LINEAR
-from bench.row import RAW
 from bench.row import RUST
 from bench.row import Row
 from bench.row import TIMED
@@ -34,7 +34,7 @@ _FOUR_KIB = "instructions per 4 KiB"
 _REQUEST = "instructions per request"
 
 
-def _blank(path):
+def blank(path):
     with BlockFile(path) as disk:
         disk.write(0, bytes(4096))
 
@@ -59,9 +59,9 @@ class Clone(Device):
 
 
 @contextmanager
-def _complete(bench, region_size):
+def complete(bench, region_size):
     """Every region hydrated and committed."""
-    _blank(META)
+    blank(META)
     clone = Clone(bench.span // 512, f"{region_size} 2 no_hydration no_discard_passdown")
     try:
         with BlockFile(clone.path) as file:
@@ -74,9 +74,9 @@ def _complete(bench, region_size):
 
 
 @contextmanager
-def _unhydrated(bench, region_size, expected=None, features="2 no_hydration no_discard_passdown"):
+def unhydrated(bench, region_size, expected=None, features="2 no_hydration no_discard_passdown"):
     """No region hydrated; afterwards `expected` of them are."""
-    _blank(META)
+    blank(META)
     clone = Clone(bench.span // 512, f"{region_size} {features}")
     try:
         yield clone.path
@@ -88,9 +88,9 @@ def _unhydrated(bench, region_size, expected=None, features="2 no_hydration no_d
 
 
 @contextmanager
-def _below(bench, subject, disk=DEST):
+def below(bench, subject, disk=DEST):
     """The bare ramdisk, or a linear mapping of it."""
-    if subject == RAW:
+    if subject == BARE:
         yield disk
     else:
         linear = Device("linear", f"0 {bench.span // 512} linear {disk} 0")
@@ -102,20 +102,20 @@ def _below(bench, subject, disk=DEST):
 
 def _on_complete(region_size, work):
     def measure(bench, subject):
-        if subject in (RAW, LINEAR):
-            with _below(bench, subject) as path:
+        if subject in (BARE, LINEAR):
+            with below(bench, subject) as path:
                 return work(bench, path)
-        with _complete(bench, region_size) as path:
+        with complete(bench, region_size) as path:
             return work(bench, path)
     return measure
 
 
 def _on_unhydrated(region_size, work, expected=None, disk=DEST):
     def measure(bench, subject):
-        if subject in (RAW, LINEAR):
-            with _below(bench, subject, disk) as path:
+        if subject in (BARE, LINEAR):
+            with below(bench, subject, disk) as path:
                 return work(bench, path)
-        with _unhydrated(bench, region_size, expected and expected(bench)) as path:
+        with unhydrated(bench, region_size, expected and expected(bench)) as path:
             return work(bench, path)
     return measure
 
@@ -150,7 +150,7 @@ def _flushed_writes(bench, path):
 
 def _discard_all(bench, subject):
     """A discard of everything, nothing passed down."""
-    with _unhydrated(bench, 8) as path, BlockFile(path) as file:
+    with unhydrated(bench, 8) as path, BlockFile(path) as file:
         start = time.monotonic_ns()
         file.discard(0, bench.span // 512)
         return (time.monotonic_ns() - start) / (bench.span // 4096)
@@ -160,7 +160,7 @@ def _discard_all(bench, subject):
 
 
 @contextmanager
-def _wide(bench):
+def wide(bench):
     sectors = bench.wide_regions * 8
     source, dest = (Device(name, f"0 {sectors} zero") for name in ("wide-source", "wide-dest"))
     clone = Clone(sectors, "8 1 no_hydration", WIDE_META, dest.path, source.path, resumed=False)
@@ -171,13 +171,13 @@ def _wide(bench):
             device.remove()
 
 
-def _start(bench):
+def start(bench, clock=time.monotonic):
     """Seconds to load and resume."""
-    with _wide(bench) as clone:
-        start = time.monotonic_ns()
+    with wide(bench) as clone:
+        begun = clock()
         clone.load(clone.line)
         clone.resume()
-        took = (time.monotonic_ns() - start) / 1e9
+        took = clock() - begun
         assert clone.hydrated()[1] == bench.wide_regions
         return took
 
@@ -185,14 +185,14 @@ def _start(bench):
 def _load_wide(bench, subject):
     """On what C has formatted, if C is there to do so."""
     if subject == C or not bench.has(C):
-        _blank(WIDE_META)
-        _start(bench)
-    return _start(bench)
+        blank(WIDE_META)
+        start(bench)
+    return start(bench)
 
 
 def _format_wide(bench, subject):
-    _blank(WIDE_META)
-    return _start(bench)
+    blank(WIDE_META)
+    return start(bench)
 
 
 # Hydration, by the clock on the wall.
@@ -200,9 +200,9 @@ def _format_wide(bench, subject):
 
 def _hydrate(bench, subject):
     """Seconds until all is copied, at the default settings; for the bare devices: with dd."""
-    if subject == RAW:
+    if subject == BARE:
         return load.dd_copy(SOURCE, DEST, bench.span) / 1e9
-    _blank(META)
+    blank(META)
     start = time.monotonic_ns()
     clone = Clone(bench.span // 512, "8")
     try:
@@ -219,7 +219,7 @@ def _hydrate(bench, subject):
 def _hydrate_from_afar(reader):
     """MiB/s at the default settings from a source that answers after 10 ms."""
     def measure(bench, subject):
-        _blank(META)
+        blank(META)
         sectors = bench.span // 512
         far = Device("far", f"0 {sectors} delay {SOURCE} 0 10")
         clone = Clone(sectors, "8", source=far.path)
@@ -243,7 +243,7 @@ def _hydrate_from_afar(reader):
 
 def _slow_reader(bench, subject):
     """Milliseconds a read of 4 KiB takes that no copy has reached yet, on a source of 32 MiB/s;
-    raw: on the source itself, while nobody copies."""
+    bare: on the source itself, while nobody copies."""
     def latency(path):
         times = []
         with BlockFile(path, readonly=True) as file:
@@ -255,9 +255,9 @@ def _slow_reader(bench, subject):
                 times.append((time.monotonic_ns() - start) / 1e6)
                 time.sleep(0.02)
         return statistics.median(times)
-    if subject == RAW:
+    if subject == BARE:
         return latency(SLOW)
-    _blank(META)
+    blank(META)
     with BlockFile(SLOW, readonly=True) as file:
         sectors = file.sectors
     clone = Clone(sectors, "8", source=SLOW)
@@ -274,7 +274,7 @@ def _two_readers(bench, path):
                           more=["--norandommap"])
 
 
-_WITH_LINEAR = (RAW, LINEAR, C, RUST)
+_WITH_LINEAR = (BARE, LINEAR, C, RUST)
 _COMPLETE = "Through a complete clone"
 _FRESH = "On a clone that is not hydrated"
 _START = "Start-up"
@@ -286,7 +286,7 @@ def _rows():
         title = f"{name[:-1]} KiB regions"
         yield Row(f"clone.complete.{name}.read-1m", f"1 MiB reads, {title}", _FOUR_KIB,
                   _on_complete(size, _sequential_read), subjects=_WITH_LINEAR, table=_COMPLETE,
-                  goal=Goal(RUST, RAW, at_most=1.1))
+                  goal=Goal(RUST, BARE, at_most=1.1))
         yield Row(f"clone.complete.{name}.write-1m", f"1 MiB writes, {title}", _FOUR_KIB,
                   _on_complete(size, _sequential_write), subjects=_WITH_LINEAR, table=_COMPLETE)
         yield Row(f"clone.complete.{name}.randread-4k", f"4 KiB random reads, depth 64, {title}",
@@ -317,7 +317,7 @@ def _rows():
     yield Row("clone.start.format", "the same with a format", "10^9 instructions", _format_wide,
               subjects=(C, RUST), table=_START)
 
-    yield Row("clone.hydrate.local", "copy all, default settings; raw: dd bs=1M, direct", "s",
+    yield Row("clone.hydrate.local", "copy all, default settings; bare: dd bs=1M, direct", "s",
               _hydrate, TIMED, table=_HYDRATION, goal=Goal(C, RUST, at_least=4))
     yield Row("clone.hydrate.far", "copy from a source 10 ms away, default settings", "MiB/s",
               _hydrate_from_afar(False), TIMED, subjects=(C, RUST), table=_HYDRATION, runs=3,
@@ -325,7 +325,7 @@ def _rows():
     yield Row("clone.hydrate.far-read", "the same, with one reader of 4 KiB at a time", "MiB/s",
               _hydrate_from_afar(True), TIMED, subjects=(C, RUST), table=_HYDRATION, runs=3,
               more_is_better=True)
-    yield Row("clone.hydrate.slow-read", "a read beside it, source of 32 MiB/s; raw: nobody copies",
+    yield Row("clone.hydrate.slow-read", "a read beside it, source of 32 MiB/s; bare: nobody copies",
               "ms", _slow_reader, TIMED, table=_HYDRATION, runs=3)
     yield Row("clone.complete.4k.randread-2", "complete: 4 KiB random reads, two jobs, depth 64",
               "1000/s", _on_complete(8, _two_readers), TIMED, subjects=_WITH_LINEAR,

@@ -45,35 +45,38 @@ def _dd(path, size, words):
     return float(seconds) * 1e9
 
 
-def dd_read(path, size, block=MIB):
-    """Sequential direct reads."""
-    nanoseconds = _dd(path, size, [f"if={path}", "of=/dev/null", f"bs={block}", "iflag=direct",
+def dd_read(path, size, block=MIB, at=0):
+    """Sequential direct reads, from byte `at` on."""
+    nanoseconds = _dd(path, size, [f"if={path}", "of=/dev/null", f"bs={block}", f"skip={at}",
+                                   "iflag=direct,skip_bytes", f"count={size // block}"])
+    return nanoseconds / (size // block)
+
+
+def dd_write(path, size, block=MIB, at=0):
+    """Sequential direct writes, from byte `at` on, with one flush at the end."""
+    nanoseconds = _dd(path, size, ["if=/dev/zero", f"of={path}", f"bs={block}", f"seek={at}",
+                                   "oflag=direct,seek_bytes", "conv=fsync",
                                    f"count={size // block}"])
     return nanoseconds / (size // block)
 
 
-def dd_write(path, size, block=MIB):
-    """Sequential direct writes, with one flush at the end."""
-    nanoseconds = _dd(path, size, ["if=/dev/zero", f"of={path}", f"bs={block}", "oflag=direct",
-                                   "conv=fsync", f"count={size // block}"])
-    return nanoseconds / (size // block)
-
-
-def dd_copy(source, destination, size, block=MIB):
-    """A copy from one device to another; nanoseconds in all."""
+def dd_copy(source, destination, size, block=MIB, at=0):
+    """A copy from one device to byte `at` of another; nanoseconds in all."""
     BlockFile(source, readonly=True).close()
-    return _dd(destination, size, [f"if={source}", f"of={destination}", f"bs={block}",
-                                   "iflag=direct", "oflag=direct", "conv=fsync",
+    return _dd(destination, size, [f"if={source}", f"of={destination}", f"bs={block}", f"seek={at}",
+                                   "iflag=direct", "oflag=direct,seek_bytes", "conv=fsync",
                                    f"count={size // block}"])
 
 
-def fio(path, size, requests, how, block=4096, depth=64, jobs=1, more=()):
+def fio(path, size, requests, how, block=4096, depth=64, jobs=1, at=0, more=()):
     """fio's own rate, as nanoseconds a request."""
     engine = "libaio" if depth > 1 else "psync"
     with _moves(path, requests * block * jobs):
         done = subprocess.run(
-            ["fio", "--name=bench", f"--filename={path}", f"--size={size}", f"--rw={how}",
-             f"--bs={block}", f"--io_size={max(size, requests * block)}", f"--number_ios={requests}", f"--iodepth={depth}", "--direct=1",
+            ["fio", "--name=bench", f"--filename={path}", f"--offset={at}", f"--size={size}",
+             f"--rw={how}",
+             f"--bs={block}", f"--io_size={max(size, requests * block)}",
+             f"--number_ios={requests}", f"--iodepth={depth}", "--direct=1",
              f"--ioengine={engine}", "--thread", f"--numjobs={jobs}", "--group_reporting",
              "--randseed=1", "--output-format=json", *more],
             check=True, capture_output=True, text=True)

@@ -3,7 +3,7 @@
 """The rows of the vdo target, without deduplication and compression on either side.
 
 The storage is a ramdisk of 8 GiB of which only what is written takes memory. The part that data
-goes to is written before anything is measured, so that every page is there, on the raw device, too.
+goes to is written before anything is measured; it is what the rows of the bare device use as well.
 """
 
 import os
@@ -15,12 +15,14 @@ from contextlib import contextmanager
 
 from bench import load
 from bench.module import Module
+from bench.row import BARE
 from bench.row import C
 from bench.row import Goal
-from bench.row import RAW
+from bench.row import LINEAR
 from bench.row import RUST
 from bench.row import Row
 from bench.row import TIMED
+from bench.row import above_bare
 from lib import devices
 from lib.blockio import BlockFile
 from lib.dm import Device
@@ -38,12 +40,13 @@ _FOUR_KIB = "instructions per 4 KiB"
 _REQUEST = "instructions per request"
 
 
-def _line(storage=STORAGE, sector_size=4096, cache=32768, sectors=LOGICAL, more=""):
-    return (f"0 {sectors} vdo V4 {storage} {BLOCKS} {sector_size} {cache} 16380 "
+def line(storage=STORAGE, blocks=BLOCKS, sector_size=4096, cache=32768, sectors=LOGICAL, more=""):
+    """The table line of a volume."""
+    return (f"0 {sectors} vdo V4 {storage} {blocks} {sector_size} {cache} 16380 "
             f"deduplication off compression off {more}")
 
 
-def _blank():
+def blank():
     with BlockFile(STORAGE) as disk:
         disk.write(0, bytes(4096))
 
@@ -53,8 +56,8 @@ class Volume(Device):
 
     def __init__(self, new=True, **options):
         if new:
-            _blank()
-        super().__init__("vdo", _line(**options))
+            blank()
+        super().__init__("vdo", line(**options))
 
     def stats(self):
         """The statistics, by name: groups by `group.name`."""
@@ -84,7 +87,7 @@ def _span(bench):
 
 
 @contextmanager
-def _volume(**options):
+def fresh(**options):
     volume = Volume(**options)
     try:
         yield volume
@@ -93,18 +96,18 @@ def _volume(**options):
 
 
 @contextmanager
-def _filled(bench, **options):
+def filled(bench, **options):
     """A volume with data."""
-    with _volume(**options) as volume:
+    with fresh(**options) as volume:
         load.dd_copy(RANDOM, volume.path, _span(bench))
         volume.settle()
         yield volume
 
 
 @contextmanager
-def _area(size):
-    """The part of the ramdisk that data goes to."""
-    area = Device("raw", f"0 {size // 512} linear {STORAGE} {FIRST_DATA * 8}")
+def area(size):
+    """The part of the ramdisk that data goes to, as a linear mapping."""
+    area = Device("linear", f"0 {size // 512} linear {STORAGE} {FIRST_DATA * 8}")
     try:
         yield area.path
     finally:
@@ -112,68 +115,90 @@ def _area(size):
 
 
 def _on(volume, work, **options):
+    """`work` gets a path, and the byte at which it is to begin."""
     def measure(bench, subject):
-        if subject == RAW:
-            with _area(_span(bench)) as path:
-                return work(bench, path)
+        if subject == BARE:
+            return work(bench, STORAGE, FIRST_DATA * 4096)
+        if subject == LINEAR:
+            with area(_span(bench)) as path:
+                return work(bench, path, 0)
         with volume(bench, **options) as target:
-            return work(bench, target.path)
+            return work(bench, target.path, 0)
     return measure
 
 
 def _new(bench, **options):
-    return _volume(**options)
+    return fresh(**options)
 
 
-def _copy_in(bench, path):
-    return load.dd_copy(RANDOM, path, _span(bench)) / (_span(bench) // 4096)
+def _copy_in(bench, path, at):
+    return load.dd_copy(RANDOM, path, _span(bench), at=at) / (_span(bench) // 4096)
 
 
-def _zero(bench, path):
-    return load.dd_write(path, _span(bench)) / 256
+def _zero(bench, path, at):
+    return load.dd_write(path, _span(bench), at=at) / 256
 
 
-def _read(bench, path):
-    return load.dd_read(path, _span(bench)) / 256
+def _read(bench, path, at):
+    return load.dd_read(path, _span(bench), at=at) / 256
 
 
-def _random_read(bench, path):
-    return load.fio(path, _span(bench), bench.requests, "randread", more=["--norandommap"])
+def _random_read(bench, path, at):
+    return load.fio(path, _span(bench), bench.requests, "randread", at=at, more=["--norandommap"])
 
 
-def _random_write(bench, path):
-    return load.fio(path, _span(bench), bench.requests, "randwrite", more=["--norandommap"])
+def _random_write(depth, refill):
+    """What one request costs depends on how many come with it: fio hands over all of a depth at once
+    unless it has to fill their buffers."""
+    more = ["--norandommap", *["--refill_buffers"] * refill]
+    requests = {64: 1, 8: 2, 1: 4}[depth]
+    def work(bench, path, at):
+        return load.fio(path, _span(bench), bench.requests // requests, "randwrite", depth=depth,
+                        at=at, more=more)
+    return work
 
 
-def _partial_write(bench, path):
-    return load.fio(path, _span(bench), bench.requests // 8, "randwrite", block=512, depth=16,
+def _partial_write(bench, path, at):
+    return load.fio(path, _span(bench), bench.requests // 8, "randwrite", block=512, depth=16, at=at,
                     more=["--norandommap"])
 
 
 def _discard(bench, subject):
-    """What was written, in the discards that suit each best."""
-    with _filled(bench, more="maxDiscard 32768" if subject == RUST else "maxDiscard 1") as volume:
-        return _timed_discard(volume, _span(bench))
+    """What was written, with the maxDiscard that suits each best."""
+    with filled(bench, more=best_discard(subject)) as volume:
+        return _timed_discard(volume, _span(bench), _span(bench))
+
+
+def _small_discards(bench, subject):
+    """The same in many discards."""
+    with filled(bench, more=best_discard(subject)) as volume:
+        return _timed_discard(volume, _span(bench), MIB)
 
 
 def _large_discard(bench, subject):
     """128 MiB in one bio."""
     size = min(_span(bench), 128 * MIB)
-    with _filled(bench, more="maxDiscard 32768") as volume:
-        return _timed_discard(volume, size)
+    with filled(bench, more="maxDiscard 32768") as volume:
+        return _timed_discard(volume, size, size)
 
 
-def _timed_discard(volume, size):
+def best_discard(subject):
+    """The option with which an implementation discards fastest."""
+    return "maxDiscard 32768" if subject == RUST else "maxDiscard 1"
+
+
+def _timed_discard(volume, size, step):
     with BlockFile(volume.path) as file:
         start = time.monotonic_ns()
-        file.discard(0, size // 512)
+        for at in range(0, size // 512, step // 512):
+            file.discard(at, step // 512)
         took = time.monotonic_ns() - start
     return took / (size // 4096)
 
 
 def _file_system(bench, subject):
     """mkfs with discards, files, rm, fstrim; in 10^9 instructions."""
-    with _volume(more="maxDiscard 32768" if subject == RUST else "") as volume:
+    with fresh(more="maxDiscard 32768" if subject == RUST else "") as volume:
         start = time.monotonic_ns()
         subprocess.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0", volume.path], check=True)
         os.makedirs("/tmp/mnt", exist_ok=True)
@@ -189,7 +214,7 @@ def _file_system(bench, subject):
 
 
 @contextmanager
-def _slow_to_flush():
+def slow_to_flush():
     """The ramdisk with flushes that take a millisecond."""
     sectors = BLOCKS * 8
     delay = Device("slow", f"0 {sectors} delay {STORAGE} 0 0 {STORAGE} 0 0 {STORAGE} 0 1")
@@ -202,7 +227,7 @@ def _slow_to_flush():
 def _flushed_writes(value):
     """4 KiB writes with fsync, one at a time, over a storage whose flushes take a millisecond."""
     def measure(bench, subject):
-        with _slow_to_flush() as slow, _volume(storage=slow.path) as volume:
+        with slow_to_flush() as slow, fresh(storage=slow.path) as volume:
             before = volume.stats()
             took = load.fio(volume.path, _span(bench), bench.flushes, "randwrite", depth=1,
                             more=["--fsync=1"])
@@ -251,19 +276,19 @@ class _Stopped(Device):
         super().__init__("vdo", None)
 
     def create(self):
-        self.load(_line())
+        self.load(line())
         self.resume()
 
 
 def _clean_start(bench, subject):
-    with _filled(bench):
+    with filled(bench):
         pass
     return _start_again()
 
 
 def _recovery(bench, subject):
     """After a crash with all that was written in the journal."""
-    with _volume() as volume:
+    with fresh() as volume:
         load.fio(volume.path, LOGICAL * 512, bench.requests, "randwrite", more=["--norandommap"])
         volume.suspend(noflush=True)
     return _start_again()
@@ -283,7 +308,7 @@ def _memory(cache, fill=None, **options):
     def measure(bench, subject):
         # The first time the ramdisk itself grows.
         for _ in range(2):
-            with _volume(cache=cache, **options) as volume:
+            with fresh(cache=cache, **options) as volume:
                 if fill:
                     fill(volume)
                     volume.settle()
@@ -304,10 +329,11 @@ def _fill_cache(volume):
             disk.write(page * 812 * 8, bytes(range(256)) * 16)
 
 
-def _two_writers(bench, path):
+def _two_writers(bench, path, at):
     """Thousand requests a second, two jobs."""
-    return 1e6 / load.fio(path, _span(bench) // 2, bench.requests // 8, "randwrite", jobs=2,
-                          depth=32, more=["--norandommap", "--offset_increment=50%"])
+    half = _span(bench) // 2
+    return 1e6 / load.fio(path, half, bench.requests // 8, "randwrite", jobs=2, depth=32, at=at,
+                          more=["--norandommap", f"--offset_increment={half}"])
 
 
 _DATA = "Data"
@@ -315,25 +341,30 @@ _LIFE = "Start, memory, flushes"
 _SCALING = "Two CPUs"
 
 
+# In the counted pass, what mappings cost by themselves is shown, too.
+_ALL = (BARE, LINEAR, C, RUST)
+
+
 def _rows():
-    def above(at_most):
-        return Goal(RUST, C, at_most=at_most, above=True)
-    yield Row("vdo.write-1m", "1 MiB writes of new data", _FOUR_KIB, _on(_new, _copy_in),
-              table=_DATA, goal=above(0.3))
-    yield Row("vdo.overwrite-1m", "1 MiB writes over data", _FOUR_KIB, _on(_filled, _copy_in),
-              table=_DATA, goal=above(0.3))
-    yield Row("vdo.zero-1m", "1 MiB writes of zeroes", _FOUR_KIB, _on(_new, _zero), table=_DATA,
-              goal=above(0.2))
-    yield Row("vdo.read-1m", "1 MiB reads", _FOUR_KIB, _on(_filled, _read), table=_DATA,
-              goal=above(0.25))
-    yield Row("vdo.randread-4k", "4 KiB random reads, depth 64", _REQUEST,
-              _on(_filled, _random_read), table=_DATA, goal=above(0.25))
-    yield Row("vdo.randwrite-4k", "4 KiB random writes, depth 64", _REQUEST,
-              _on(_filled, _random_write), table=_DATA, goal=above(0.3))
-    yield Row("vdo.partial", "512 byte random writes, depth 16", _REQUEST,
-              _on(_filled, _partial_write, sector_size=512), table=_DATA)
-    yield Row("vdo.discard", "discard of data, each with its best maxDiscard", _FOUR_KIB, _discard,
-              subjects=(C, RUST), table=_DATA, goal=Goal(RUST, C, at_most=0.05))
+    def data(key, title, unit, volume, work, at_most=None, **options):
+        return Row(f"vdo.{key}", title, unit, _on(volume, work, **options), subjects=_ALL,
+                   table=_DATA, goal=above_bare(at_most) if at_most else None)
+    yield data("write-1m", "1 MiB writes of new data", _FOUR_KIB, _new, _copy_in, 0.12)
+    yield data("overwrite-1m", "1 MiB writes over data", _FOUR_KIB, filled, _copy_in, 0.12)
+    yield data("zero-1m", "1 MiB writes of zeroes", _FOUR_KIB, _new, _zero, 0.1)
+    yield data("read-1m", "1 MiB reads", _FOUR_KIB, filled, _read, 0.25)
+    yield data("randread-4k", "4 KiB random reads, depth 64", _REQUEST, filled, _random_read, 0.25)
+    for depth, refill, at_most in ((64, False, 0.25), (64, True, 0.3), (8, False, 0.3),
+                                   (8, True, 0.3), (1, False, 0.3)):
+        yield data("randwrite-4k" + f".d{depth}" * (depth != 64) + ".refill" * refill,
+                   f"4 KiB random writes, depth {depth}" + ", buffers filled anew" * refill,
+                   _REQUEST, filled, _random_write(depth, refill), at_most)
+    yield data("partial", "512 byte random writes, depth 16", _REQUEST, filled, _partial_write,
+               sector_size=512)
+    yield Row("vdo.discard", "discard of all data, each with its best maxDiscard", _FOUR_KIB,
+              _discard, subjects=(C, RUST), table=_DATA, goal=Goal(RUST, C, at_most=0.03))
+    yield Row("vdo.discard-1m", "the same in discards of 1 MiB", _FOUR_KIB, _small_discards,
+              subjects=(C, RUST), table=_DATA, goal=Goal(RUST, C, at_most=0.06))
     yield Row("vdo.discard-128m", "discard of 128 MiB in one bio", _FOUR_KIB, _large_discard,
               subjects=(C, RUST), table=_DATA, goal=Goal(C, RUST, at_least=50))
     yield Row("vdo.mkfs-fstrim", "mkfs.ext4, a file of 64 MiB, rm, fstrim", "10^9 instructions",
@@ -358,8 +389,9 @@ def _rows():
               table=_LIFE)
 
     yield Row("vdo.randwrite-2", "4 KiB random writes, two jobs, depth 32 each", "1000/s",
-              _on(_filled, _two_writers), TIMED, table=_SCALING, more_is_better=True,
-              goal=Goal(RUST, C, at_least=2))
+              _on(filled, _two_writers), TIMED, table=_SCALING, more_is_better=True,
+              subjects=_ALL,
+              goal=Goal(RUST, C, at_least=2.2))
 
 
 ROWS = list(_rows())
@@ -374,5 +406,5 @@ def prepare(bench):
     with open("/dev/urandom", "rb") as source, BlockFile(RANDOM) as disk:
         for at in range(0, _span(bench), MIB):
             disk.write(at // 512, source.read(MIB))
-    with _area(2 * _span(bench)) as path:
+    with area(2 * _span(bench)) as path:
         load.dd_write(path, 2 * _span(bench))
