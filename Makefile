@@ -38,7 +38,7 @@ test-debug:		## the VM suites on a kernel with lockdep, kmemleak and more
 test-uml:		## the VM suites in User Mode Linux, at this machine's speed
 	@scripts/test --uml
 
-bench:			## compare with the C targets, in instructions
+bench:			## compare with the C targets, in CPU time and instructions
 	@scripts/bench
 
 clean:			## remove build/

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
 
-"""python3 -m bench counted|timed [OPTION...], in the VM that scripts/bench boots.
+"""python3 -m bench PASS [OPTION...], in the machine that scripts/bench boots.
 
 Measures the rows of one pass, and leaves the figures as JSON in /share/<pass>.json.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -16,17 +17,22 @@ import sys
 from contextlib import nullcontext
 
 from bench import clone
+from bench import latency
+from bench import native_clone
+from bench import native_vdo
 from bench import vdo
 from bench.profile import profiled
+from bench.row import BARE
 from bench.row import C
 from bench.row import COUNTED
 from bench.row import LINEAR
-from bench.row import BARE
+from bench.row import NATIVE
+from bench.row import PASSES
 from bench.row import RUST
 from bench.row import TIMED
 
 # A module each: MODULE, ROWS, prepare(bench).
-TARGETS = [clone, vdo]
+TARGETS = [native_clone, native_vdo, clone, vdo, latency]
 
 
 class Bench:
@@ -35,11 +41,12 @@ class Bench:
     def __init__(self, run_in, quick, profile, implementations):
         self.implementations = implementations
         self.profile = profile
-        full = (1 << 30) if run_in == TIMED else (256 << 20)
+        full = (1 << 30) if run_in in (TIMED, NATIVE) else (256 << 20)
         self.span = full >> 2 if quick else full
         self.requests = 16384 if quick else 131072
         self.flushes = 512 if quick else 4096
         self.wide_regions = 1 << (22 if quick else 28)
+        self.quick = quick
 
     def has(self, implementation):
         return implementation in self.implementations
@@ -49,11 +56,11 @@ def say(text):
     print(text, flush=True)
 
 
-def measure(bench, target, row, subject):
+def measure(bench, target, row, subject, scene=None):
     if subject in (C, RUST):
         target.MODULE.use(subject)
     with profiled(say) if bench.profile else nullcontext():
-        value = row.measure(bench, subject)
+        value = row.measure(bench, scene or subject)
     say(f"# {row.key} {subject}: {value:.6g} {row.unit}")
     return value
 
@@ -66,22 +73,30 @@ def counted(bench, target, rows, values):
                 values[row.key][subject] = measure(bench, target, row, subject)
 
 
-def timed(bench, target, rows, values):
-    """Row by row, the subjects in turns, so that what else the machine does meets them all."""
-    for row in rows:
-        subjects = [s for s in row.subjects if s in (BARE, LINEAR, *bench.implementations)]
-        runs = {subject: [] for subject in subjects}
-        for _ in range(row.runs):
+def in_turns(bench, target, rows, values):
+    """The subjects in turns, so that what else the machine does meets them all: row by row, or
+    scene by scene."""
+    for _, group in itertools.groupby(rows, lambda row: row.scene or row.key):
+        group = list(group)
+        first = group[0]
+        subjects = [s for s in first.subjects if s in (BARE, LINEAR, *bench.implementations)]
+        runs = {(row.key, subject): [] for row in group for subject in subjects}
+        for _ in range(first.runs):
             for subject in subjects:
-                runs[subject].append(measure(bench, target, row, subject))
-        for subject in subjects:
-            values[row.key][subject] = statistics.median(runs[subject])
-            values[row.key][f"{subject}_runs"] = runs[subject]
+                if first.scene and subject in (C, RUST):
+                    target.MODULE.use(subject)
+                with first.scene(bench, subject) if first.scene else nullcontext() as scene:
+                    for row in group:
+                        value = measure(bench, target, row, subject, scene)
+                        runs[row.key, subject].append(value)
+        for (key, subject), found in runs.items():
+            values[key][subject] = statistics.median(found)
+            values[key][f"{subject}_runs"] = found
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("run_in", choices=(COUNTED, TIMED))
+    parser.add_argument("run_in", choices=PASSES)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--profile", action="store_true", help="also say where the time goes")
     parser.add_argument("--rows", default="", help="only rows whose key matches")
@@ -96,11 +111,12 @@ def main():
             continue
         target.prepare(bench)
         values = {row.key: {} for row in rows}
-        {COUNTED: counted, TIMED: timed}[options.run_in](bench, target, rows, values)
+        (counted if options.run_in == COUNTED else in_turns)(bench, target, rows, values)
         target.MODULE.unload()
         results += [{"key": row.key, "unit": row.unit, **values[row.key]} for row in rows]
     with open(f"/share/{options.run_in}.json", "w") as file:
-        json.dump({"kernel": platform.release(), "quick": options.quick, "span": bench.span,
+        json.dump({"kernel": platform.release(), "commit": os.environ.get("DMOX_COMMIT", ""),
+                   "quick": options.quick, "span": bench.span,
                    "wide_regions": bench.wide_regions, "rows": results}, file, indent=1)
     return 0
 

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-2.0
+
+"""The rows of the vdo target over storage that takes its time: a delay target on a ramdisk.
+
+Figures are rates by the clock, of as much as fits into two seconds. A volume is *fresh*, or it is
+*aged*: written in full, overwritten at random and half discarded, so that what is free lies in pieces
+of a block or a few, and neighbours lie anywhere. That is done before the delay comes.
+"""
+
+import subprocess
+
+from contextlib import contextmanager
+
+from bench import inside
+from bench import vdo
+from bench.row import BARE
+from bench.row import C
+from bench.row import Goal
+from bench.row import LATENCY
+from bench.row import RUST
+from bench.row import Row
+from lib import devices
+from lib.blockio import BlockFile
+from lib.dm import Device
+
+MIB = 1 << 20
+MODULE = vdo.MODULE
+STORAGE = devices.ramdisk(0)
+# The half that stays.
+SPAN = 96 * MIB
+_SLABS = 8
+_SLAB_BITS = 13
+_LOGICAL = (1 << 30) // 512
+_TIME_MS = 2000
+
+
+def _format():
+    """With small slabs, of which the kernel makes none by itself."""
+    with BlockFile(STORAGE) as disk:
+        disk.write(0, bytes(4096))
+    subprocess.run(["vdoformat", "--force", "--uds-memory-size=0.25", f"--slab-bits={_SLAB_BITS}",
+                    f"--logical-size={_LOGICAL * 512}B", STORAGE], check=True, capture_output=True)
+
+
+# Geometry block, index, super block, roots; slabs; recovery journal and summary.
+_BLOCKS = vdo.FIRST_DATA + (_SLABS << _SLAB_BITS) + 32768 + 64
+
+
+class _Storage(Device):
+    """The ramdisk; `answer_after` says how long reads and writes take."""
+
+    def __init__(self):
+        self._sectors = _BLOCKS * 8
+        super().__init__("storage", self._linear())
+
+    def _linear(self):
+        return f"0 {self._sectors} linear {STORAGE} 0"
+
+    def answer_after(self, ms):
+        self.swap(f"0 {self._sectors} delay {STORAGE} 0 {ms}" if ms else self._linear())
+
+
+def _age(path):
+    """See above."""
+    inside.sequential(path, "write", 2 * SPAN, flush=True)
+    inside.at_random(path, "write", 2 * SPAN, 2 * SPAN // 4096, depth=32, refill=True, flush=True)
+    with BlockFile(path) as file:
+        file.discard(SPAN // 512, SPAN // 512)
+        file.flush()
+
+
+def _scene(aged, ms):
+    @contextmanager
+    def scene(bench, subject):
+        if subject == BARE:
+            storage = _Storage()
+            try:
+                storage.answer_after(ms)
+                yield storage.path, vdo.FIRST_DATA * 4096
+            finally:
+                storage.answer_after(0)
+                storage.remove()
+            return
+        _format()
+        storage = _Storage()
+        volume = Device("vdo", vdo.line(storage=storage.path, blocks=_BLOCKS, sectors=_LOGICAL,
+                                        more="maxDiscard 256"))
+        try:
+            if aged:
+                _age(volume.path)
+            else:
+                inside.sequential(volume.path, "write", SPAN, flush=True)
+            storage.answer_after(ms)
+            yield volume.path, 0
+        finally:
+            storage.answer_after(0)
+            volume.remove()
+            storage.remove()
+    return scene
+
+
+def _rate(kind, depth, block=4096, **more):
+    """MiB or thousands a second."""
+    def measure(bench, scene):
+        path, at = scene
+        jobs = more.get("jobs", 1)
+        took = inside.order(path, kind, offset=at, span=SPAN // jobs, block=block, depth=depth,
+                            count=1 << 40, ms=_TIME_MS >> bench.quick, flush=kind == "write",
+                            seed=3, **more)
+        return took.rate if block == MIB else took.rate / 1000
+    return measure
+
+
+_WORK = [(f"rand{kind}-4k.d{depth}", f"4 KiB random {kind}s, depth {depth}", "1000/s",
+          _rate(kind, depth, random=True)) for kind in ("write", "read") for depth in (1, 64, 256)]
+_WORK += [(f"{kind}-1m", f"1 MiB {kind}s, depth 4", "MiB/s", _rate(kind, 4, MIB))
+          for kind in ("write", "read")]
+_WORK += [("fsync-8", "4 KiB random write and flush, 8 jobs", "1000/s",
+           _rate("write", 1, random=True, jobs=8, sync=True))]
+
+
+def _rows():
+    for ms in (2, 20):
+        for age in ("fresh", "aged"):
+            scene = _scene(age == "aged", ms)
+            for key, title, unit, measure in _WORK:
+                twice = key == "randwrite-4k.d256"
+                yield Row(f"latency.vdo.{ms}ms.{age}.{key}", title, unit, measure, LATENCY,
+                          table=f"vdo over storage of {ms} ms, {age}", runs=3, more_is_better=True,
+                          goal=Goal(RUST, C, at_least=2 if twice else 1), scene=scene)
+
+
+ROWS = list(_rows())
+
+
+def prepare(bench):
+    """A ramdisk with all the pages that data goes to."""
+    devices.modprobe("-a", "dm-mod", "dm-delay")
+    devices.modprobe("-r", "brd")
+    devices.modprobe("brd", "rd_nr=1", f"rd_size={_BLOCKS * 4}")
+    inside.prepare()
+    inside.sequential(STORAGE, "write", _SLABS << _SLAB_BITS << 12, offset=vdo.FIRST_DATA * 4096)
