@@ -19,4 +19,6 @@ pub mod machine;
 pub mod random;
 pub mod scene;
 pub mod small;
+pub mod starts;
+pub mod used;
 pub mod user;

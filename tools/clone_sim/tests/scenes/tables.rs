@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Tables: what loading may do, what a reload keeps, and what happens without memory.
+//! Tables: what loading may do, and what a reload keeps.
 
 use clone::geometry::Geometry;
 use clone::message::Message;
@@ -15,7 +15,6 @@ use clone_sim::user::User;
 use kernel::alloc;
 use kernel::error::code::EINVAL;
 use kernel::error::code::EIO;
-use kernel::error::code::ENOMEM;
 use kernel::error::code::ENOSPC;
 use kernel::error::code::EROFS;
 use sim::fault::Fault;
@@ -259,45 +258,6 @@ fn a_format_that_fails_leaves_a_blank_device_and_can_be_repeated() {
         // The same table again, as `dmsetup resume` would.
         let table = user.machine.active().unwrap();
         user.machine.switch(table).await.unwrap();
-        user.write(0..8, true).await.unwrap();
-    });
-}
-
-#[test]
-fn without_memory_a_load_fails_and_the_device_goes_on() {
-    let mut failures = 0;
-    Scene::new(&plan()).play(|user| async move {
-        user.write(0..8, false).await.unwrap();
-        loop {
-            alloc::fail_after(Some(failures));
-            let loaded = user.machine.load().await;
-            alloc::fail_after(None);
-            match loaded {
-                Ok(table) => break user.machine.switch(table).await.unwrap(),
-                Err(error) => assert_eq!(error, ENOMEM),
-            }
-            failures = failures * 5 / 4 + 1;
-            user.write(1..2, false).await.unwrap();
-        }
-        assert!(failures > 100, "a load took {failures} allocations only");
-        user.read(0..512).await.unwrap();
-    });
-    let mut failures = 0;
-    Scene::off(&plan(), plan().blank()).play(|user| async move {
-        loop {
-            alloc::fail_after(Some(failures));
-            let started = user.machine.start().await;
-            alloc::fail_after(None);
-            if started.is_ok() {
-                break;
-            }
-            assert_eq!(started, Err(ENOMEM));
-            let table = user.machine.table.borrow_mut().take();
-            if let Some(table) = table {
-                user.machine.destroy(&table).await;
-            }
-            failures = failures * 5 / 4 + 1;
-        }
         user.write(0..8, true).await.unwrap();
     });
 }
