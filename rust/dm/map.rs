@@ -122,7 +122,7 @@ impl<'a> MapBio<'a> {
     /// Sends the bio on, to `sector` of `device`.
     #[inline]
     pub fn remap(self, device: &'a Device, sector: u64) -> Mapped<'a> {
-        self.bio().set_target(device, sector);
+        self.bio().set_target_of_clone(device, sector);
         Mapped::new(dm_bindings::DM_MAPIO_REMAPPED)
     }
 

@@ -242,6 +242,26 @@ impl Bio {
         unsafe { (*self.raw()).bi_iter.bi_sector = sector };
     }
 
+    /// As [`set_target`](Self::set_target), for a clone that device-mapper is to send there: it puts
+    /// the clone down to the control group of the bio that it stands for, just before it does so,
+    /// whatever the clone was put down to. Once is enough: it takes longer than all else here.
+    #[inline]
+    pub fn set_target_of_clone(&self, device: &BlockDevice, sector: u64) {
+        const REMAPPED: u16 = 1 << bindings::BIO_REMAPPED;
+        const THROTTLED: u16 = 1 << bindings::BIO_BPS_THROTTLED;
+        // SAFETY: The bio is ours, and the device open. What was set of another device is cleared, as
+        // `bio_set_dev` does.
+        unsafe {
+            let bio = self.raw();
+            (*bio).bi_flags &= !REMAPPED;
+            if (*bio).bi_bdev != device.as_raw() {
+                (*bio).bi_flags &= !THROTTLED;
+            }
+            (*bio).bi_bdev = device.as_raw();
+            (*bio).bi_iter.bi_sector = sector;
+        }
+    }
+
     /// Narrows a bio without data to `sectors` sectors from `sector`.
     ///
     /// Does nothing if the bio carries data or the new range is not inside the old one.
