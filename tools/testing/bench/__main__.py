@@ -38,7 +38,8 @@ TARGETS = [native_clone, native_vdo, clone, vdo, latency]
 class Bench:
     """How much is done, and by whom."""
 
-    def __init__(self, run_in, quick, profile, implementations):
+    def __init__(self, run_in, quick, profile, runs, implementations):
+        self.runs = runs
         self.implementations = implementations
         self.profile = profile
         full = (1 << 30) if run_in in (TIMED, NATIVE) else (256 << 20)
@@ -81,7 +82,7 @@ def in_turns(bench, target, rows, values):
         first = group[0]
         subjects = [s for s in first.subjects if s in (BARE, LINEAR, *bench.implementations)]
         runs = {(row.key, subject): [] for row in group for subject in subjects}
-        for _ in range(first.runs):
+        for _ in range(bench.runs or first.runs):
             for subject in subjects:
                 if first.scene and subject in (C, RUST):
                     target.MODULE.use(subject)
@@ -100,9 +101,11 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--profile", action="store_true", help="also say where the time goes")
     parser.add_argument("--rows", default="", help="only rows whose key matches")
+    parser.add_argument("--runs", type=int, help="other than the usual number of runs")
     options = parser.parse_args()
     both = os.environ["DMOX_IMPL"] == "rust"
-    bench = Bench(options.run_in, options.quick, options.profile, (C, RUST) if both else (C,))
+    bench = Bench(options.run_in, options.quick, options.profile, options.runs,
+                  (C, RUST) if both else (C,))
     results = []
     for target in TARGETS:
         rows = [row for row in target.ROWS
