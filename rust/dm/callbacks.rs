@@ -160,8 +160,9 @@ unsafe extern "C" fn map<T: Target>(ti: RawTarget, bio: *mut bindings::bio) -> c
     // of them before the destructor.
     let this = unsafe { instance::<T>(ti) };
     // SAFETY: Device-mapper gives us the bio; see above for how long the target lives.
-    this.map(unsafe { MapBio::from_raw(raw, target) })
-        .into_raw()
+    let bio = unsafe { MapBio::from_raw(raw, target) };
+    bio.clear_inherited_mark();
+    this.map(bio).into_raw()
 }
 
 unsafe extern "C" fn end_io<T: Target>(

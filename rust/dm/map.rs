@@ -67,6 +67,12 @@ impl<'a> MapBio<'a> {
         unsafe { (*self.target.as_ptr()).begin }
     }
 
+    /// Takes away what device-mapper has marked for itself in the bio that this is a clone of.
+    #[inline]
+    pub(crate) fn clear_inherited_mark(&self) {
+        self.bio().clear_inherited_mark();
+    }
+
     /// Returns what the bio asks for.
     #[inline]
     pub fn kind(&self) -> Kind {

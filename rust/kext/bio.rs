@@ -29,6 +29,7 @@ const IDLE: u32 = 1 << bindings::req_flag_bits___REQ_IDLE;
 const META: u32 = 1 << bindings::req_flag_bits___REQ_META;
 const PRIO: u32 = 1 << bindings::req_flag_bits___REQ_PRIO;
 const POLLED: u32 = 1 << bindings::req_flag_bits___REQ_POLLED;
+const DRIVER_MARK: u32 = 1 << bindings::req_flag_bits___REQ_DRV;
 const NOWAIT: u32 = 1 << bindings::req_flag_bits___REQ_NOWAIT;
 const OP_MASK: u32 = (1 << bindings::REQ_OP_BITS) - 1;
 
@@ -212,6 +213,19 @@ impl Bio {
     pub fn clear_polled(&self) {
         // SAFETY: The bio is ours.
         unsafe { (*self.raw()).bi_opf &= !POLLED };
+    }
+
+    /// Takes away a driver's own mark on the bio that this one was cloned from.
+    ///
+    /// With it device-mapper says that it has made a list of what is to be polled for a bio, in the
+    /// bio's private pointer. If it cuts the bio, clones of the rest inherit the mark without the
+    /// list, and the device-mapper of a device below follows a null pointer.
+    #[inline]
+    pub fn clear_inherited_mark(&self) {
+        if self.opf() & POLLED != 0 {
+            // SAFETY: The bio is ours.
+            unsafe { (*self.raw()).bi_opf &= !DRIVER_MARK };
+        }
     }
 
     #[inline]
