@@ -179,6 +179,7 @@ KINDS = {
     "null-4k": lambda: _null(blocksize=4096),
     "null-small-transfers": lambda: _null(blocksize=512, max_sectors=24),
     "null-no-discard": lambda: _null(discard=0),
+    "null-polled": lambda: _null(poll_queues=1),
     "null-virt-boundary": lambda: _null(virt_boundary=1),
     "loop-512": lambda: _loop(512),
     "loop-4k": lambda: _loop(4096),

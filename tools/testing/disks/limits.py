@@ -33,9 +33,9 @@ def of(device):
     return found
 
 
-def compare(target, c, rust):
+def compare(targets, c, rust):
     """Both implementations' limits on the same disk."""
-    allowed = _VDO if target == "vdo" else set()
+    allowed = _VDO if "vdo" in targets else set()
     wrong = {name: (c.get(name), rust.get(name)) for name in c.keys() | rust.keys()
              if name not in allowed and c.get(name) != rust.get(name)}
     assert not wrong, f"limits (C, ours): {wrong}"

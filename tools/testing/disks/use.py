@@ -4,6 +4,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import tempfile
 
@@ -12,8 +13,10 @@ from disks import limits
 from lib import dm
 from lib.blockio import BlockFile
 from lib.blockio import pattern
+from lib.devices import partitions
 from lib.devices import ramdisk
 from lib.devices import until
+from lib.kmsg import Log
 
 META_DISK = ramdisk(3)
 
@@ -29,10 +32,11 @@ def _blank(path, sectors=8):
 
 class User:
     """Reads, writes and compares, in requests that the device allows; `holds` is what was
-    written."""
+    written. What was discarded reads as zeroes, unless the device makes something else of it."""
 
-    def __init__(self, device):
+    def __init__(self, device, discards_are_zeroes=True):
         self.device = device
+        self.discards_are_zeroes = discards_are_zeroes
         self.step = int(device.queue("logical_block_size")) // 512
         self.holds = {}
 
@@ -45,12 +49,15 @@ class User:
             self.holds[sector + at] = data[at * 512:(at + 1) * 512]
 
     def clear(self, sector, count, how):
-        """Discard or write zeroes, which leave zeroes where they are taken."""
+        """Discard or write zeroes."""
         with BlockFile(self.device.path) as file:
             getattr(file, how)(sector, count)
             file.flush()
         for at in range(sector, sector + count):
-            self.holds[at] = bytes(512)
+            if how == "zero" or self.discards_are_zeroes:
+                self.holds[at] = bytes(512)
+            else:
+                self.holds.pop(at, None)
 
     def check(self):
         """All in long reads, and some of it in the shortest ones that there can be."""
@@ -79,7 +86,8 @@ class User:
         self.check()
 
 
-def _table_vdo(path, size, sectors=1 << 18):
+def table_vdo(path, size, sectors=1 << 18):
+    """A volume of one slab."""
     return (f"0 {sectors} vdo V4 {path} {kinds.SECTORS // 8} {size} 4096 16380 slabSize 8192 "
             "maxDiscard 256 deduplication off")
 
@@ -87,7 +95,7 @@ def _table_vdo(path, size, sectors=1 << 18):
 def vdo(path, size):
     """A volume with logical blocks of `size` bytes. Returns its limits."""
     _blank(path)
-    table = _table_vdo(path, size)
+    table = table_vdo(path, size)
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_all)
         device = dm.Device("v", table)
@@ -172,7 +180,7 @@ def _run(*command):
 def file_systems(path, size):
     """ext4, XFS and swap on a volume; what was written is there after a restart."""
     _blank(path)
-    table = _table_vdo(path, size, 1 << 20)
+    table = table_vdo(path, size, 1 << 20)
     with contextlib.ExitStack() as stack:
         stack.callback(_remove_all)
         for make in (("mkfs.ext4", "-q"), ("mkfs.xfs", "-q", "-f")):
@@ -197,3 +205,92 @@ def file_systems(path, size):
         _run("swapon", device.path)
         _run("swapoff", device.path)
         device.remove(30)
+
+
+# A request that nobody polls for comes back when the driver misses it, half a minute later.
+_MISSED = re.compile("timeout|timed out")
+
+
+def _poll(device, how, offset, *more):
+    """Requests of 64 KiB that nobody but fio looks for."""
+    _run("fio", "--name=polled", f"--filename={device.path}", "--ioengine=io_uring", "--hipri=1",
+         "--direct=1", f"--rw={how}", "--bs=64k", "--iodepth=4", "--size=7m", "--thread",
+         f"--offset={int(offset * 1024)}k", "--output=/dev/null", *more)
+
+
+@contextlib.contextmanager
+def _polled(path):
+    """What is below must be able to poll, and to miss nothing."""
+    with open(f"/sys/block/{os.path.basename(path)}/queue/io_poll") as file:
+        if file.read().strip() != "1":
+            raise RuntimeError(f"{path} has no queues to poll")
+    with contextlib.closing(Log()) as log:
+        yield
+        missed = [line for line in log.lines() if _MISSED.search(line)]
+        assert not missed, f"requests that nobody polled: {missed}"
+
+
+def _sectors(path):
+    with BlockFile(path) as file:
+        return file.sectors
+
+
+@contextlib.contextmanager
+def _below(path, stacked):
+    """The disk, or a device of device-mapper's over it."""
+    yield dm.Device("dest", f"0 {_sectors(path)} linear {path} 0").path if stacked else path
+
+
+def polled_vdo(path, size, stacked=False):
+    """A volume of which a read is of many parts, and fio polls for all of them."""
+    _blank(path)
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_all)
+        stack.enter_context(_polled(path))
+        below = stack.enter_context(_below(path, stacked))
+        device = dm.Device("v", table_vdo(below, size))
+        found = limits.of(device)
+        user = User(device)
+        # Two files' blocks in turns: the next block of one lies far from this one's place.
+        for first in (0, 8):
+            for sector in range(first, 16384, 16):
+                user.write(sector, 8, 7)
+        _poll(device, "randread", 0, "--loops=4")
+        _poll(device, "randwrite", 16, "--verify=crc32c")
+        # Device-mapper cuts these in two.
+        user.write(65536, 16384, 8)
+        _poll(device, "read", 32.5, "--bs=1m", "--loops=4")
+        user.check()
+        device.remove(30)
+    return found
+
+
+def polled_clone(path, _, stacked=False):
+    """A clone of which every second region is there, and fio polls for reads and writes of both."""
+    _blank(META_DISK, 64)
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_all)
+        stack.enter_context(_polled(path))
+        dest, source = stack.enter_context(
+            partitions(path, (0, 2 * _SOURCE_AT), (2 * _SOURCE_AT, _SOURCE_AT)))
+        dest = stack.enter_context(_below(dest, stacked))
+        device = dm.Device("c", f"0 {_CLONE} clone {META_DISK} {dest} {source} 32 1 no_hydration")
+        found = limits.of(device)
+        user = User(device)
+        for sector in range(0, 16384, 64):
+            user.write(sector, 32, 51)
+        _poll(device, "randread", 0, "--loops=4")
+        _poll(device, "randwrite", 16, "--verify=crc32c")
+        user.check()
+        device.remove(30)
+    return found
+
+
+def polled_vdo_stacked(path, size):
+    """The same over a device of device-mapper's."""
+    return polled_vdo(path, size, True)
+
+
+def polled_clone_stacked(path, size):
+    """The same over a device of device-mapper's."""
+    return polled_clone(path, size, True)

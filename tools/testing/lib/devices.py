@@ -7,6 +7,7 @@ kind, how many wait can be read, and all that wait are let go at one stroke. No 
 """
 
 import contextlib
+import ctypes
 import os
 import struct
 import subprocess
@@ -26,6 +27,9 @@ _ENDLESS_MS = 3_600_000
 _LOOP_CTL_GET_FREE = 0x4C82
 _LOOP_CONFIGURE = 0x4C0A
 _LOOP_CLR_FD = 0x4C01
+
+_BLKPG = 0x1269
+_BLKPG_ADD, _BLKPG_DELETE = 1, 2
 
 
 def until(condition, what, seconds=90.0, instead=str):
@@ -169,6 +173,30 @@ def remove_all():
                 device.resume()
     for device in reversed(list(dm.Device.live)):
         device.remove(patience_seconds=30)
+
+
+@contextlib.contextmanager
+def partitions(path, *ranges):
+    """Partitions of a disk, of which nothing is written to it; a range is a start and a length in
+    sectors."""
+    def call(fd, operation, number, start=0, count=0):
+        # struct blkpg_partition and struct blkpg_ioctl_arg.
+        data = ctypes.create_string_buffer(
+            struct.pack("<qqi64s64s4x", start * 512, count * 512, number, b"", b""))
+        ioctl(fd, _BLKPG, bytearray(
+            struct.pack("<3i4xQ", operation, 0, len(data), ctypes.addressof(data))))
+
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        for number, (start, count) in enumerate(ranges, 1):
+            call(fd, _BLKPG_ADD, number, start, count)
+        base = path + ("p" if path[-1].isdigit() else "")
+        yield [f"{base}{number}" for number in range(1, len(ranges) + 1)]
+    finally:
+        for number in range(1, len(ranges) + 1):
+            with contextlib.suppress(OSError):
+                call(fd, _BLKPG_DELETE, number)
+        os.close(fd)
 
 
 class Loop:
