@@ -11,6 +11,7 @@
 //! Nothing here knows what it simulates.
 
 pub mod bio;
+pub mod choices;
 pub mod clock;
 pub mod disk;
 pub mod executor;

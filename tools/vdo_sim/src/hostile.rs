@@ -6,7 +6,6 @@
 //! kernel checks arithmetic, and a panic is a BUG), nothing hangs, and nothing is written where a
 //! volume of this layout has nothing to write.
 
-mod choices;
 mod damage;
 mod places;
 
@@ -17,9 +16,9 @@ use crate::toy;
 use crate::toy::BLOCK_SECTORS;
 use crate::used;
 use crate::used::Used;
-use choices::Choices;
 use kernel::prelude::Result;
 use places::Places;
+use sim::choices::Choices;
 use sim::clock::sleep;
 use sim::Executor;
 use sim::Outcome;

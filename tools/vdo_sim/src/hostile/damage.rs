@@ -2,9 +2,9 @@
 
 //! Changes fields of a volume, under right checksums.
 
-use super::choices::Choices;
 use crate::toy;
 use crate::toy::Toy;
+use sim::choices::Choices;
 use vdo::format::block_map;
 use vdo::format::block_map::Validity;
 use vdo::format::geometry::Geometry;

@@ -2,18 +2,19 @@
 
 //! Choices that bytes make: those of a fuzzer, and when they have run out, those of a seed.
 
-use sim::rng::mix;
-use sim::Rng;
+use crate::rng::mix;
+use crate::rng::Rng;
 use std::collections::VecDeque;
 
 /// Choices that bytes make.
-pub(super) struct Choices {
+pub struct Choices {
     bytes: VecDeque<u8>,
     rng: Rng,
 }
 
 impl Choices {
-    pub(super) fn new(input: &[u8]) -> Self {
+    /// Creates the choices of `input`.
+    pub fn new(input: &[u8]) -> Self {
         let seed = input
             .iter()
             .fold(0, |seed, byte| mix(seed ^ u64::from(*byte)));
@@ -33,7 +34,7 @@ impl Choices {
     }
 
     /// Returns any number.
-    pub(super) fn number(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         match self.take(8) {
             Some(number) => number,
             None => self.rng.next_u64(),
@@ -41,7 +42,7 @@ impl Choices {
     }
 
     /// Returns a number below `limit`, which is not 0.
-    pub(super) fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         let bytes = match limit {
             0..=0x100 => 1,
             0x101..=0x1_0000 => 2,
@@ -53,17 +54,19 @@ impl Choices {
         }
     }
 
-    pub(super) fn chance(&mut self, hits: u64, of: u64) -> bool {
+    /// Returns true in `hits` of `of` cases.
+    pub fn chance(&mut self, hits: u64, of: u64) -> bool {
         self.below(of) < hits
     }
 
-    pub(super) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    /// Returns one of `of`, which is not empty.
+    pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         let at = self.below(of.len() as u64);
         &of[at as usize]
     }
 
     /// Returns choices for somebody else.
-    pub(super) fn fork(&mut self) -> Self {
+    pub fn fork(&mut self) -> Self {
         Self {
             bytes: std::mem::take(&mut self.bytes),
             rng: self.rng.fork(),
