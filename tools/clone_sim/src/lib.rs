@@ -12,6 +12,7 @@ pub mod bitmap;
 pub mod crowd;
 pub mod device;
 pub mod flaw;
+pub mod hostile;
 pub mod image;
 pub mod inspect;
 pub mod islands;

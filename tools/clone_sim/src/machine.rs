@@ -62,6 +62,8 @@ pub struct Plan {
     pub throttle_percent: u32,
     /// Whether tasks are preempted, as on several CPUs.
     pub preempted: bool,
+    /// Whether the metadata may be damaged from the start.
+    pub hostile: bool,
     /// The rule that is broken.
     pub flaw: Option<Flaw>,
 }
@@ -152,7 +154,7 @@ pub struct Host {
     clock: SimClock,
     world: World,
     events: std::sync::Arc<AtomicU32>,
-    /// Whether the volume went read-only.
+    /// Whether the volume went read-only, or nothing can be said of its metadata.
     gave_up: AtomicBool,
     throttle_percent: u32,
 }
@@ -305,7 +307,7 @@ impl Machine {
                 clock: SimClock::new(&self.world),
                 world: self.world.clone(),
                 events: self.events.clone(),
-                gave_up: AtomicBool::new(false),
+                gave_up: AtomicBool::new(self.plan.hostile),
                 throttle_percent: self.plan.throttle_percent,
             },
             volume,

@@ -130,6 +130,7 @@ fn plan(rng: &mut Rng, flaw: Option<Flaw>) -> Plan {
         },
         throttle_percent: *rng.pick(&[100, 100, 100, 150, 50]),
         preempted: false,
+        hostile: false,
         flaw,
     }
 }
@@ -270,7 +271,8 @@ async fn boot(user: &User) -> Option<()> {
     None
 }
 
-async fn make_requests(user: User, mut rng: Rng) {
+/// Makes requests of all kinds, one after the other.
+pub(crate) async fn make_requests(user: User, mut rng: Rng) {
     for _ in 0..rng.below(30) {
         let sectors = pick_sectors(&user.machine.plan.geometry, &mut rng);
         // Requests may fail where faults are; the model knows what that leaves.

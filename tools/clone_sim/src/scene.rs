@@ -50,6 +50,7 @@ pub fn plan() -> Plan {
         },
         throttle_percent: 100,
         preempted: false,
+        hostile: false,
         flaw: None,
     }
 }

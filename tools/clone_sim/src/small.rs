@@ -125,6 +125,7 @@ fn plan(flaw: Option<Flaw>) -> Plan {
         },
         throttle_percent: 100,
         preempted: false,
+        hostile: false,
         flaw,
     }
 }

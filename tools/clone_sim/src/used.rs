@@ -70,8 +70,12 @@ fn plan(left: Left) -> Plan {
 impl Used {
     /// Uses a clone, and leaves it like this. The seed decides of the rest.
     pub fn new(seed: u64, left: Left) -> Self {
+        Self::of(plan(left), seed, left)
+    }
+
+    /// Uses a clone on such a machine.
+    pub fn of(plan: Plan, seed: u64, left: Left) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = plan(left);
         let mut used = Self {
             images: plan.blank(),
             model: Model::new(plan.geometry.length()),

@@ -207,7 +207,8 @@ impl<'i> Checker<'i> {
             for at in 0..nr {
                 let start = 24 + value_size * at;
                 let value = block[start..start + value_size].to_vec();
-                values.insert(index * max as u64 + at as u64, value);
+                let place = index.saturating_mul(max as u64).saturating_add(at as u64);
+                values.insert(place, value);
             }
         });
         values
@@ -219,12 +220,13 @@ impl<'i> Checker<'i> {
         if words.len() as u64 != bits.div_ceil(64) {
             self.error(format!("bitset {root}: {} words", words.len()));
         }
-        let bit = |at: u64| {
-            words
-                .get(&(at / 64))
-                .is_some_and(|word| (number::<8>(word, 0) >> (at % 64)) & 1 == 1)
-        };
-        (0..bits).map(bit).collect()
+        let bits = bits.min(words.len() as u64 * 64);
+        let word = |at| words.get(&at).map_or(0, |word| number::<8>(word, 0));
+        let each = (0..bits.div_ceil(64)).flat_map(|at| {
+            let word = word(at);
+            (0..64).map(move |bit| (word >> bit) & 1 == 1)
+        });
+        each.take(bits as usize).collect()
     }
 
     fn bitmaps(&mut self, entries: &[(u64, u64, u64)]) -> Vec<u8> {
