@@ -9,6 +9,8 @@
 
 use crate::args::Args;
 use crate::args::Words;
+use crate::device::Device;
+use crate::device::OpenDevice;
 use crate::map::MapBio;
 use crate::setup::Setup;
 use crate::status::StatusKind;
@@ -36,7 +38,7 @@ type RawTarget = *mut dm_bindings::dm_target;
 struct Instance<T> {
     target: T,
     lender: Lender,
-    devices: KVec<NonNull<dm_bindings::dm_dev>>,
+    devices: KVec<OpenDevice>,
 }
 
 /// Returns the C description of `T`.
@@ -64,25 +66,36 @@ pub(crate) fn target_type<T: Target>(module: &'static ThisModule) -> dm_bindings
     }
 }
 
+/// Returns what `ti` has.
+///
+/// # Safety
+///
+/// The constructor of `ti` succeeded, as one of `T`, and the destructor was not called in `'a`.
+unsafe fn whole_instance<'a, T: Target>(ti: RawTarget) -> &'a Instance<T> {
+    // SAFETY: The constructor left a boxed instance in `private`.
+    unsafe { &*(*ti).private.cast::<Instance<T>>() }
+}
+
 /// Returns the target of `ti`.
 ///
 /// # Safety
 ///
 /// The constructor of `ti` succeeded, as one of `T`, and the destructor was not called in `'a`.
 unsafe fn instance<'a, T: Target>(ti: RawTarget) -> &'a T {
-    // SAFETY: The constructor left a boxed instance in `private`.
-    unsafe { &(*(*ti).private.cast::<Instance<T>>()).target }
+    // SAFETY: By the contract.
+    unsafe { &whole_instance::<T>(ti).target }
 }
 
 /// Closes devices.
 ///
 /// # Safety
 ///
-/// They were opened for `ti`, and nobody uses them any more.
-unsafe fn close(ti: RawTarget, devices: KVec<NonNull<dm_bindings::dm_dev>>) {
-    for device in &devices {
+/// They were opened for `ti`, whose table is under construction or destruction, and nobody uses
+/// them any more.
+unsafe fn close(ti: NonNull<dm_bindings::dm_target>, devices: KVec<OpenDevice>) {
+    for device in devices {
         // SAFETY: By the contract.
-        unsafe { dm_bindings::dm_put_device(ti, device.as_ptr()) };
+        unsafe { device.close(ti) };
     }
 }
 
@@ -133,11 +146,14 @@ unsafe fn construct<T: Target>(ti: RawTarget, args: Args<'_>) -> Result {
     };
     drop(lender);
     // SAFETY: The target is gone, and the lender has waited for the handles.
-    unsafe { close(ti, devices) };
+    unsafe { close(raw, devices) };
     Err(error)
 }
 
 unsafe extern "C" fn dtr<T: Target>(ti: RawTarget) {
+    let Some(raw) = NonNull::new(ti) else {
+        return;
+    };
     // SAFETY: The constructor left a boxed instance here, and device-mapper calls the destructor
     // once, when no other callback runs or will run.
     let instance = unsafe { KBox::from_raw((*ti).private.cast::<Instance<T>>()) };
@@ -149,7 +165,7 @@ unsafe extern "C" fn dtr<T: Target>(ti: RawTarget) {
     drop(target);
     drop(lender);
     // SAFETY: The target is gone, and the lender has waited for the handles.
-    unsafe { close(ti, devices) };
+    unsafe { close(raw, devices) };
 }
 
 unsafe extern "C" fn map<T: Target>(ti: RawTarget, bio: *mut bindings::bio) -> c_int {
@@ -251,16 +267,27 @@ unsafe extern "C" fn iterate_devices<T: Target>(
     callout: dm_bindings::iterate_devices_callout_fn,
     data: *mut c_void,
 ) -> c_int {
-    let Some(callout) = callout else {
+    let (Some(callout), Some(raw)) = (callout, NonNull::new(ti)) else {
         return 0;
     };
-    let mut call = |device, start, sectors| {
-        // SAFETY: Device-mapper wants to be called so, with devices that the target has open.
-        unsafe { callout(ti, device, start, sectors, data) }
+    // SAFETY: Called between constructor and destructor only.
+    let Instance {
+        target, devices, ..
+    } = unsafe { whole_instance::<T>(ti) };
+    let mut call = |device: &Device, start, sectors| {
+        let Some(open) = devices.iter().find(|open| open.is(device)) else {
+            return 0; // Not a device of this target.
+        };
+        let call = |dm_dev| {
+            // SAFETY: Device-mapper wants to be called so, with devices that the target has open.
+            unsafe { callout(ti, dm_dev, start, sectors, data) }
+        };
+        // SAFETY: The device was opened for `ti`. The devices of a table stay as they are between
+        // its construction and its destruction, and device-mapper looks at them in between only.
+        unsafe { open.with_raw(raw, call) }.unwrap_or(0)
     };
     let mut visitor = DeviceVisitor::new(&mut call);
-    // SAFETY: Called between constructor and destructor only.
-    let _ = unsafe { instance::<T>(ti) }.iterate_devices(&mut visitor);
+    let _ = target.iterate_devices(&mut visitor);
     visitor.answer()
 }
 

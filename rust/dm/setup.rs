@@ -4,8 +4,8 @@
 
 use crate::device::Device;
 use crate::device::Mode;
+use crate::device::OpenDevice;
 use crate::handle::TargetHandle;
-use core::ptr;
 use core::ptr::NonNull;
 use kernel::error::to_result;
 use kernel::prelude::*;
@@ -47,12 +47,12 @@ impl<T, E: Into<Error>> OrFail<T> for Result<T, E> {
 /// # Invariants
 ///
 /// `raw` belongs to a table under construction, to which nobody else has access. `devices` are
-/// open, and `lender` waits before they are closed.
+/// those that it has opened, and `lender` waits before they are closed.
 pub struct Setup<'s> {
     raw: NonNull<dm_bindings::dm_target>,
     name: &'static str,
     lender: &'s Lender,
-    devices: &'s mut KVec<NonNull<dm_bindings::dm_dev>>,
+    devices: &'s mut KVec<OpenDevice>,
 }
 
 impl<'s> Setup<'s> {
@@ -61,7 +61,7 @@ impl<'s> Setup<'s> {
         raw: NonNull<dm_bindings::dm_target>,
         name: &'static str,
         lender: &'s Lender,
-        devices: &'s mut KVec<NonNull<dm_bindings::dm_dev>>,
+        devices: &'s mut KVec<OpenDevice>,
     ) -> Self {
         Self {
             raw,
@@ -106,21 +106,14 @@ impl<'s> Setup<'s> {
     ///
     /// Whatever stands in the way: `ENOENT`, `EBUSY`, ...
     pub fn device(&mut self, path: &CStr, mode: Mode) -> Result<Device> {
+        // The room first: what is open must be noted.
         self.devices.reserve(1, GFP_KERNEL)?;
-        let mut raw = ptr::null_mut();
-        // SAFETY: The target is under construction, and all arguments are valid.
-        to_result(unsafe {
-            dm_bindings::dm_get_device(
-                self.raw.as_ptr(),
-                path.as_char_ptr(),
-                mode.as_raw(),
-                &mut raw,
-            )
-        })?;
-        let raw = NonNull::new(raw).ok_or(ENODEV)?;
-        self.devices.push(raw, GFP_KERNEL)?;
-        // SAFETY: The device is closed only after the lender has waited.
-        Ok(unsafe { Device::from_raw(raw, self.lender.lease()) })
+        // SAFETY: By the type invariant the table is under construction, and ours.
+        let open = unsafe { OpenDevice::open(self.raw, path, mode) }?;
+        // SAFETY: By the type invariant the lender waits before the device is closed.
+        let device = unsafe { open.handle(self.lender.lease()) };
+        self.devices.push(open, GFP_KERNEL)?;
+        Ok(device)
     }
 
     /// Has reads and writes split at multiples of `sectors`.

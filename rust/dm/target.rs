@@ -125,14 +125,12 @@ pub trait Target: Send + Sync + Sized + 'static {
 
 /// What device-mapper does with each device of a target.
 pub struct DeviceVisitor<'v> {
-    call: &'v mut dyn FnMut(*mut dm_bindings::dm_dev, u64, u64) -> c_int,
+    call: &'v mut dyn FnMut(&Device, u64, u64) -> c_int,
     answer: c_int,
 }
 
 impl<'v> DeviceVisitor<'v> {
-    pub(crate) fn new(
-        call: &'v mut dyn FnMut(*mut dm_bindings::dm_dev, u64, u64) -> c_int,
-    ) -> Self {
+    pub(crate) fn new(call: &'v mut dyn FnMut(&Device, u64, u64) -> c_int) -> Self {
         Self { call, answer: 0 }
     }
 
@@ -140,10 +138,10 @@ impl<'v> DeviceVisitor<'v> {
         self.answer
     }
 
-    /// Shows `sectors` sectors from `start` of `device`.
+    /// Shows `sectors` sectors from `start` of `device`, if the target has opened it.
     pub fn visit(&mut self, device: &Device, start: u64, sectors: u64) -> ControlFlow<()> {
         if self.answer == 0 {
-            self.answer = (self.call)(device.as_raw(), start, sectors);
+            self.answer = (self.call)(device, start, sectors);
         }
         if self.answer == 0 {
             ControlFlow::Continue(())

@@ -23,6 +23,7 @@ use clone::route::Verdict;
 use clone::table;
 use clone::table::Refusal;
 use clone::volume::Volume;
+use core::fmt::Write;
 use core::ops::ControlFlow;
 use dm::args::word;
 use dm::map::Kind;
@@ -152,8 +153,8 @@ impl Target for CloneTarget {
             }
             StatusKind::Table => {
                 for device in [&self.metadata, &self.destination, &self.source] {
-                    out.write_bytes(device.table_name().to_bytes());
-                    out.write_bytes(b" ");
+                    // The writer cuts off what does not fit, and never fails.
+                    let _ = write!(out, "{} ", device.dev());
                 }
                 out.write_bytes(&self.arguments);
             }

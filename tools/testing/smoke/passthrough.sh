@@ -71,6 +71,21 @@ check "switch" bash -c 'dmsetup suspend c && dmsetup resume c'
 check "fio saw no error" wait %1
 check "remove" dmsetup remove c
 
+# A line that only reads a device, and behind it one that writes to it: device-mapper opens the device
+# anew, and frees the structure that it gave to the first line.
+shared() {
+	local twice numbers
+	twice=$(printf '%s\n%s' "$line" "$sectors $sectors $1")
+	numbers=$(stat -L -c '%Hr:%Lr' $dest $src | xargs)
+	dmsetup create c --table "$twice" && dmsetup mknodes
+	[ "$(dmsetup table c | head -n 1 | cut -d ' ' -f 5-)" = "$numbers" ] || return 1
+	dd if=/tmp/data of=/dev/mapper/c bs=64k count=1 oflag=direct status=none || return 1
+	dmsetup remove c || return 1
+	! dmesg | grep -E 'not in table devices list|still exists'
+}
+check "a device opened for more by another line" shared "passthrough $meta $src $dest"
+check "a device opened for more by another target" shared "linear $src 0"
+
 # Errors from below: of a bio sent on, of one that is waited for, of a flush, of I/O of our own.
 dmsetup create bad --table "0 $sectors linear $dest 0"
 dmsetup create badmeta --table "0 $(blockdev --getsz $meta) linear $meta 0"
