@@ -7,7 +7,9 @@ use kernel::prelude::*;
 use kernel::types::Opaque;
 
 /// What a timer runs.
-pub trait TimerFunction: Send + Sync {
+///
+/// It borrows nothing: a timer that is forgotten instead of dropped goes on for ever.
+pub trait TimerFunction: Send + Sync + 'static {
     /// If set, the timer is armed anew after each run, to expire so many milliseconds later.
     const PERIOD_MS: Option<u64> = None;
 
