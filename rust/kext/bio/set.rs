@@ -4,6 +4,7 @@
 
 use super::Bio;
 use crate::block::BlockDevice;
+use core::marker::PhantomData;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::error::to_result;
@@ -27,8 +28,8 @@ unsafe impl Sync for BioSet {}
 ///
 /// # Invariants
 ///
-/// The bio is ours, and not submitted.
-pub struct Part(NonNull<bindings::bio>);
+/// The bio is ours, came from a set that lives for `'s`, and is not submitted.
+pub struct Part<'s>(NonNull<bindings::bio>, PhantomData<&'s BioSet>);
 
 impl BioSet {
     /// Creates a set that keeps `reserve` bios in reserve.
@@ -68,7 +69,7 @@ impl BioSet {
         device: &BlockDevice,
         sector: u64,
         wait: bool,
-    ) -> Result<Part> {
+    ) -> Result<Part<'_>> {
         if skip.checked_add(sectors).ok_or(EINVAL)? > original.sectors() {
             return Err(EINVAL);
         }
@@ -90,20 +91,21 @@ impl BioSet {
             bindings::bio_trim(raw.as_ptr(), skip.into(), sectors.into());
             (*raw.as_ptr()).bi_iter.bi_sector = sector;
         }
-        // INVARIANT: It is ours, and not submitted.
-        Ok(Part(raw))
+        // INVARIANT: It is ours, from this set, and not submitted.
+        Ok(Part(raw, PhantomData))
     }
 }
 
 impl Drop for BioSet {
     fn drop(&mut self) {
-        // SAFETY: By the invariant; all bios are back, since who waits for them has a reference to
-        // the set.
+        // SAFETY: By the invariant the set is initialised. All bios are back: a `Part` borrows the
+        // set, and who submits one promises that the set stays until it is done. What was forgotten
+        // is not used again.
         unsafe { bindings::bioset_exit(self.0.get()) };
     }
 }
 
-impl Part {
+impl Part<'_> {
     /// Submits the bio; `end_io` is called when it is done, and has to call [`free`].
     ///
     /// # Safety
@@ -126,9 +128,9 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for Part<'_> {
     fn drop(&mut self) {
-        // SAFETY: By the invariant.
+        // SAFETY: By the invariant the bio is ours, and its set is alive; nobody uses it after this.
         unsafe { bindings::bio_put(self.0.as_ptr()) };
     }
 }
