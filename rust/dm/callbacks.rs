@@ -176,7 +176,7 @@ unsafe extern "C" fn map<T: Target>(ti: RawTarget, bio: *mut bindings::bio) -> c
     // of them before the destructor.
     let this = unsafe { instance::<T>(ti) };
     // SAFETY: Device-mapper gives us the bio; see above for how long the target lives.
-    let bio = unsafe { MapBio::from_raw(raw, target) };
+    let mut bio = unsafe { MapBio::from_raw(raw, target) };
     bio.clear_inherited_mark();
     this.map(bio).into_raw()
 }

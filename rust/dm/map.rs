@@ -62,6 +62,12 @@ impl<'a> MapBio<'a> {
     }
 
     #[inline]
+    fn bio_mut(&mut self) -> Pin<&mut Bio> {
+        // SAFETY: By the invariant the bio is ours, and there is no other reference to it.
+        unsafe { Bio::from_raw_mut(self.raw) }
+    }
+
+    #[inline]
     fn begin(&self) -> u64 {
         // SAFETY: By the invariant the target lives.
         unsafe { (*self.target.as_ptr()).begin }
@@ -69,8 +75,8 @@ impl<'a> MapBio<'a> {
 
     /// Takes away what device-mapper has marked for itself in the bio that this is a clone of.
     #[inline]
-    pub(crate) fn clear_inherited_mark(&self) {
-        self.bio().clear_inherited_mark();
+    pub(crate) fn clear_inherited_mark(&mut self) {
+        self.bio_mut().clear_inherited_mark();
     }
 
     /// Returns what the bio asks for.
@@ -122,13 +128,14 @@ impl<'a> MapBio<'a> {
     /// range is not inside the bio's.
     pub fn trim(&mut self, sector: u64, sectors: u32) {
         self.trimmed = true;
-        self.bio().trim(sector.wrapping_add(self.begin()), sectors);
+        let sector = sector.wrapping_add(self.begin());
+        self.bio_mut().trim(sector, sectors);
     }
 
     /// Sends the bio on, to `sector` of `device`.
     #[inline]
-    pub fn remap(self, device: &'a Device, sector: u64) -> Mapped<'a> {
-        self.bio().set_target_of_clone(device, sector);
+    pub fn remap(mut self, device: &'a Device, sector: u64) -> Mapped<'a> {
+        self.bio_mut().set_target_of_clone(device, sector);
         Mapped::new(dm_bindings::DM_MAPIO_REMAPPED)
     }
 

@@ -6,7 +6,7 @@ use dm::map::Kind;
 use dm::Device;
 use kernel::prelude::*;
 use kext::bio::BioSet;
-use kext::bio::Cursor;
+use kext::bio::DataReader;
 use platform::bio_task::BioIo;
 use platform::bio_task::Part;
 use platform::held_bio::HeldBio;
@@ -48,7 +48,7 @@ impl world::Bio for UserBio {
     }
 
     fn data(&self) -> impl world::Data + '_ {
-        UserData(self.0.cursor())
+        UserData(self.0.reader())
     }
 
     fn complete(self, result: Result) {
@@ -57,7 +57,7 @@ impl world::Bio for UserBio {
 }
 
 /// The data of a write.
-struct UserData<'a>(Cursor<'a>);
+struct UserData<'a>(DataReader<'a>);
 
 impl world::Data for UserData<'_> {
     fn is_zero(&self, bytes: usize) -> bool {

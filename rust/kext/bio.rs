@@ -2,10 +2,11 @@
 
 //! Block I/O requests.
 
-mod cursor;
+mod data;
 mod set;
 
-pub use cursor::Cursor;
+pub use data::DataReader;
+pub use data::DataWriter;
 pub use set::free;
 pub use set::BioSet;
 pub use set::Part;
@@ -141,35 +142,59 @@ impl Status {
     }
 }
 
-/// A bio that this thread owns: nobody else touches it.
+/// A bio that is ours: neither submitted nor completed, and changed by nobody else.
 ///
-/// It embeds the C structure and is used by reference. It is not `Sync`, so a shared reference is
-/// enough to change it.
+/// It embeds the C structure and is used by reference.
 #[repr(transparent)]
 pub struct Bio(Opaque<bindings::bio>);
+
+// SAFETY: A bio belongs to no thread.
+unsafe impl Send for Bio {}
+
+// SAFETY: Through a shared reference a bio is only read.
+unsafe impl Sync for Bio {}
 
 impl Bio {
     /// Makes a reference from a C pointer.
     ///
     /// # Safety
     ///
-    /// The bio is valid, and for `'a` it is neither submitted nor completed, and no other thread
-    /// touches it.
+    /// For `'a` the bio is valid, neither submitted nor completed, and nobody changes it.
     #[inline]
     pub unsafe fn from_raw<'a>(raw: NonNull<bindings::bio>) -> &'a Self {
         // SAFETY: By the contract; the types have the same layout.
         unsafe { &*raw.as_ptr().cast() }
     }
 
+    /// Makes a reference from a C pointer, through which the bio may be changed.
+    ///
+    /// # Safety
+    ///
+    /// For `'a` the bio is valid, neither submitted nor completed, and nobody else looks at it.
     #[inline]
-    fn raw(&self) -> *mut bindings::bio {
+    pub unsafe fn from_raw_mut<'a>(raw: NonNull<bindings::bio>) -> Pin<&'a mut Self> {
+        // SAFETY: By the contract; the types have the same layout. A bio is not moved: who has the
+        // reference cannot, and C does not.
+        unsafe { Pin::new_unchecked(&mut *raw.as_ptr().cast()) }
+    }
+
+    #[inline]
+    fn as_raw(&self) -> *mut bindings::bio {
         self.0.get()
+    }
+
+    /// Returns the C structure, to be changed.
+    #[inline]
+    fn raw_mut(self: Pin<&mut Self>) -> &mut bindings::bio {
+        // SAFETY: The bio is valid, and by this reference nobody else looks at it. It is not moved
+        // here, and not given out.
+        unsafe { &mut *self.as_raw() }
     }
 
     #[inline]
     fn opf(&self) -> u32 {
-        // SAFETY: The bio is ours.
-        unsafe { (*self.raw()).bi_opf }
+        // SAFETY: The bio is valid, and nobody changes it while there is a reference.
+        unsafe { (*self.as_raw()).bi_opf }
     }
 
     /// Returns what the bio asks for.
@@ -210,9 +235,8 @@ impl Bio {
     /// shares its data, goes to a queue that nobody polls for it, and that has no interrupt: it
     /// would complete when somebody else happens to poll there, or never. Who polls for a bio
     /// without the flag finds that it has completed.
-    pub fn clear_polled(&self) {
-        // SAFETY: The bio is ours.
-        unsafe { (*self.raw()).bi_opf &= !POLLED };
+    pub fn clear_polled(self: Pin<&mut Self>) {
+        self.raw_mut().bi_opf &= !POLLED;
     }
 
     /// Takes away a driver's own mark on the bio that this one was cloned from.
@@ -221,24 +245,23 @@ impl Bio {
     /// bio's private pointer. If it cuts the bio, clones of the rest inherit the mark without the
     /// list, and the device-mapper of a device below follows a null pointer.
     #[inline]
-    pub fn clear_inherited_mark(&self) {
+    pub fn clear_inherited_mark(self: Pin<&mut Self>) {
         if self.opf() & POLLED != 0 {
-            // SAFETY: The bio is ours.
-            unsafe { (*self.raw()).bi_opf &= !DRIVER_MARK };
+            self.raw_mut().bi_opf &= !DRIVER_MARK;
         }
     }
 
     #[inline]
     fn bytes(&self) -> u32 {
-        // SAFETY: The bio is ours.
-        unsafe { (*self.raw()).bi_iter.bi_size }
+        // SAFETY: The bio is valid, and nobody changes it while there is a reference.
+        unsafe { (*self.as_raw()).bi_iter.bi_size }
     }
 
     /// Returns the first sector.
     #[inline]
     pub fn sector(&self) -> u64 {
-        // SAFETY: The bio is ours.
-        unsafe { (*self.raw()).bi_iter.bi_sector }
+        // SAFETY: The bio is valid, and nobody changes it while there is a reference.
+        unsafe { (*self.as_raw()).bi_iter.bi_sector }
     }
 
     /// Returns the number of sectors.
@@ -249,37 +272,34 @@ impl Bio {
 
     /// Points the bio at `sector` of `device`; a flush has no sector.
     #[inline]
-    pub fn set_target(&self, device: &BlockDevice, sector: u64) {
-        // SAFETY: The bio is ours, and the device open.
-        unsafe { dm_bindings::dmox_bio_set_dev(self.raw(), device.as_raw()) };
-        // SAFETY: The bio is ours.
-        unsafe { (*self.raw()).bi_iter.bi_sector = sector };
+    pub fn set_target(self: Pin<&mut Self>, device: &BlockDevice, sector: u64) {
+        let raw = self.raw_mut();
+        // SAFETY: The bio is valid and ours, and the device open.
+        unsafe { dm_bindings::dmox_bio_set_dev(raw, device.as_raw()) };
+        raw.bi_iter.bi_sector = sector;
     }
 
     /// As [`set_target`](Self::set_target), for a clone that device-mapper is to send there: it puts
     /// the clone down to the control group of the bio that it stands for, just before it does so,
     /// whatever the clone was put down to. Once is enough: it takes longer than all else here.
     #[inline]
-    pub fn set_target_of_clone(&self, device: &BlockDevice, sector: u64) {
+    pub fn set_target_of_clone(self: Pin<&mut Self>, device: &BlockDevice, sector: u64) {
         const REMAPPED: u16 = 1 << bindings::BIO_REMAPPED;
         const THROTTLED: u16 = 1 << bindings::BIO_BPS_THROTTLED;
-        // SAFETY: The bio is ours, and the device open. What was set of another device is cleared, as
-        // `bio_set_dev` does.
-        unsafe {
-            let bio = self.raw();
-            (*bio).bi_flags &= !REMAPPED;
-            if (*bio).bi_bdev != device.as_raw() {
-                (*bio).bi_flags &= !THROTTLED;
-            }
-            (*bio).bi_bdev = device.as_raw();
-            (*bio).bi_iter.bi_sector = sector;
+        // What was set of another device is cleared, as `bio_set_dev` does.
+        let bio = self.raw_mut();
+        bio.bi_flags &= !REMAPPED;
+        if bio.bi_bdev != device.as_raw() {
+            bio.bi_flags &= !THROTTLED;
         }
+        bio.bi_bdev = device.as_raw();
+        bio.bi_iter.bi_sector = sector;
     }
 
     /// Narrows a bio without data to `sectors` sectors from `sector`.
     ///
     /// Does nothing if the bio carries data or the new range is not inside the old one.
-    pub fn trim(&self, sector: u64, sectors: u32) {
+    pub fn trim(self: Pin<&mut Self>, sector: u64, sectors: u32) {
         let inside = match sector.checked_sub(self.sector()) {
             Some(skip) => skip.saturating_add(sectors.into()) <= self.sectors().into(),
             None => false,
@@ -291,18 +311,17 @@ impl Bio {
         if !inside || !dataless {
             return;
         }
-        // SAFETY: The bio is ours; without data there are no segments to advance over. The size
-        // does not overflow, being at most the old one.
-        unsafe {
-            (*self.raw()).bi_iter.bi_sector = sector;
-            (*self.raw()).bi_iter.bi_size = sectors << SECTOR_SHIFT;
-        }
+        // Without data there are no segments to advance over. The size does not overflow, being at
+        // most the old one.
+        let iter = &mut self.raw_mut().bi_iter;
+        iter.bi_sector = sector;
+        iter.bi_size = sectors << SECTOR_SHIFT;
     }
 
     /// Returns how the bio was completed.
     pub fn status(&self) -> Status {
-        // SAFETY: The bio is ours.
-        Status(unsafe { (*self.raw()).bi_status })
+        // SAFETY: The bio is valid, and nobody changes it while there is a reference.
+        Status(unsafe { (*self.as_raw()).bi_status })
     }
 }
 

@@ -257,7 +257,7 @@ impl<'a, F: Future<Output = Served<'a>>> BioTask<F> {
         unsafe {
             match verdict {
                 Verdict::Submit => {
-                    Bio::from_raw(raw).clear_polled();
+                    Bio::from_raw_mut(raw).clear_polled();
                     bio::submit_noacct(raw);
                 }
                 Verdict::End(status) => bio::end(raw, status),
@@ -331,6 +331,11 @@ impl<'a> BioIo<'a> {
         unsafe { Bio::from_raw(self.core().bio) }
     }
 
+    fn bio_mut(&mut self) -> Pin<&mut Bio> {
+        // SAFETY: As in `bio`, and there is no other reference: it would borrow `self`.
+        unsafe { Bio::from_raw_mut(self.core().bio) }
+    }
+
     /// Completes the bio.
     pub fn end(mut self, result: Result) -> Served<'a> {
         self.settle();
@@ -343,7 +348,7 @@ impl<'a> BioIo<'a> {
     /// Sends the bio on, to `sector` of `device`; nobody sees it come back.
     pub fn remap(mut self, device: &'a Device, sector: u64) -> Served<'a> {
         self.settle();
-        self.bio().set_target(device, sector);
+        self.bio_mut().set_target(device, sector);
         Served {
             verdict: Verdict::Submit,
             _life: PhantomData,
@@ -356,7 +361,7 @@ impl<'a> BioIo<'a> {
     pub fn trim(&mut self, sector: u64, sectors: u32) {
         self.settle();
         let begin = self.bio().sector().wrapping_sub(self.parts.sector);
-        self.bio().trim(sector.wrapping_add(begin), sectors);
+        self.bio_mut().trim(sector.wrapping_add(begin), sectors);
         self.parts.sector = self.bio().sector().wrapping_sub(begin);
         self.parts.sectors = self.bio().sectors();
     }
@@ -407,16 +412,16 @@ impl<'a> BioIo<'a> {
         let saved = unsafe { Saved::hook(core.bio, back, self.task.as_ptr().cast()) };
         // SAFETY: Only the task's future gets here, one thread at a time.
         unsafe { *core.saved.get() = Some(saved) };
-        self.bio().set_target(device, sector);
+        self.bio_mut().set_target(device, sector);
         if self.place() != Place::Map {
-            self.bio().clear_polled();
+            self.bio_mut().clear_polled();
         }
         // The completion function has a reference, so that it may wake a task that saw the status
         // before it was woken.
         // SAFETY: The task is alive.
         unsafe { Worked::header(self.task.cast()) }.acquire();
         // SAFETY: The bio is ours, and nobody touches it until `forward` says that it is back.
-        unsafe { bio::submit_noacct(core.bio) };
+        unsafe { bio::submit_noacct(self.core().bio) };
     }
 
     /// Takes the bio back if it has returned, and tells how it was completed.

@@ -13,7 +13,7 @@ use kernel::bindings;
 use kernel::prelude::*;
 use kext::bio;
 use kext::bio::Bio;
-use kext::bio::Cursor;
+use kext::bio::DataReader;
 use kext::bio::Kind;
 use kext::bio::Status;
 
@@ -98,10 +98,10 @@ impl HeldBio {
         self.note().sectors
     }
 
-    /// Returns a cursor at the first byte of the data.
-    pub fn cursor(&self) -> Cursor<'_> {
-        // SAFETY: By the invariant the bio is ours as long as `self` is.
-        unsafe { Bio::from_raw(self.note().bio) }.cursor()
+    /// Returns a reader of the data.
+    pub fn reader(&self) -> DataReader<'_> {
+        // SAFETY: By the invariant the bio is ours as long as `self` is, and here nobody changes it.
+        unsafe { Bio::from_raw(self.note().bio) }.reader()
     }
 
     /// Completes the bio.

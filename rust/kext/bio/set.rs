@@ -81,11 +81,11 @@ impl BioSet {
         // SAFETY: The device is open, the original ours, and the set initialised. The data outlives
         // the clone: see `Part::submit`.
         let raw = unsafe {
-            bindings::bio_alloc_clone(device.as_raw(), original.raw(), gfp, self.0.get())
+            bindings::bio_alloc_clone(device.as_raw(), original.as_raw(), gfp, self.0.get())
         };
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
         // SAFETY: The clone is ours. It inherits the flags of the original, and nobody polls for it.
-        unsafe { Bio::from_raw(raw) }.clear_polled();
+        unsafe { Bio::from_raw_mut(raw) }.clear_polled();
         // SAFETY: The clone is ours and has the original's data, and the part is inside it.
         unsafe {
             bindings::bio_trim(raw.as_ptr(), skip.into(), sectors.into());

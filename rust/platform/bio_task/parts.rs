@@ -19,7 +19,7 @@ use kernel::bindings;
 use kernel::prelude::*;
 use kext::bio;
 use kext::bio::BioSet;
-use kext::bio::Cursor;
+use kext::bio::DataWriter;
 use kext::bio::Status;
 use runtime::sync::AtomicU32;
 
@@ -97,21 +97,21 @@ impl BioIo<'_> {
 
     /// Puts zeroes into `bytes` bytes of a bio that reads, from byte `offset` on.
     pub fn zero(&mut self, offset: u32, bytes: u32) {
-        self.cursor_at(offset).zero(bytes);
+        self.writer_at(offset).zero(bytes);
     }
 
     /// Copies `data` into a bio that reads, from byte `offset` on.
     pub fn copy_in(&mut self, offset: u32, data: &[u8]) {
-        self.cursor_at(offset).copy_from(data);
+        self.writer_at(offset).copy_from(data);
     }
 
-    fn cursor_at(&mut self, offset: u32) -> Cursor<'_> {
+    fn writer_at(&mut self, offset: u32) -> DataWriter<'_> {
         if self.core().forward.load_relaxed() != FORWARD_IDLE {
             self.settle();
         }
-        let mut cursor = self.bio().cursor();
-        cursor.skip(offset);
-        cursor
+        let mut writer = self.bio_mut().writer();
+        writer.skip(offset);
+        writer
     }
 
     fn try_start(&mut self, set: &BioSet, device: &Device, part: Part, wait: bool) -> Result {
