@@ -15,10 +15,9 @@ use crate::map::MapBio;
 use crate::setup::Setup;
 use crate::status::StatusKind;
 use crate::status::StatusWriter;
-use crate::target::features_raw;
-use crate::target::module_raw;
 use crate::target::DeviceVisitor;
 use crate::target::Target;
+use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::prelude::*;
@@ -41,18 +40,19 @@ struct Instance<T> {
     devices: KVec<OpenDevice>,
 }
 
-/// Returns the C description of `T`.
-pub(crate) fn target_type<T: Target>(module: &'static ThisModule) -> dm_bindings::target_type {
-    let end_io: dm_bindings::dm_endio_fn = if T::END_IO { Some(end_io::<T>) } else { None };
+/// Returns the C description of `T`, of no module yet.
+pub(crate) const fn target_type<T: Target>() -> dm_bindings::target_type {
+    // SAFETY: The structure consists of numbers, pointers that may be null, and functions that may
+    // be missing.
+    let none: dm_bindings::target_type = unsafe { MaybeUninit::zeroed().assume_init() };
     dm_bindings::target_type {
-        features: features_raw(T::FEATURES),
-        name: T::NAME.as_char_ptr(),
-        module: module_raw(module),
+        features: T::FEATURES.as_raw(),
+        name: T::NAME.as_ptr().cast(),
         version: T::VERSION,
         ctr: Some(ctr::<T>),
         dtr: Some(dtr::<T>),
         map: Some(map::<T>),
-        end_io,
+        end_io: if T::END_IO { Some(end_io::<T>) } else { None },
         presuspend: Some(presuspend::<T>),
         presuspend_undo: Some(presuspend_undo::<T>),
         postsuspend: Some(postsuspend::<T>),
@@ -62,7 +62,7 @@ pub(crate) fn target_type<T: Target>(module: &'static ThisModule) -> dm_bindings
         message: Some(message::<T>),
         iterate_devices: Some(iterate_devices::<T>),
         io_hints: Some(io_hints::<T>),
-        ..pin_init::zeroed()
+        ..none
     }
 }
 

@@ -2,7 +2,7 @@
 
 //! Device-mapper targets in Rust.
 //!
-//! A target is a type that implements [`Target`]; [`Registration`] makes it known under its name.
+//! A target is a type that implements [`Target`]; a [`TargetType`] makes it known under its name.
 //! One value of the type exists for each line of a table. Every method gets it by shared
 //! reference, since device-mapper calls them from all CPUs at once.
 //!
@@ -34,6 +34,7 @@ pub use target::DeviceVisitor;
 pub use target::Features;
 pub use target::Registration;
 pub use target::Target;
+pub use target::TargetType;
 
 /// What [`handle`] and [`log`] print before each line.
 const __LOG_PREFIX: &[u8] = b"device-mapper\0";

@@ -11,10 +11,13 @@ use crate::setup::LoadError;
 use crate::setup::Setup;
 use crate::status::StatusKind;
 use crate::status::StatusWriter;
+use core::cell::UnsafeCell;
+use core::marker::PhantomData;
 use core::ops::ControlFlow;
-use kernel::bindings;
+use core::ptr::NonNull;
 use kernel::error::to_result;
 use kernel::prelude::*;
+use kext::atomic::AtomicU32;
 use kext::block::QueueLimits;
 
 /// What device-mapper may expect of a target.
@@ -32,6 +35,10 @@ impl Features {
     /// Returns both.
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    pub(crate) const fn as_raw(self) -> u64 {
+        self.0 as u64
     }
 }
 
@@ -151,13 +158,74 @@ impl<'v> DeviceVisitor<'v> {
     }
 }
 
+/// The memory for the C structure of a kind of target: a static of the module.
+///
+/// ```ignore
+/// static TARGET: TargetType<MyTarget> = TargetType::new();
+/// ```
+///
+/// Tables refer to it as long as they live, and they may outlive a [`Registration`]: device-mapper
+/// does not wait for them, but each holds the module.
+///
+/// # Invariants
+///
+/// Once `used` is not 0, device-mapper may have the C structure, which then is changed by nobody
+/// else.
+pub struct TargetType<T> {
+    raw: UnsafeCell<dm_bindings::target_type>,
+    used: AtomicU32,
+    _target: PhantomData<fn() -> T>,
+}
+
+// SAFETY: The C structure is changed by who has set `used`, and from then on by device-mapper, with
+// its own locking.
+unsafe impl<T> Sync for TargetType<T> {}
+
+impl<T: Target> TargetType<T> {
+    /// Creates the structure for `T`.
+    #[expect(clippy::new_without_default, reason = "for statics")]
+    pub const fn new() -> Self {
+        // INVARIANT: Not used yet.
+        Self {
+            raw: UnsafeCell::new(callbacks::target_type::<T>()),
+            used: AtomicU32::new(0),
+            _target: PhantomData,
+        }
+    }
+
+    /// Makes `T` known to device-mapper, until the registration is dropped; once only.
+    ///
+    /// Nothing that can fail should follow in the module's initialisation: a table may be loaded at
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// `EEXIST` if there is a target of this name; `EBUSY` if this was called before.
+    pub fn register(&'static self, module: &'static ThisModule) -> Result<Registration> {
+        if self.used.swap(1) != 0 {
+            return Err(EBUSY);
+        }
+        let raw = self.raw.get();
+        // SAFETY: The structure is a static. Nobody else has it: this is done once.
+        unsafe { (*raw).module = module.as_ptr() };
+        // SAFETY: All fields are set as the functions of `T` want it, and the structure stays where
+        // it is as long as the module, which tables hold.
+        to_result(unsafe { dm_bindings::dm_register_target(raw) })?;
+        // INVARIANT: Registered just now.
+        Ok(Registration {
+            // SAFETY: A reference is never null.
+            raw: unsafe { NonNull::new_unchecked(raw) },
+        })
+    }
+}
+
 /// A target that is known to device-mapper, until this is dropped.
 ///
 /// # Invariants
 ///
-/// The C structure is registered and stays where it is.
+/// The C structure is registered, and a static.
 pub struct Registration {
-    raw: KBox<dm_bindings::target_type>,
+    raw: NonNull<dm_bindings::target_type>,
 }
 
 // SAFETY: Device-mapper does its own locking.
@@ -166,35 +234,10 @@ unsafe impl Send for Registration {}
 // SAFETY: Nothing can be done through a shared reference.
 unsafe impl Sync for Registration {}
 
-impl Registration {
-    /// Makes `T` known.
-    ///
-    /// # Errors
-    ///
-    /// `EEXIST` if there is a target of this name.
-    pub fn new<T: Target>(module: &'static ThisModule) -> Result<Self> {
-        let mut raw = KBox::new(callbacks::target_type::<T>(module), GFP_KERNEL)?;
-        // SAFETY: All fields are set, and the structure stays where it is until it is
-        // unregistered.
-        to_result(unsafe { dm_bindings::dm_register_target(&mut *raw) })?;
-        // INVARIANT: Registered just now.
-        Ok(Self { raw })
-    }
-}
-
 impl Drop for Registration {
     fn drop(&mut self) {
-        // SAFETY: By the invariant. No table uses the target: it would hold the module.
-        unsafe { dm_bindings::dm_unregister_target(&mut *self.raw) };
+        // SAFETY: By the invariant it is registered. Tables that exist go on with it, being a
+        // static.
+        unsafe { dm_bindings::dm_unregister_target(self.raw.as_ptr()) };
     }
-}
-
-/// The features as C has them.
-pub(crate) fn features_raw(features: Features) -> u64 {
-    features.0.into()
-}
-
-/// The module as C has it.
-pub(crate) fn module_raw(module: &'static ThisModule) -> *mut bindings::module {
-    module.as_ptr()
 }

@@ -9,6 +9,7 @@ mod target;
 mod world;
 
 use dm::Registration;
+use dm::TargetType;
 use kernel::prelude::*;
 use target::CloneTarget;
 
@@ -21,6 +22,8 @@ module! {
     alias: ["dm-clone"],
 }
 
+static TARGET: TargetType<CloneTarget> = TargetType::new();
+
 struct DmClone {
     _registration: Registration,
 }
@@ -30,7 +33,7 @@ impl kernel::Module for DmClone {
         // SAFETY: Once, and before there can be a table.
         unsafe { registry::init() };
         Ok(Self {
-            _registration: Registration::new::<CloneTarget>(module)?,
+            _registration: TARGET.register(module)?,
         })
     }
 }

@@ -19,6 +19,7 @@ use dm::StatusKind;
 use dm::StatusWriter;
 use dm::Target;
 use dm::TargetHandle;
+use dm::TargetType;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kext::atomic::AtomicU64;
@@ -49,6 +50,8 @@ module! {
     license: "GPL",
 }
 
+static TARGET: TargetType<Passthrough> = TargetType::new();
+
 struct DmPassthrough {
     _registration: Registration,
 }
@@ -56,7 +59,7 @@ struct DmPassthrough {
 impl kernel::Module for DmPassthrough {
     fn init(module: &'static ThisModule) -> Result<Self> {
         Ok(Self {
-            _registration: Registration::new::<Passthrough>(module)?,
+            _registration: TARGET.register(module)?,
         })
     }
 }

@@ -14,6 +14,7 @@ mod volume;
 mod world;
 
 use dm::Registration;
+use dm::TargetType;
 use kernel::prelude::*;
 use target::VdoTarget;
 
@@ -26,6 +27,8 @@ module! {
     alias: ["dm-vdo"],
 }
 
+static TARGET: TargetType<VdoTarget> = TargetType::new();
+
 struct DmVdo {
     _registration: Registration,
 }
@@ -35,7 +38,7 @@ impl kernel::Module for DmVdo {
         // SAFETY: Once, and before there can be a table.
         unsafe { registry::init() };
         Ok(Self {
-            _registration: Registration::new::<VdoTarget>(module)?,
+            _registration: TARGET.register(module)?,
         })
     }
 }
