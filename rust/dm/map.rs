@@ -27,12 +27,26 @@ pub struct MapBio<'a> {
     _life: PhantomData<fn(&'a ()) -> &'a ()>,
 }
 
+/// How the memory that device-mapper reserves with a bio is aligned: as its own structure behind it
+/// is, which has pointers.
+pub const PER_BIO_ALIGN: usize = align_of::<*const c_void>();
+
 /// Memory that device-mapper reserved with a bio.
+///
+/// # Invariants
+///
+/// `start` is aligned to [`PER_BIO_ALIGN`] and valid for `size` bytes as long as the bio.
 pub struct PerBioData {
-    /// Where it starts, aligned to 8 bytes.
-    pub start: NonNull<u8>,
-    /// Its size in bytes.
-    pub size: usize,
+    start: NonNull<u8>,
+    size: usize,
+}
+
+impl PerBioData {
+    /// Returns the memory as a place for a `T`, if it is one.
+    pub fn place<T>(&self) -> Option<NonNull<T>> {
+        let fits = size_of::<T>() <= self.size && align_of::<T>() <= PER_BIO_ALIGN;
+        fits.then_some(self.start.cast())
+    }
 }
 
 impl<'a> MapBio<'a> {
@@ -155,8 +169,10 @@ impl<'a> MapBio<'a> {
         let size = unsafe { (*self.target.as_ptr()).per_io_data_size } as usize;
         // SAFETY: The size is the one that device-mapper reserved for this target's bios.
         let start = unsafe { dm_bindings::dm_per_bio_data(self.raw.as_ptr(), size) };
-        // With size 0 the pointer may not be used for anything, but it is never null.
-        let start = NonNull::new(start.cast()).unwrap_or(NonNull::dangling());
+        // SAFETY: It points into the memory that the bio is a part of.
+        let start = unsafe { NonNull::new_unchecked(start.cast()) };
+        // INVARIANT: The size is 0 or was set by `Setup::set_per_bio_size`, to a multiple of the
+        // alignment, and device-mapper's own structure begins where the memory ends.
         (self.raw, PerBioData { start, size })
     }
 }

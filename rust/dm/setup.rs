@@ -6,6 +6,7 @@ use crate::device::Device;
 use crate::device::Mode;
 use crate::device::OpenDevice;
 use crate::handle::TargetHandle;
+use crate::map::PER_BIO_ALIGN;
 use core::ptr::NonNull;
 use kernel::error::to_result;
 use kernel::prelude::*;
@@ -127,7 +128,13 @@ impl<'s> Setup<'s> {
     }
 
     /// Has at least `size` bytes reserved with each bio, for what `map` keeps there.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if that is too much for device-mapper.
     pub fn set_per_bio_size(&mut self, size: usize) -> Result {
+        // The memory ends where device-mapper's own begins, which is aligned: so must its size be.
+        let size = size.checked_next_multiple_of(PER_BIO_ALIGN).ok_or(EINVAL)?;
         self.target().per_io_data_size = u32::try_from(size)?;
         Ok(())
     }

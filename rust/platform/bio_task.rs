@@ -26,6 +26,7 @@ use core::pin::Pin;
 use core::ptr::NonNull;
 use core::task::Context;
 use core::task::Poll;
+use dm::map::PER_BIO_ALIGN;
 use dm::Device;
 use dm::MapBio;
 use dm::Mapped;
@@ -94,8 +95,8 @@ where
 {
     const {
         assert!(
-            align_of::<BioTask<F>>() <= 8,
-            "device-mapper aligns to 8 bytes"
+            align_of::<BioTask<F>>() <= PER_BIO_ALIGN,
+            "device-mapper aligns to less"
         );
     }
     size_of::<BioTask<F>>()
@@ -119,15 +120,14 @@ where
         sectors: bio.sectors(),
     };
     let (raw, memory) = bio.take();
-    if memory.size < size_of::<BioTask<F>>() || align_of::<BioTask<F>>() > 8 {
+    let Some(task) = memory.place::<BioTask<F>>() else {
         kernel::pr_err_once!("a task does not fit into the memory reserved with its bio\n");
         // SAFETY: The bio was taken just now, and is completed nowhere else.
         unsafe {
             bio::end(raw, Status::from_result(Err(EIO)));
             return Mapped::taken();
         }
-    }
-    let task: NonNull<BioTask<F>> = memory.start.cast();
+    };
     let core = Core {
         work: Worked::new(&BioTask::<F>::HOME, executor.queue()),
         bio: raw,

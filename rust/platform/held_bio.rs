@@ -7,6 +7,7 @@
 
 use core::mem;
 use core::ptr::NonNull;
+use dm::map::PER_BIO_ALIGN;
 use dm::MapBio;
 use dm::Mapped;
 use kernel::bindings;
@@ -32,7 +33,10 @@ struct Note {
 /// [`dm::Setup::set_per_bio_size`].
 pub const SIZE: usize = size_of::<Note>();
 
-const _: () = assert!(align_of::<Note>() <= 8, "device-mapper aligns to 8 bytes");
+const _: () = assert!(
+    align_of::<Note>() <= PER_BIO_ALIGN,
+    "device-mapper aligns to less"
+);
 
 /// A bio in our hands. Dropped, it fails with `EIO`.
 ///
@@ -57,16 +61,15 @@ pub fn hold<'a>(bio: MapBio<'a>, keep: impl FnOnce(HeldBio)) -> Mapped<'a> {
         fua: bio.is_fua(),
     };
     let (raw, memory) = bio.take();
-    if memory.size < SIZE {
-        kernel::pr_err_once!("a note does not fit into the memory reserved with its bio\n");
-        // SAFETY: The bio was taken just now, and is completed nowhere else.
-        unsafe { bio::end(raw, Status::from_result(Err(EIO))) };
-    } else {
-        let place: NonNull<Note> = memory.start.cast();
-        // SAFETY: The memory is large enough, aligned, and ours until the bio is completed.
+    if let Some(place) = memory.place::<Note>() {
+        // SAFETY: It is a place for a note, and ours until the bio is completed.
         unsafe { place.write(Note { bio: raw, ..note }) };
         // INVARIANT: The bio was taken just now.
         keep(HeldBio(place));
+    } else {
+        kernel::pr_err_once!("a note does not fit into the memory reserved with its bio\n");
+        // SAFETY: The bio was taken just now, and is completed nowhere else.
+        unsafe { bio::end(raw, Status::from_result(Err(EIO))) };
     }
     // SAFETY: The bio was taken, and was or will be completed.
     unsafe { Mapped::taken() }
