@@ -121,7 +121,12 @@ async fn exercise(disk: &KernelDisk) -> Result {
     result?;
     let (buffer, result) = disk.flush(buffer).await;
     result?;
-    // Too long for the buffer, and behind the end of the device.
+    // Too long for any bio, of a buffer that has done no I/O before; too long for the buffer; and
+    // behind the end of the device.
+    let (_, result) = disk.read(0, 0x80_0000, disk.buffer(1)?).await;
+    if result.is_ok() {
+        return Err(EINVAL);
+    }
     let (buffer, result) = disk.read(0, 2049, buffer).await;
     if result.is_ok() {
         return Err(EINVAL);

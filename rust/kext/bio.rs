@@ -438,7 +438,7 @@ impl OwnBio {
     ///
     /// # Errors
     ///
-    /// `EINVAL` if the pieces are too small or too many.
+    /// `EINVAL` if the pieces are too small or too many; then there is nothing to finish.
     ///
     /// # Safety
     ///
@@ -457,7 +457,8 @@ impl OwnBio {
         let vecs = unsafe { &mut (*this.as_ptr()).vecs };
         let raw = Self::raw(this);
         let max = u16::try_from(vecs.len())?;
-        let mut left = u32::try_from(u64::from(sectors) << SECTOR_SHIFT)?;
+        let left = u32::try_from(u64::from(sectors) << SECTOR_SHIFT)?;
+        let skip = u32::try_from(page.saturating_mul(PAGE_SIZE))?;
         // SAFETY: The bio and the table stay where they are; the device is open.
         unsafe {
             dm_bindings::dmox_bio_init_internal(
@@ -469,7 +470,26 @@ impl OwnBio {
             );
             (*raw).bi_iter.bi_sector = sector;
         }
-        let mut skip = u32::try_from(page.saturating_mul(PAGE_SIZE))?;
+        // SAFETY: The bio is initialised, and the pieces valid.
+        let added = unsafe { Self::add(raw, pieces, skip, left) };
+        if added.is_err() {
+            // SAFETY: It is initialised, and not in flight.
+            unsafe { Self::finish(this) };
+        }
+        added
+    }
+
+    /// Adds `left` bytes of `pieces` to the bio, those after the first `skip`.
+    ///
+    /// # Safety
+    ///
+    /// The bio is initialised, and the pieces valid.
+    unsafe fn add(
+        raw: *mut bindings::bio,
+        pieces: &[crate::pages::Piece],
+        mut skip: u32,
+        mut left: u32,
+    ) -> Result {
         for piece in pieces {
             let offset = skip.min(piece.bytes());
             skip = skip.saturating_sub(offset);
@@ -477,7 +497,7 @@ impl OwnBio {
             if part == 0 {
                 continue;
             }
-            // SAFETY: The bio is initialised, the piece valid, and the part inside it.
+            // SAFETY: By the contract, and the part is inside the piece.
             let added = unsafe { bindings::bio_add_page(raw, piece.as_ptr(), part, offset) };
             if u32::try_from(added) != Ok(part) {
                 return Err(EINVAL);

@@ -112,7 +112,7 @@ impl KernelBuffer {
             return Err(EBUSY);
         }
         // SAFETY: The bio is not in flight, and stays where it is, in a box; so do the pages.
-        let prepared = unsafe {
+        unsafe {
             OwnBio::prepare(
                 self.bio(),
                 device,
@@ -122,12 +122,7 @@ impl KernelBuffer {
                 self.memory().pieces(),
                 page,
             )
-        };
-        if let Err(error) = prepared {
-            // SAFETY: The bio was initialised and not submitted.
-            unsafe { OwnBio::finish(self.bio()) };
-            return Err(error);
-        }
+        }?;
         self.flight().with(|flight| *flight = Flight::Flying(waker));
         // SAFETY: The bio was prepared, and nobody touches it before it has landed.
         unsafe { OwnBio::submit(self.bio(), landed, self.0.as_ptr().cast()) };
