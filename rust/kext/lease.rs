@@ -7,8 +7,8 @@
 //! have come back. What a lease stands for is therefore alive as long as the lease.
 
 use crate::atomic::AtomicU32;
+use core::ptr::NonNull;
 use kernel::prelude::*;
-use kernel::sync::Arc;
 use kernel::sync::Completion;
 
 /// # Invariants
@@ -22,6 +22,7 @@ struct Shared {
 }
 
 impl Shared {
+    /// Counts one lease less, or the lender's own. Who does may not look at `self` again.
     fn give_back(&self) {
         if self.out.fetch_sub(1) == 1 {
             self.all_back.complete_all();
@@ -30,7 +31,7 @@ impl Shared {
 }
 
 /// Gives out leases; its drop waits for all of them, so it may sleep.
-pub struct Lender(Arc<Shared>);
+pub struct Lender(Pin<KBox<Shared>>);
 
 impl Lender {
     /// Creates a lender without leases.
@@ -39,7 +40,7 @@ impl Lender {
     ///
     /// `ENOMEM`.
     pub fn new() -> Result<Self> {
-        let shared = Arc::pin_init(
+        let shared = KBox::pin_init(
             pin_init!(Shared {
                 out: AtomicU32::new(1),
                 all_back <- Completion::new(),
@@ -51,30 +52,55 @@ impl Lender {
 
     /// Gives out a lease.
     pub fn lease(&self) -> Lease {
-        self.0.out.fetch_add(1);
-        Lease(self.0.clone())
+        Lease::new(&self.0)
     }
 }
 
 impl Drop for Lender {
     fn drop(&mut self) {
         self.0.give_back();
+        // Nobody looks at the shared part after this: each lease was given back before, and the
+        // completion lets nobody pass before it is done with itself.
         self.0.all_back.wait_for_completion();
     }
 }
 
-/// A promise of the lender to wait; may be dropped in any context.
-pub struct Lease(Arc<Shared>);
+/// A promise of the lender to wait; may be dropped in any context. One that is forgotten is waited
+/// for for ever.
+///
+/// # Invariants
+///
+/// The shared part is alive, and this lease counted in it.
+pub struct Lease(NonNull<Shared>);
+
+// SAFETY: A lease is a reference to the shared part, which is `Sync`.
+unsafe impl Send for Lease {}
+
+// SAFETY: A lease is a reference to the shared part, which is `Sync`.
+unsafe impl Sync for Lease {}
+
+impl Lease {
+    fn new(shared: &Shared) -> Self {
+        shared.out.fetch_add(1);
+        // INVARIANT: Counted just now. While it is, the lender waits before it frees the shared
+        // part.
+        Self(NonNull::from(shared))
+    }
+
+    fn shared(&self) -> &Shared {
+        // SAFETY: By the type invariant.
+        unsafe { self.0.as_ref() }
+    }
+}
 
 impl Clone for Lease {
     fn clone(&self) -> Self {
-        self.0.out.fetch_add(1);
-        Self(self.0.clone())
+        Self::new(self.shared())
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.give_back();
+        self.shared().give_back();
     }
 }

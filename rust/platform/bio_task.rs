@@ -375,7 +375,7 @@ impl<'a> BioIo<'a> {
     /// The errno of the status it came back with.
     pub fn forward<'f>(
         &'f mut self,
-        device: &'f Device,
+        device: &'a Device,
         sector: u64,
     ) -> impl Future<Output = Result> + Send + use<'f, 'a> {
         Forward {
@@ -391,7 +391,7 @@ impl<'a> BioIo<'a> {
     /// the bio has come back, as a rule in an interrupt: it must be short, and not sleep.
     pub fn forward_briefly<'f>(
         &'f mut self,
-        device: &'f Device,
+        device: &'a Device,
         sector: u64,
     ) -> impl Future<Output = Result> + Send + use<'f, 'a> {
         Forward {
@@ -472,7 +472,8 @@ type Completion = unsafe extern "C" fn(*mut bindings::bio);
 /// A bio that is sent below and waited for; see [`BioIo::forward`].
 struct Forward<'f, 'a> {
     io: &'f mut BioIo<'a>,
-    device: &'f Device,
+    /// Of the target, not of the future, which may be forgotten while the bio is below.
+    device: &'a Device,
     sector: u64,
     back: Completion,
     sent: bool,

@@ -115,7 +115,8 @@ struct Io<'d> {
     page: usize,
 }
 
-/// One I/O. Dropped in flight it leaks its buffer, which the device may still write to.
+/// One I/O. Dropped in flight it leaks its buffer, which the device may still write to, and a handle
+/// of the device, which then is never closed.
 struct Transfer<'d> {
     io: Io<'d>,
     stage: Stage,
@@ -123,7 +124,8 @@ struct Transfer<'d> {
 
 enum Stage {
     Ready(KernelBuffer),
-    Flying(KernelBuffer),
+    /// With a handle of its own: a future may be forgotten, and what it borrows be gone then.
+    Flying(KernelBuffer, Device),
     Done,
 }
 
@@ -132,7 +134,7 @@ impl Future for Transfer<'_> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let mut buffer = match mem::replace(&mut this.stage, Stage::Done) {
+        let (mut buffer, open) = match mem::replace(&mut this.stage, Stage::Done) {
             Stage::Ready(mut buffer) => {
                 let Io {
                     device,
@@ -142,22 +144,23 @@ impl Future for Transfer<'_> {
                     page,
                 } = this.io;
                 let waker = context.waker().clone();
-                // SAFETY: The buffer stays in this future, unused, until it has landed, or is
-                // leaked. The device is open as long as `device` is borrowed.
+                let open = device.clone();
+                // SAFETY: Buffer and handle stay in this future, unused, until the buffer has
+                // landed, or are leaked. The handle keeps the device open.
                 let launched =
-                    unsafe { buffer.launch(device, operation, sector, sectors, page, waker) };
+                    unsafe { buffer.launch(&open, operation, sector, sectors, page, waker) };
                 if let Err(error) = launched {
                     return Poll::Ready((buffer, Err(error)));
                 }
-                buffer
+                (buffer, open)
             }
-            Stage::Flying(buffer) => buffer,
+            Stage::Flying(buffer, open) => (buffer, open),
             Stage::Done => return Poll::Pending,
         };
         match buffer.land(context.waker()) {
             Some(result) => Poll::Ready((buffer, result)),
             None => {
-                this.stage = Stage::Flying(buffer);
+                this.stage = Stage::Flying(buffer, open);
                 Poll::Pending
             }
         }
@@ -166,9 +169,9 @@ impl Future for Transfer<'_> {
 
 impl Drop for Transfer<'_> {
     fn drop(&mut self) {
-        if let Stage::Flying(buffer) = mem::replace(&mut self.stage, Stage::Done) {
+        if let Stage::Flying(buffer, open) = mem::replace(&mut self.stage, Stage::Done) {
             kernel::pr_err_once!("an I/O was given up while in flight, its buffer is lost\n");
-            mem::forget(buffer);
+            mem::forget((buffer, open));
         }
     }
 }

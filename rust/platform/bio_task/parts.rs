@@ -64,7 +64,7 @@ impl Flight {
     }
 }
 
-impl BioIo<'_> {
+impl<'a> BioIo<'a> {
     /// Starts reading `part` from `device`, by a bio of `set`; waits if there is none.
     ///
     /// To be awaited by the bio's own future, not inside a combinator with a waker of its own.
@@ -72,7 +72,7 @@ impl BioIo<'_> {
     /// # Errors
     ///
     /// That of a part that was started before, or `EINVAL` if it is not inside the bio.
-    pub async fn start_part(&mut self, set: &BioSet, device: &Device, part: Part) -> Result {
+    pub async fn start_part(&mut self, set: &'a BioSet, device: &'a Device, part: Part) -> Result {
         match self.try_start(set, device, part, false) {
             Err(error) if error == ENOMEM => (),
             result => return result,
@@ -114,7 +114,7 @@ impl BioIo<'_> {
         writer
     }
 
-    fn try_start(&mut self, set: &BioSet, device: &Device, part: Part, wait: bool) -> Result {
+    fn try_start(&mut self, set: &'a BioSet, device: &'a Device, part: Part, wait: bool) -> Result {
         let core = self.core();
         core.parts.failure()?;
         let below = set.part(
@@ -134,7 +134,8 @@ impl BioIo<'_> {
         }
         core.parts.out.fetch_add(1);
         // SAFETY: The bio's memory stays until it is completed, which is not before its parts have
-        // landed: whatever ends the task waits for them. The completion function is for a task.
+        // landed: whatever ends the task waits for them. The set and the device live for `'a`, that
+        // is as long as the bio. The completion function is for a task.
         unsafe { below.submit(part_done, self.task.as_ptr().cast()) };
         Ok(())
     }
