@@ -117,7 +117,9 @@ unsafe fn construct<T: Target>(ti: RawTarget, args: Args<'_>) -> Result {
     let raw = NonNull::new(ti).ok_or(EINVAL)?;
     let lender = Lender::new()?;
     let mut devices = KVec::new();
-    let mut setup = Setup::new(raw, T::LOG_NAME, &lender, &mut devices);
+    // SAFETY: Device-mapper constructs a table in one thread. The lender waits, below if this fails
+    // and in the destructor if not, before the devices are closed.
+    let mut setup = unsafe { Setup::new(raw, T::LOG_NAME, &lender, &mut devices) };
     let error = match T::new(&mut setup, args) {
         Ok(target) => match KBox::new_uninit(GFP_KERNEL) {
             Ok(room) => {

@@ -57,13 +57,20 @@ pub struct Setup<'s> {
 }
 
 impl<'s> Setup<'s> {
-    /// Makes one; the caller establishes the invariants.
-    pub(crate) fn new(
+    /// Makes one.
+    ///
+    /// # Safety
+    ///
+    /// `raw` belongs to a table under construction, and for `'s` nobody else has access to that.
+    /// `devices` are those that it has opened, and `lender` waits before they are closed and before
+    /// the table goes.
+    pub(crate) unsafe fn new(
         raw: NonNull<dm_bindings::dm_target>,
         name: &'static str,
         lender: &'s Lender,
         devices: &'s mut KVec<OpenDevice>,
     ) -> Self {
+        // INVARIANT: By the contract.
         Self {
             raw,
             name,

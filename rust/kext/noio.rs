@@ -8,10 +8,12 @@
 /// that waits for the allocation.
 #[inline]
 pub fn noio<R>(f: impl FnOnce() -> R) -> R {
-    // SAFETY: May be called in any context.
+    // SAFETY: May be called in any context. In an interrupt it is the interrupted task whose flags
+    // change, which notices nothing: they are put back before it goes on.
     let flags = unsafe { dm_bindings::dmox_noio_save() };
     let result = f();
-    // SAFETY: `flags` are from the save in this thread; scopes nest, being calls.
+    // SAFETY: `flags` are from the save above, in this thread, and all scopes in between have ended:
+    // they are calls.
     unsafe { dm_bindings::dmox_noio_restore(flags) };
     result
 }
