@@ -70,6 +70,21 @@ struct BioTask<F> {
     future: UnsafeCell<ManuallyDrop<F>>,
 }
 
+impl Core {
+    /// Takes back a bio that was sent below and not waited for.
+    ///
+    /// # Safety
+    ///
+    /// Nobody else knows the task. So the bio is back: its completion function had a reference.
+    unsafe fn take_back(&self) {
+        // SAFETY: Nobody else knows the task.
+        if let Some(saved) = unsafe { (*self.saved.get()).take() } {
+            // SAFETY: It was hooked for this bio, which was completed and is ours again.
+            unsafe { saved.restore(self.bio) };
+        }
+    }
+}
+
 /// Where a task is polled.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -155,7 +170,12 @@ where
     // SAFETY: The first poll is due.
     if unsafe { BioTask::step(task) } {
         // SAFETY: The task is finished, so this is ours: nobody else knows it any more.
-        match unsafe { *task.as_ref().core.verdict.get() } {
+        let verdict = unsafe {
+            let core = &task.as_ref().core;
+            core.take_back();
+            *core.verdict.get()
+        };
+        match verdict {
             // SAFETY: The bio was taken, points at where it is to go, and is ours.
             Verdict::Submit => return unsafe { Mapped::remapped() },
             // SAFETY: The bio is ours, and with this call gone.
@@ -251,6 +271,7 @@ impl<'a, F: Future<Output = Served<'a>>> BioTask<F> {
         // SAFETY: Nobody else knows the task.
         let (raw, verdict) = unsafe {
             let core = &this.as_ref().core;
+            core.take_back();
             (core.bio, *core.verdict.get())
         };
         // SAFETY: The bio is ours, and we do not touch it or the task again.
@@ -336,18 +357,21 @@ impl<'a> BioIo<'a> {
         unsafe { Bio::from_raw_mut(self.core().bio) }
     }
 
-    /// Completes the bio.
+    /// Completes the bio; if it is below, when it is back.
     pub fn end(mut self, result: Result) -> Served<'a> {
-        self.settle();
+        self.abandon_parts();
         Served {
             verdict: Verdict::End(Status::from_result(result)),
             _life: PhantomData,
         }
     }
 
-    /// Sends the bio on, to `sector` of `device`; nobody sees it come back.
+    /// Sends the bio on, to `sector` of `device`; nobody sees it come back. It fails with `EIO` if
+    /// it, or a part of it, is below.
     pub fn remap(mut self, device: &'a Device, sector: u64) -> Served<'a> {
-        self.settle();
+        if !self.is_back() || !self.land_parts() {
+            return self.end(Err(EIO));
+        }
         self.bio_mut().set_target(device, sector);
         Served {
             verdict: Verdict::Submit,
@@ -357,9 +381,11 @@ impl<'a> BioIo<'a> {
 
     /// Narrows a discard or the like to `sectors` sectors from `sector`, counted from the start of
     /// the target. What is cut off counts as done. Does nothing for a bio with data, or if the
-    /// range is not inside the bio's.
+    /// range is not inside the bio's, or the bio is below.
     pub fn trim(&mut self, sector: u64, sectors: u32) {
-        self.settle();
+        if !self.is_back() {
+            return;
+        }
         let begin = self.bio().sector().wrapping_sub(self.parts.sector);
         self.bio_mut().trim(sector.wrapping_add(begin), sectors);
         self.parts.sector = self.bio().sector().wrapping_sub(begin);
@@ -372,7 +398,7 @@ impl<'a> BioIo<'a> {
     ///
     /// # Errors
     ///
-    /// The errno of the status it came back with.
+    /// The errno of the status it came back with; `EBUSY` if it is below already.
     pub fn forward<'f>(
         &'f mut self,
         device: &'a Device,
@@ -403,9 +429,8 @@ impl<'a> BioIo<'a> {
         }
     }
 
-    /// Sends the bio below; `back` sees to the task when it is back.
+    /// Sends the bio below, where it must not be already; `back` sees to the task when it is back.
     fn send(&mut self, device: &Device, sector: u64, back: Completion) {
-        self.settle();
         let core = self.core();
         core.forward.store_relaxed(FORWARD_FLYING);
         // SAFETY: The bio is ours; both completion functions are made for a task of ours.
@@ -437,12 +462,9 @@ impl<'a> BioIo<'a> {
         Some(Status::from_raw(status).to_result())
     }
 
-    /// Waits, asleep, for a bio that a forgotten [`BioIo::forward`] has sent below.
-    fn settle(&mut self) {
-        while self.core().forward.load_relaxed() != FORWARD_IDLE && self.land().is_none() {
-            kernel::time::delay::fsleep(kernel::time::Delta::from_millis(1));
-        }
-        self.settle_parts();
+    /// Returns true unless the bio is below: sent by a [`BioIo::forward`] that was forgotten.
+    fn is_back(&mut self) -> bool {
+        self.core().forward.load_relaxed() == FORWARD_IDLE || self.land().is_some()
     }
 
     /// Goes on where one may sleep, and where I/O that is started begins at once: if the task is
@@ -485,6 +507,9 @@ impl Future for Forward<'_, '_> {
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result> {
         let this = &mut *self;
         if !this.sent {
+            if !this.io.is_back() {
+                return Poll::Ready(Err(EBUSY));
+            }
             this.sent = true;
             this.io.send(this.device, this.sector, this.back);
         }

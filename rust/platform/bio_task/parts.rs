@@ -5,7 +5,6 @@
 
 use super::BioIo;
 use super::Core;
-use super::FORWARD_IDLE;
 use crate::executor::Worked;
 use crate::task::Header;
 use core::cell::UnsafeCell;
@@ -71,7 +70,8 @@ impl<'a> BioIo<'a> {
     ///
     /// # Errors
     ///
-    /// That of a part that was started before, or `EINVAL` if it is not inside the bio.
+    /// That of a part that was started before; `EINVAL` if it is not inside the bio, `EBUSY` if the
+    /// bio is below.
     pub async fn start_part(&mut self, set: &'a BioSet, device: &'a Device, part: Part) -> Result {
         match self.try_start(set, device, part, false) {
             Err(error) if error == ENOMEM => (),
@@ -95,26 +95,35 @@ impl<'a> BioIo<'a> {
         self.core().parts.failure()
     }
 
-    /// Puts zeroes into `bytes` bytes of a bio that reads, from byte `offset` on.
+    /// Puts zeroes into `bytes` bytes of a bio that reads, from byte `offset` on. Does nothing for
+    /// others, or if the bio is below.
     pub fn zero(&mut self, offset: u32, bytes: u32) {
-        self.writer_at(offset).zero(bytes);
+        if let Some(mut writer) = self.writer_at(offset) {
+            writer.zero(bytes);
+        }
     }
 
-    /// Copies `data` into a bio that reads, from byte `offset` on.
+    /// Copies `data` into a bio that reads, from byte `offset` on. Does nothing for others, or if
+    /// the bio is below.
     pub fn copy_in(&mut self, offset: u32, data: &[u8]) {
-        self.writer_at(offset).copy_from(data);
+        if let Some(mut writer) = self.writer_at(offset) {
+            writer.copy_from(data);
+        }
     }
 
-    fn writer_at(&mut self, offset: u32) -> DataWriter<'_> {
-        if self.core().forward.load_relaxed() != FORWARD_IDLE {
-            self.settle();
+    fn writer_at(&mut self, offset: u32) -> Option<DataWriter<'_>> {
+        if !self.is_back() {
+            return None;
         }
         let mut writer = self.bio_mut().writer();
         writer.skip(offset);
-        writer
+        Some(writer)
     }
 
     fn try_start(&mut self, set: &'a BioSet, device: &'a Device, part: Part, wait: bool) -> Result {
+        if !self.is_back() {
+            return Err(EBUSY);
+        }
         let core = self.core();
         core.parts.failure()?;
         let below = set.part(
@@ -141,7 +150,7 @@ impl<'a> BioIo<'a> {
     }
 
     /// Starts to wait for the parts, or goes on. Returns true if none is out any more.
-    fn land_parts(&mut self) -> bool {
+    pub(super) fn land_parts(&mut self) -> bool {
         let core = self.core();
         // SAFETY: Only the task's future gets here, one thread at a time.
         let open = unsafe { &mut *core.parts.open.get() };
@@ -156,11 +165,9 @@ impl<'a> BioIo<'a> {
         true
     }
 
-    /// Waits, asleep, for parts that nobody has waited for.
-    pub(super) fn settle_parts(&mut self) {
-        while !self.land_parts() {
-            kernel::time::delay::fsleep(kernel::time::Delta::from_millis(1));
-        }
+    /// Nobody waits for the parts any more: the last one, if there is one, gives up the reference.
+    pub(super) fn abandon_parts(&mut self) {
+        let _ = self.land_parts();
     }
 }
 
