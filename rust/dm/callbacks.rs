@@ -21,7 +21,6 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use kernel::bindings;
 use kernel::prelude::*;
-use kext::bio::Status;
 use kext::block::QueueLimits;
 use kext::lease::Lender;
 
@@ -45,25 +44,43 @@ pub(crate) const fn target_type<T: Target>() -> dm_bindings::target_type {
     // SAFETY: The structure consists of numbers, pointers that may be null, and functions that may
     // be missing.
     let none: dm_bindings::target_type = unsafe { MaybeUninit::zeroed().assume_init() };
-    dm_bindings::target_type {
+    let mut raw = dm_bindings::target_type {
         features: T::FEATURES.as_raw(),
         name: T::NAME.as_ptr().cast(),
         version: T::VERSION,
         ctr: Some(ctr::<T>),
         dtr: Some(dtr::<T>),
         map: Some(map::<T>),
-        end_io: if T::END_IO { Some(end_io::<T>) } else { None },
-        presuspend: Some(presuspend::<T>),
-        presuspend_undo: Some(presuspend_undo::<T>),
-        postsuspend: Some(postsuspend::<T>),
-        preresume: Some(preresume::<T>),
-        resume: Some(resume::<T>),
-        status: Some(status::<T>),
-        message: Some(message::<T>),
-        iterate_devices: Some(iterate_devices::<T>),
-        io_hints: Some(io_hints::<T>),
         ..none
+    };
+    if T::HAS_PRESUSPEND {
+        raw.presuspend = Some(presuspend::<T>);
     }
+    if T::HAS_PRESUSPEND_UNDO {
+        raw.presuspend_undo = Some(presuspend_undo::<T>);
+    }
+    if T::HAS_POSTSUSPEND {
+        raw.postsuspend = Some(postsuspend::<T>);
+    }
+    if T::HAS_PRERESUME {
+        raw.preresume = Some(preresume::<T>);
+    }
+    if T::HAS_RESUME {
+        raw.resume = Some(resume::<T>);
+    }
+    if T::HAS_STATUS {
+        raw.status = Some(status::<T>);
+    }
+    if T::HAS_MESSAGE {
+        raw.message = Some(message::<T>);
+    }
+    if T::HAS_ITERATE_DEVICES {
+        raw.iterate_devices = Some(iterate_devices::<T>);
+    }
+    if T::HAS_IO_HINTS {
+        raw.io_hints = Some(io_hints::<T>);
+    }
+    raw
 }
 
 /// Returns what `ti` has.
@@ -181,24 +198,6 @@ unsafe extern "C" fn map<T: Target>(ti: RawTarget, bio: *mut bindings::bio) -> c
     let mut bio = unsafe { MapBio::from_raw(raw, target) };
     bio.clear_inherited_mark();
     this.map(bio).into_raw()
-}
-
-unsafe extern "C" fn end_io<T: Target>(
-    ti: RawTarget,
-    _bio: *mut bindings::bio,
-    status: *mut bindings::blk_status_t,
-) -> c_int {
-    // SAFETY: The bio is one of the target's, so the target lives.
-    let this = unsafe { instance::<T>(ti) };
-    // SAFETY: The pointer is valid for the call.
-    let old = unsafe { *status };
-    let before = Status::from_raw(old).to_result();
-    let after = this.end_io(before);
-    if after != before {
-        // SAFETY: As above.
-        unsafe { *status = Status::from_result(after).as_raw() };
-    }
-    dm_bindings::DM_ENDIO_DONE as c_int
 }
 
 macro_rules! notice {

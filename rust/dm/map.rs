@@ -105,11 +105,6 @@ impl<'a> MapBio<'a> {
         self.bio().is_fua()
     }
 
-    /// Returns true if the submitter must not be put to sleep.
-    pub fn is_nowait(&self) -> bool {
-        self.bio().is_nowait()
-    }
-
     /// Returns the first sector, counted from the start of the target; 0 for a flush.
     #[inline]
     pub fn sector(&self) -> u64 {

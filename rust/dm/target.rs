@@ -16,6 +16,7 @@ use core::marker::PhantomData;
 use core::ops::ControlFlow;
 use core::ptr::NonNull;
 use kernel::error::to_result;
+use kernel::error::VTABLE_DEFAULT_ERROR;
 use kernel::prelude::*;
 use kext::atomic::AtomicU32;
 use kext::block::QueueLimits;
@@ -29,13 +30,6 @@ impl Features {
     pub const NONE: Self = Self(0);
     /// A table with this target has no other.
     pub const SINGLETON: Self = Self(dm_bindings::DM_TARGET_SINGLETON);
-    /// `map` does not sleep for bios that ask for that.
-    pub const NOWAIT: Self = Self(dm_bindings::DM_TARGET_NOWAIT);
-
-    /// Returns both.
-    pub const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
 
     pub(crate) const fn as_raw(self) -> u64 {
         self.0 as u64
@@ -49,6 +43,9 @@ impl Features {
 /// stop, [`presuspend`], no more `map`, [`postsuspend`]. `status` and `message` may come at any
 /// time. When it is suspended and no bio is left, the value is dropped.
 ///
+/// Device-mapper sees the callbacks that an implementation has, and no others: to have none is an
+/// answer, too.
+///
 /// [`new`]: Target::new
 /// [`io_hints`]: Target::io_hints
 /// [`iterate_devices`]: Target::iterate_devices
@@ -57,6 +54,7 @@ impl Features {
 /// [`map`]: Target::map
 /// [`presuspend`]: Target::presuspend
 /// [`postsuspend`]: Target::postsuspend
+#[vtable]
 pub trait Target: Send + Sync + Sized + 'static {
     /// The name in the table.
     const NAME: &'static CStr;
@@ -70,9 +68,6 @@ pub trait Target: Send + Sync + Sized + 'static {
     /// What device-mapper may expect.
     const FEATURES: Features = Features::NONE;
 
-    /// Whether [`Target::end_io`] is wanted.
-    const END_IO: bool = false;
-
     /// Makes a target for a line of a table, inactive. May sleep.
     ///
     /// # Errors
@@ -83,19 +78,20 @@ pub trait Target: Send + Sync + Sized + 'static {
     /// Maps a bio. Must not wait: what was submitted here starts only after the return.
     fn map<'a>(&'a self, bio: MapBio<'a>) -> Mapped<'a>;
 
-    /// Sees how a bio ended, and may replace the result; in any context.
-    fn end_io(&self, result: Result) -> Result {
-        result
+    /// A suspend begins: bios are still coming and going.
+    fn presuspend(&self) {
+        build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// A suspend begins: bios are still coming and going.
-    fn presuspend(&self) {}
-
     /// The suspend that had begun was given up.
-    fn presuspend_undo(&self) {}
+    fn presuspend_undo(&self) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Suspended: no bio is there any more.
-    fn postsuspend(&self) {}
+    fn postsuspend(&self) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// About to be activated; the table before, if there was one, is suspended.
     ///
@@ -103,14 +99,18 @@ pub trait Target: Send + Sync + Sized + 'static {
     ///
     /// Why this is not possible; the device then stays suspended.
     fn preresume(&self) -> Result {
-        Ok(())
+        build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Activated.
-    fn resume(&self) {}
+    fn resume(&self) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Writes the status; `noflush` asks for no I/O.
-    fn status(&self, kind: StatusKind, noflush: bool, out: &mut StatusWriter<'_>);
+    fn status(&self, _kind: StatusKind, _noflush: bool, _out: &mut StatusWriter<'_>) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 
     /// Obeys a message. An answer that is not empty goes to the sender.
     ///
@@ -118,16 +118,18 @@ pub trait Target: Send + Sync + Sized + 'static {
     ///
     /// What is wrong with the message.
     fn message(&self, _args: Args<'_>, _reply: &mut StatusWriter<'_>) -> Result {
-        Err(EINVAL)
+        build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Shows every device that limits what bios may look like, until the visitor has seen enough.
     fn iterate_devices(&self, _visitor: &mut DeviceVisitor<'_>) -> ControlFlow<()> {
-        ControlFlow::Continue(())
+        build_error!(VTABLE_DEFAULT_ERROR)
     }
 
     /// Changes the limits that were stacked from the devices.
-    fn io_hints(&self, _limits: &mut QueueLimits) {}
+    fn io_hints(&self, _limits: &mut QueueLimits) {
+        build_error!(VTABLE_DEFAULT_ERROR)
+    }
 }
 
 /// What device-mapper does with each device of a target.

@@ -106,6 +106,7 @@ impl From<LoadError> for Failure {
 /// A [`LoadError`] that a [`Refusal`] can become.
 struct Failure(LoadError);
 
+#[vtable]
 impl Target for CloneTarget {
     const NAME: &'static CStr = c"clone";
     const LOG_NAME: &'static str = NAME;

@@ -200,6 +200,7 @@ impl Passthrough {
     }
 }
 
+#[vtable]
 impl Target for Passthrough {
     const NAME: &'static CStr = c"passthrough";
     const LOG_NAME: &'static str = "passthrough";

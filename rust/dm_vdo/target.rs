@@ -79,6 +79,7 @@ pub(crate) struct VdoTarget {
     hasty: AtomicU32,
 }
 
+#[vtable]
 impl Target for VdoTarget {
     const NAME: &'static CStr = c"vdo";
     const LOG_NAME: &'static str = "vdo";

@@ -31,7 +31,6 @@ const META: u32 = 1 << bindings::req_flag_bits___REQ_META;
 const PRIO: u32 = 1 << bindings::req_flag_bits___REQ_PRIO;
 const POLLED: u32 = 1 << bindings::req_flag_bits___REQ_POLLED;
 const DRIVER_MARK: u32 = 1 << bindings::req_flag_bits___REQ_DRV;
-const NOWAIT: u32 = 1 << bindings::req_flag_bits___REQ_NOWAIT;
 const OP_MASK: u32 = (1 << bindings::REQ_OP_BITS) - 1;
 
 /// What a bio asks for.
@@ -223,11 +222,6 @@ impl Bio {
         self.opf() & FUA != 0
     }
 
-    /// Returns true if the submitter must not be put to sleep.
-    pub fn is_nowait(&self) -> bool {
-        self.opf() & NOWAIT != 0
-    }
-
     /// Has the bio completed by an interrupt, also if its submitter polls.
     ///
     /// Who polls for a bio that device-mapper has cloned polls for the one clone that device-mapper
@@ -316,12 +310,6 @@ impl Bio {
         let iter = &mut self.raw_mut().bi_iter;
         iter.bi_sector = sector;
         iter.bi_size = sectors << SECTOR_SHIFT;
-    }
-
-    /// Returns how the bio was completed.
-    pub fn status(&self) -> Status {
-        // SAFETY: The bio is valid, and nobody changes it while there is a reference.
-        Status(unsafe { (*self.as_raw()).bi_status })
     }
 }
 

@@ -160,15 +160,12 @@ limits! {
     physical_block_size set_physical_block_size "in bytes";
     io_min set_io_min "in bytes";
     io_opt set_io_opt "in bytes";
-    max_sectors set_max_sectors "in sectors";
-    max_hw_sectors set_max_hw_sectors "in sectors";
     max_discard_sectors set_max_discard_sectors "in sectors";
     max_hw_discard_sectors set_max_hw_discard_sectors "in sectors";
     discard_granularity set_discard_granularity "in bytes";
     discard_alignment set_discard_alignment "in bytes";
     max_write_zeroes_sectors set_max_write_zeroes_sectors "in sectors";
     max_hw_wzeroes_unmap_sectors set_max_hw_wzeroes_unmap_sectors "in sectors";
-    max_secure_erase_sectors set_max_secure_erase_sectors "in sectors";
 }
 
 impl QueueLimits {
