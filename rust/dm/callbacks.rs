@@ -9,13 +9,13 @@
 
 use crate::args::Args;
 use crate::args::Words;
+use crate::ctr::CtrTarget;
 use crate::device::Device;
 use crate::device::OpenDevice;
 use crate::map::MapBio;
-use crate::setup::Setup;
-use crate::status::StatusKind;
+use crate::status::StatusType;
 use crate::status::StatusWriter;
-use crate::target::DeviceVisitor;
+use crate::target::DeviceCallout;
 use crate::target::Target;
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
@@ -83,6 +83,14 @@ pub(crate) const fn target_type<T: Target>() -> dm_bindings::target_type {
     raw
 }
 
+/// Returns the name of `T` as text.
+const fn log_name<T: Target>() -> &'static str {
+    match T::NAME.to_str() {
+        Ok(name) => name,
+        Err(_) => "?",
+    }
+}
+
 /// Returns what `ti` has.
 ///
 /// # Safety
@@ -136,8 +144,9 @@ unsafe fn construct<T: Target>(ti: RawTarget, args: Args<'_>) -> Result {
     let mut devices = KVec::new();
     // SAFETY: Device-mapper constructs a table in one thread. The lender waits, below if this fails
     // and in the destructor if not, before the devices are closed.
-    let mut setup = unsafe { Setup::new(raw, T::LOG_NAME, &lender, &mut devices) };
-    let error = match T::new(&mut setup, args) {
+    let mut under_construction =
+        unsafe { CtrTarget::new(raw, log_name::<T>(), &lender, &mut devices) };
+    let error = match T::ctr(&mut under_construction, args) {
         Ok(target) => match KBox::new_uninit(GFP_KERNEL) {
             Ok(room) => {
                 let instance: KBox<Instance<T>> = KBox::write(
@@ -229,9 +238,9 @@ unsafe extern "C" fn status<T: Target>(
     size: c_uint,
 ) {
     let kind = match kind {
-        dm_bindings::status_type_t_STATUSTYPE_TABLE => StatusKind::Table,
-        dm_bindings::status_type_t_STATUSTYPE_IMA => StatusKind::Ima,
-        _ => StatusKind::Info,
+        dm_bindings::status_type_t_STATUSTYPE_TABLE => StatusType::Table,
+        dm_bindings::status_type_t_STATUSTYPE_IMA => StatusType::Ima,
+        _ => StatusType::Info,
     };
     let noflush = flags & STATUS_NOFLUSH != 0;
     // SAFETY: The buffer is ours for the call.
@@ -287,9 +296,9 @@ unsafe extern "C" fn iterate_devices<T: Target>(
         // its construction and its destruction, and device-mapper looks at them in between only.
         unsafe { open.with_raw(raw, call) }.unwrap_or(0)
     };
-    let mut visitor = DeviceVisitor::new(&mut call);
-    let _ = target.iterate_devices(&mut visitor);
-    visitor.answer()
+    let mut callout = DeviceCallout::new(&mut call);
+    let _ = target.iterate_devices(&mut callout);
+    callout.answer()
 }
 
 unsafe extern "C" fn io_hints<T: Target>(ti: RawTarget, limits: *mut bindings::queue_limits) {

@@ -9,32 +9,32 @@
 //! C header: `include/linux/device-mapper.h`
 
 pub mod args;
+pub mod ctr;
 pub mod device;
-pub mod handle;
 pub mod log;
 pub mod map;
-pub mod setup;
 pub mod status;
 pub mod target;
+pub mod target_ref;
 
 mod callbacks;
 
 pub use args::Args;
+pub use ctr::CtrError;
+pub use ctr::CtrResultExt;
+pub use ctr::CtrTarget;
 pub use device::Device;
 pub use device::Mode;
-pub use handle::TargetHandle;
 pub use map::MapBio;
-pub use map::Mapped;
-pub use setup::LoadError;
-pub use setup::OrFail;
-pub use setup::Setup;
-pub use status::StatusKind;
+pub use map::MapResult;
+pub use status::StatusType;
 pub use status::StatusWriter;
-pub use target::DeviceVisitor;
+pub use target::DeviceCallout;
 pub use target::Features;
 pub use target::Registration;
 pub use target::Target;
 pub use target::TargetType;
+pub use target_ref::TargetRef;
 
-/// What [`handle`] and [`log`] print before each line.
+/// What [`target_ref`] and [`log`] print before each line.
 const __LOG_PREFIX: &[u8] = b"device-mapper\0";

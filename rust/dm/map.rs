@@ -122,10 +122,10 @@ impl<'a> MapBio<'a> {
     ///
     /// Does nothing where it is not possible: more than there is, nothing at all, a flush, a bio
     /// that was trimmed (device-mapper would not know where the rest begins).
-    pub fn accept_partial(&mut self, sectors: u32) {
+    pub fn accept_partial_bio(&mut self, sectors: u32) {
         let splittable = !self.trimmed && !matches!(self.kind(), Kind::Flush | Kind::Other);
         if splittable && 0 < sectors && sectors < self.sectors() {
-            // SAFETY: We are in `map`. The bio is not a duplicate: `Setup` asks for one bio of a
+            // SAFETY: We are in `map`. The bio is not a duplicate: `CtrTarget` asks for one bio of a
             // kind. It is not atomic, nor zoned: the target has no such features. The count is
             // less than the bio has.
             unsafe { dm_bindings::dm_accept_partial_bio(self.raw.as_ptr(), sectors) };
@@ -143,42 +143,42 @@ impl<'a> MapBio<'a> {
 
     /// Sends the bio on, to `sector` of `device`.
     #[inline]
-    pub fn remap(mut self, device: &'a Device, sector: u64) -> Mapped<'a> {
+    pub fn remap(mut self, device: &'a Device, sector: u64) -> MapResult<'a> {
         self.bio_mut().set_target_of_clone(device, sector);
-        Mapped::new(dm_bindings::DM_MAPIO_REMAPPED)
+        MapResult::new(dm_bindings::DM_MAPIO_REMAPPED)
     }
 
     /// Completes the bio.
-    pub fn end(self, result: Result) -> Mapped<'a> {
+    pub fn end(self, result: Result) -> MapResult<'a> {
         // SAFETY: By the invariant the bio is ours, and `self` is gone after this.
         unsafe { bio::end(self.raw, Status::from_result(result)) };
-        Mapped::new(dm_bindings::DM_MAPIO_SUBMITTED)
+        MapResult::new(dm_bindings::DM_MAPIO_SUBMITTED)
     }
 
-    /// Takes the bio out of its wrapper, with the memory reserved with it.
+    /// Returns the bio itself, with its per-bio data.
     ///
     /// Whoever does so submits or completes the bio himself, later or at once, and then returns
-    /// [`Mapped::taken`] or [`Mapped::remapped`].
-    pub fn take(self) -> (NonNull<bindings::bio>, PerBioData) {
+    /// [`MapResult::submitted`] or [`MapResult::remapped`].
+    pub fn into_raw(self) -> (NonNull<bindings::bio>, PerBioData) {
         // SAFETY: By the invariant the target lives.
         let size = unsafe { (*self.target.as_ptr()).per_io_data_size } as usize;
         // SAFETY: The size is the one that device-mapper reserved for this target's bios.
         let start = unsafe { dm_bindings::dm_per_bio_data(self.raw.as_ptr(), size) };
         // SAFETY: It points into the memory that the bio is a part of.
         let start = unsafe { NonNull::new_unchecked(start.cast()) };
-        // INVARIANT: The size is 0 or was set by `Setup::set_per_bio_size`, to a multiple of the
+        // INVARIANT: The size is 0 or was set by `CtrTarget::set_per_io_data_size`, to a multiple of the
         // alignment, and device-mapper's own structure begins where the memory ends.
         (self.raw, PerBioData { start, size })
     }
 }
 
-/// What became of a bio: proof that `map` did something with it.
-pub struct Mapped<'a> {
+/// What `map` has done with a bio, one of `DM_MAPIO_*`: proof that it did something.
+pub struct MapResult<'a> {
     code: c_int,
     _life: PhantomData<fn(&'a ()) -> &'a ()>,
 }
 
-impl Mapped<'_> {
+impl MapResult<'_> {
     #[inline]
     fn new(code: u32) -> Self {
         Self {
@@ -192,16 +192,17 @@ impl Mapped<'_> {
         self.code
     }
 
-    /// Says that a bio that was taken was or will be submitted or completed.
+    /// `DM_MAPIO_SUBMITTED`: a bio of [`MapBio::into_raw`] was or will be submitted or completed.
     ///
     /// # Safety
     ///
     /// It is so, exactly once.
-    pub unsafe fn taken() -> Self {
+    pub unsafe fn submitted() -> Self {
         Self::new(dm_bindings::DM_MAPIO_SUBMITTED)
     }
 
-    /// Says that a bio that was taken is ours still and points at where it is to go.
+    /// `DM_MAPIO_REMAPPED`: a bio of [`MapBio::into_raw`] points at where device-mapper is to submit
+    /// it.
     ///
     /// # Safety
     ///

@@ -8,7 +8,7 @@ use kernel::prelude::*;
 
 /// What the status of a target is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StatusKind {
+pub enum StatusType {
     /// How things are now (`dmsetup status`).
     Info,
     /// The arguments that would make this target (`dmsetup table`).

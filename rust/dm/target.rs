@@ -4,12 +4,12 @@
 
 use crate::args::Args;
 use crate::callbacks;
+use crate::ctr::CtrError;
+use crate::ctr::CtrTarget;
 use crate::device::Device;
 use crate::map::MapBio;
-use crate::map::Mapped;
-use crate::setup::LoadError;
-use crate::setup::Setup;
-use crate::status::StatusKind;
+use crate::map::MapResult;
+use crate::status::StatusType;
 use crate::status::StatusWriter;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
@@ -38,7 +38,7 @@ impl Features {
 
 /// A target: one value for each line of a table.
 ///
-/// Device-mapper calls the methods in this order: [`new`], then [`io_hints`] and
+/// Device-mapper calls the methods in this order: [`ctr`], then [`io_hints`] and
 /// [`iterate_devices`]; on activation [`preresume`] and [`resume`]; then [`map`] on all CPUs; to
 /// stop, [`presuspend`], no more `map`, [`postsuspend`]. `status` and `message` may come at any
 /// time. When it is suspended and no bio is left, the value is dropped.
@@ -46,7 +46,7 @@ impl Features {
 /// Device-mapper sees the callbacks that an implementation has, and no others: to have none is an
 /// answer, too.
 ///
-/// [`new`]: Target::new
+/// [`ctr`]: Target::ctr
 /// [`io_hints`]: Target::io_hints
 /// [`iterate_devices`]: Target::iterate_devices
 /// [`preresume`]: Target::preresume
@@ -59,9 +59,6 @@ pub trait Target: Send + Sync + Sized + 'static {
     /// The name in the table.
     const NAME: &'static CStr;
 
-    /// The same, for the log.
-    const LOG_NAME: &'static str;
-
     /// Major, minor, patch level of the interface.
     const VERSION: [u32; 3];
 
@@ -73,10 +70,10 @@ pub trait Target: Send + Sync + Sized + 'static {
     /// # Errors
     ///
     /// Why the table cannot be loaded.
-    fn new(setup: &mut Setup<'_>, args: Args<'_>) -> Result<Self, LoadError>;
+    fn ctr(ti: &mut CtrTarget<'_>, args: Args<'_>) -> Result<Self, CtrError>;
 
     /// Maps a bio. Must not wait: what was submitted here starts only after the return.
-    fn map<'a>(&'a self, bio: MapBio<'a>) -> Mapped<'a>;
+    fn map<'a>(&'a self, bio: MapBio<'a>) -> MapResult<'a>;
 
     /// A suspend begins: bios are still coming and going.
     fn presuspend(&self) {
@@ -108,7 +105,7 @@ pub trait Target: Send + Sync + Sized + 'static {
     }
 
     /// Writes the status; `noflush` asks for no I/O.
-    fn status(&self, _kind: StatusKind, _noflush: bool, _out: &mut StatusWriter<'_>) {
+    fn status(&self, _kind: StatusType, _noflush: bool, _out: &mut StatusWriter<'_>) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -121,8 +118,8 @@ pub trait Target: Send + Sync + Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Shows every device that limits what bios may look like, until the visitor has seen enough.
-    fn iterate_devices(&self, _visitor: &mut DeviceVisitor<'_>) -> ControlFlow<()> {
+    /// Shows every device that limits what bios may look like, until the callout has seen enough.
+    fn iterate_devices(&self, _callout: &mut DeviceCallout<'_>) -> ControlFlow<()> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
@@ -133,12 +130,12 @@ pub trait Target: Send + Sync + Sized + 'static {
 }
 
 /// What device-mapper does with each device of a target.
-pub struct DeviceVisitor<'v> {
+pub struct DeviceCallout<'v> {
     call: &'v mut dyn FnMut(&Device, u64, u64) -> c_int,
     answer: c_int,
 }
 
-impl<'v> DeviceVisitor<'v> {
+impl<'v> DeviceCallout<'v> {
     pub(crate) fn new(call: &'v mut dyn FnMut(&Device, u64, u64) -> c_int) -> Self {
         Self { call, answer: 0 }
     }
@@ -148,7 +145,7 @@ impl<'v> DeviceVisitor<'v> {
     }
 
     /// Shows `sectors` sectors from `start` of `device`, if the target has opened it.
-    pub fn visit(&mut self, device: &Device, start: u64, sectors: u64) -> ControlFlow<()> {
+    pub fn call(&mut self, device: &Device, start: u64, sectors: u64) -> ControlFlow<()> {
         if self.answer == 0 {
             self.answer = (self.call)(device, start, sectors);
         }

@@ -7,7 +7,7 @@
 //! nothing that was ever set is lost on the way.
 
 use clone::volume::Volume;
-use dm::TargetHandle;
+use dm::TargetRef;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kext::block::DevT;
@@ -21,7 +21,7 @@ kernel::sync::global_lock! {
 /// The use of a metadata device by one line of a table.
 pub(crate) struct Use {
     metadata: DevT,
-    line: TargetHandle,
+    line: TargetRef,
     /// `None` while the line is being loaded.
     volume: Option<Arc<Volume<KernelDisk>>>,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Use {
 /// A line's entry in the registry, until it is dropped.
 pub(crate) struct Claim {
     metadata: DevT,
-    line: TargetHandle,
+    line: TargetRef,
 }
 
 /// Makes the registry ready.
@@ -51,7 +51,7 @@ impl Claim {
     /// `EBUSY` if another mapped device, or another line of the same table, uses it.
     pub(crate) fn new(
         metadata: DevT,
-        line: &TargetHandle,
+        line: &TargetRef,
     ) -> Result<(Self, Option<Arc<Volume<KernelDisk>>>)> {
         let mut uses = REGISTRY.lock();
         let mut volume = None;

@@ -28,15 +28,15 @@ use core::ops::ControlFlow;
 use dm::args::word;
 use dm::map::Kind;
 use dm::Args;
+use dm::CtrError;
+use dm::CtrResultExt;
+use dm::CtrTarget;
 use dm::Device;
-use dm::DeviceVisitor;
-use dm::LoadError;
+use dm::DeviceCallout;
 use dm::MapBio;
-use dm::Mapped;
+use dm::MapResult;
 use dm::Mode;
-use dm::OrFail;
-use dm::Setup;
-use dm::StatusKind;
+use dm::StatusType;
 use dm::StatusWriter;
 use dm::Target;
 use kernel::prelude::*;
@@ -93,30 +93,29 @@ impl TimerFunction for Ticker {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        Failure(LoadError::new(refusal.error, refusal.text))
+        Failure(CtrError::new(refusal.error, refusal.text))
     }
 }
 
-impl From<LoadError> for Failure {
-    fn from(error: LoadError) -> Self {
+impl From<CtrError> for Failure {
+    fn from(error: CtrError) -> Self {
         Failure(error)
     }
 }
 
-/// A [`LoadError`] that a [`Refusal`] can become.
-struct Failure(LoadError);
+/// A [`CtrError`] that a [`Refusal`] can become.
+struct Failure(CtrError);
 
 #[vtable]
 impl Target for CloneTarget {
     const NAME: &'static CStr = c"clone";
-    const LOG_NAME: &'static str = NAME;
     const VERSION: [u32; 3] = [1, 0, 0];
 
-    fn new(setup: &mut Setup<'_>, args: Args<'_>) -> Result<Self, LoadError> {
-        Self::load(setup, args).map_err(|failure| failure.0)
+    fn ctr(ti: &mut CtrTarget<'_>, args: Args<'_>) -> Result<Self, CtrError> {
+        Self::load(ti, args).map_err(|failure| failure.0)
     }
 
-    fn map<'a>(&'a self, bio: MapBio<'a>) -> Mapped<'a> {
+    fn map<'a>(&'a self, bio: MapBio<'a>) -> MapResult<'a> {
         let plain = matches!(bio.kind(), Kind::Read | Kind::Write) && !bio.is_fua();
         if plain && self.engine.is_finished() {
             let sector = bio.sector();
@@ -142,9 +141,9 @@ impl Target for CloneTarget {
         block_on(self.engine.suspend());
     }
 
-    fn status(&self, kind: StatusKind, noflush: bool, out: &mut StatusWriter<'_>) {
+    fn status(&self, kind: StatusType, noflush: bool, out: &mut StatusWriter<'_>) {
         match kind {
-            StatusKind::Info => {
+            StatusType::Info => {
                 // Of a table that is not active, too: its engine knows, and does nothing then.
                 if !noflush {
                     block_on(self.engine.commit_now());
@@ -152,14 +151,14 @@ impl Target for CloneTarget {
                 // The writer cuts off what does not fit, and never fails.
                 let _ = self.engine.write_status(out);
             }
-            StatusKind::Table => {
+            StatusType::Table => {
                 for device in [&self.metadata, &self.destination, &self.source] {
                     // The writer cuts off what does not fit, and never fails.
                     let _ = write!(out, "{} ", device.dev());
                 }
                 out.write_bytes(&self.arguments);
             }
-            StatusKind::Ima => (),
+            StatusType::Ima => (),
         }
     }
 
@@ -181,10 +180,10 @@ impl Target for CloneTarget {
         }
     }
 
-    fn iterate_devices(&self, visitor: &mut DeviceVisitor<'_>) -> ControlFlow<()> {
+    fn iterate_devices(&self, callout: &mut DeviceCallout<'_>) -> ControlFlow<()> {
         let length = self.engine.volume().geometry().length();
-        visitor.visit(&self.source, 0, length)?;
-        visitor.visit(&self.destination, 0, length)
+        callout.call(&self.source, 0, length)?;
+        callout.call(&self.destination, 0, length)
     }
 
     fn io_hints(&self, queue_limits: &mut QueueLimits) {
@@ -200,18 +199,18 @@ impl Target for CloneTarget {
 }
 
 impl CloneTarget {
-    fn load(setup: &mut Setup<'_>, mut args: Args<'_>) -> Result<Self, Failure> {
+    fn load(ti: &mut CtrTarget<'_>, mut args: Args<'_>) -> Result<Self, Failure> {
         let count = args.len();
         if count < table::ARGUMENTS_MIN {
             return Err(table::invalid(c"Invalid number of arguments").into());
         }
-        let read_only = setup.table_mode() == Mode::Read;
-        let [metadata, destination, source] = open_devices(setup, &mut args, read_only)?;
+        let read_only = ti.table_mode() == Mode::Read;
+        let [metadata, destination, source] = open_devices(ti, &mut args, read_only)?;
         let arguments = args
             .clone()
             .join()
-            .or_fail(c"Failed to allocate memory for table line")?;
-        let length = setup.len();
+            .ctr_error(c"Failed to allocate memory for table line")?;
+        let length = ti.len();
         let block_sizes = [&source, &destination].map(|device| device.logical_block_size() >> 9);
         let region_size = args.next().map_or("", word);
         let geometry = table::parse_geometry(region_size, length, block_sizes)?;
@@ -219,24 +218,24 @@ impl CloneTarget {
         check_length(&destination, length, c"Destination device is too small")?;
         check_length(&source, length, c"Source device is too small")?;
 
-        let line = setup.handle();
+        let line = ti.target_ref();
         let metadata_disk = Arc::new(
             KernelDisk::new(metadata.clone(), Class::Metadata),
             GFP_KERNEL,
         )
-        .or_fail(c"Failed to allocate clone structure")?;
+        .ctr_error(c"Failed to allocate clone structure")?;
         let (claim, active) =
-            Claim::new(metadata.dev(), &line).or_fail(c"Metadata device is already in use")?;
+            Claim::new(metadata.dev(), &line).ctr_error(c"Metadata device is already in use")?;
         let volume = match active {
             Some(volume) => {
                 volume
                     .check_geometry(&geometry)
-                    .or_fail(c"Failed to load metadata")?;
+                    .ctr_error(c"Failed to load metadata")?;
                 volume
             }
             None => load_volume(metadata_disk.clone(), geometry, read_only)
                 .and_then(|volume| Ok(Arc::new(volume, GFP_KERNEL)?))
-                .or_fail(c"Failed to load metadata")?,
+                .ctr_error(c"Failed to load metadata")?,
         };
         claim.set_volume(&volume);
         let settings = Settings {
@@ -255,11 +254,11 @@ impl CloneTarget {
         );
         let engine = engine
             .and_then(|engine| Ok(Arc::new(engine, GFP_KERNEL)?))
-            .or_fail(c"Failed to allocate clone structure")?;
+            .ctr_error(c"Failed to allocate clone structure")?;
         let executor = Executor::new(c"dm-clone", Placement::SameCpu)
-            .or_fail(c"Failed to allocate workqueue")?;
+            .ctr_error(c"Failed to allocate workqueue")?;
         let ticker =
-            Timer::new(Ticker(engine.clone())).or_fail(c"Failed to allocate clone structure")?;
+            Timer::new(Ticker(engine.clone())).ctr_error(c"Failed to allocate clone structure")?;
         // From here on the drop of the target ends the tasks, also of a load that fails.
         let target = Self {
             ticker,
@@ -275,14 +274,13 @@ impl CloneTarget {
         };
         target
             .spawn_tasks()
-            .or_fail(c"Failed to allocate copy buffers")?;
-        setup.accept_flushes();
-        setup.accept_discards();
-        setup
-            .set_per_bio_size(bio_task::size_of_task(|this: &Self, io| {
-                this.serve(Job::Flush, io)
-            }))
-            .or_fail(c"Failed to set per-bio size")?;
+            .ctr_error(c"Failed to allocate copy buffers")?;
+        ti.set_flush_supported();
+        ti.set_discards_supported();
+        ti.set_per_io_data_size(bio_task::size_of_task(|this: &Self, io| {
+            this.serve(Job::Flush, io)
+        }))
+        .ctr_error(c"Failed to set per-bio size")?;
         Ok(target)
     }
 
@@ -305,7 +303,7 @@ impl CloneTarget {
 
     // Never inlined: what it needs on the stack would cost every bio.
     #[inline(never)]
-    fn map_by_route<'a>(&'a self, mut bio: MapBio<'a>) -> Mapped<'a> {
+    fn map_by_route<'a>(&'a self, mut bio: MapBio<'a>) -> MapResult<'a> {
         let operation = match bio.kind() {
             Kind::Read => Operation::Read,
             Kind::Write => Operation::Write { fua: bio.is_fua() },
@@ -381,16 +379,16 @@ fn cut(bio: &mut MapBio<'_>, front: &SectorRange) {
     }
     match bio.kind() {
         Kind::Discard => bio.trim(front.start, sectors),
-        _ => bio.accept_partial(sectors),
+        _ => bio.accept_partial_bio(sectors),
     }
 }
 
 /// Opens metadata, destination and source.
 fn open_devices(
-    setup: &mut Setup<'_>,
+    ti: &mut CtrTarget<'_>,
     args: &mut Args<'_>,
     read_only: bool,
-) -> Result<[Device; 3], LoadError> {
+) -> Result<[Device; 3], CtrError> {
     let writable = if read_only {
         Mode::Read
     } else {
@@ -399,10 +397,10 @@ fn open_devices(
     let mut open = |mode, text, read_only_text| {
         let path = args
             .next()
-            .ok_or(LoadError::new(EINVAL, c"Invalid number of arguments"))?;
-        let device = setup.device(path, mode).or_fail(text)?;
+            .ok_or(CtrError::new(EINVAL, c"Invalid number of arguments"))?;
+        let device = ti.device(path, mode).ctr_error(text)?;
         if mode == Mode::ReadWrite && device.is_read_only() {
-            return Err(LoadError::new(EROFS, read_only_text));
+            return Err(CtrError::new(EROFS, read_only_text));
         }
         Ok(device)
     };
@@ -429,13 +427,13 @@ fn open_devices(
     let source = open(Mode::Read, c"Error opening source device", c"")?;
     if metadata == destination || metadata == source || destination == source {
         let text = c"Metadata, destination and source must be different devices";
-        return Err(LoadError::new(EINVAL, text));
+        return Err(CtrError::new(EINVAL, text));
     }
     Ok([metadata, destination, source])
 }
 
 /// Checks that `device` holds `length` sectors, before anything is written anywhere.
-fn check_length(device: &Device, length: Sectors, text: &'static CStr) -> Result<(), LoadError> {
+fn check_length(device: &Device, length: Sectors, text: &'static CStr) -> Result<(), CtrError> {
     let sectors = device.sectors();
     if sectors >= length {
         return Ok(());
@@ -447,7 +445,7 @@ fn check_length(device: &Device, length: Sectors, text: &'static CStr) -> Result
             device.name()
         ),
     );
-    Err(LoadError::new(EINVAL, text))
+    Err(CtrError::new(EINVAL, text))
 }
 
 fn load_volume(

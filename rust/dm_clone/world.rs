@@ -5,7 +5,7 @@
 use crate::parameters::HYDRATION_THROTTLE;
 use clone::engine::World;
 use core::fmt::Arguments;
-use dm::TargetHandle;
+use dm::TargetRef;
 use kernel::prelude::*;
 use platform::clock::KernelClock;
 use platform::disk::KernelDisk;
@@ -13,18 +13,18 @@ use platform::disk::KernelDisk;
 /// The kernel, as the engine of one line of a table sees it.
 pub(crate) struct KernelWorld {
     clock: KernelClock,
-    line: TargetHandle,
+    line: TargetRef,
 }
 
 impl KernelWorld {
-    pub(crate) fn new(line: TargetHandle) -> Self {
+    pub(crate) fn new(line: TargetRef) -> Self {
         Self {
             clock: KernelClock,
             line,
         }
     }
 
-    pub(crate) fn line(&self) -> &TargetHandle {
+    pub(crate) fn line(&self) -> &TargetRef {
         &self.line
     }
 }

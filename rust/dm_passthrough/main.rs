@@ -10,19 +10,19 @@ use core::ops::ControlFlow;
 use core::pin::pin;
 use core::task::Poll;
 use dm::Args;
+use dm::CtrError;
+use dm::CtrResultExt;
+use dm::CtrTarget;
 use dm::Device;
-use dm::DeviceVisitor;
-use dm::LoadError;
+use dm::DeviceCallout;
 use dm::MapBio;
-use dm::Mapped;
+use dm::MapResult;
 use dm::Mode;
-use dm::OrFail;
 use dm::Registration;
-use dm::Setup;
-use dm::StatusKind;
+use dm::StatusType;
 use dm::StatusWriter;
 use dm::Target;
-use dm::TargetHandle;
+use dm::TargetRef;
 use dm::TargetType;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -70,7 +70,7 @@ impl kernel::Module for DmPassthrough {
 
 /// What the ticking task and the target share.
 struct Shared {
-    handle: TargetHandle,
+    handle: TargetRef,
     stop: AtomicU64,
     ticks: AtomicU64,
     stopped: Oneshot<()>,
@@ -203,36 +203,35 @@ impl Passthrough {
 #[vtable]
 impl Target for Passthrough {
     const NAME: &'static CStr = c"passthrough";
-    const LOG_NAME: &'static str = "passthrough";
     const VERSION: [u32; 3] = [1, 0, 0];
 
-    fn new(setup: &mut Setup<'_>, mut args: Args<'_>) -> Result<Self, LoadError> {
+    fn ctr(ti: &mut CtrTarget<'_>, mut args: Args<'_>) -> Result<Self, CtrError> {
         if args.len() < 3 {
-            return Err(LoadError::new(EINVAL, c"Invalid number of arguments"));
+            return Err(CtrError::new(EINVAL, c"Invalid number of arguments"));
         }
         let mut open = |mode, text| {
             let path = args.next().unwrap_or(c"");
-            setup.device(path, mode).or_fail(text)
+            ti.device(path, mode).ctr_error(text)
         };
         let metadata = open(Mode::ReadWrite, c"Error opening metadata device")?;
         let destination = open(Mode::ReadWrite, c"Error opening destination device")?;
         let source = open(Mode::Read, c"Error opening source device")?;
-        let handle = setup.handle();
+        let handle = ti.target_ref();
         let disk = KernelDisk::new(metadata, Class::Metadata);
-        block_on(exercise(&disk)).or_fail(c"Failed to load metadata")?;
-        let byte = block_on(first_byte(&disk)).or_fail(c"Failed to load metadata")?;
+        block_on(exercise(&disk)).ctr_error(c"Failed to load metadata")?;
+        let byte = block_on(first_byte(&disk)).ctr_error(c"Failed to load metadata")?;
         handle.info(fmt!(
             "{} sectors over {}, first byte {}",
-            setup.len(),
+            ti.len(),
             destination.name(),
             byte
         ));
         let mut buffers = KVec::new();
         for _ in 0..4 {
-            let buffer = disk.buffer(1).or_fail(c"Failed to allocate buffers")?;
+            let buffer = disk.buffer(1).ctr_error(c"Failed to allocate buffers")?;
             buffers
                 .push(buffer, GFP_KERNEL)
-                .or_fail(c"Failed to allocate buffers")?;
+                .ctr_error(c"Failed to allocate buffers")?;
         }
         let shared = Shared {
             handle,
@@ -244,17 +243,16 @@ impl Target for Passthrough {
         };
         let size = bio_task::size_of_task(Self::write).max(bio_task::size_of_task(Self::flush));
         shared.handle.info(fmt!("{} bytes per bio", size));
-        setup
-            .set_per_bio_size(size)
-            .or_fail(c"Failed to reserve memory")?;
-        setup.accept_flushes();
-        setup.accept_discards();
-        let shared = Arc::new(shared, GFP_KERNEL).or_fail(c"Failed to allocate target")?;
+        ti.set_per_io_data_size(size)
+            .ctr_error(c"Failed to reserve memory")?;
+        ti.set_flush_supported();
+        ti.set_discards_supported();
+        let shared = Arc::new(shared, GFP_KERNEL).ctr_error(c"Failed to allocate target")?;
         let executor = Executor::new(c"dm-passthrough", Placement::SameCpu)
-            .or_fail(c"Failed to allocate workqueue")?;
+            .ctr_error(c"Failed to allocate workqueue")?;
         executor
             .spawn(tick(shared.clone()))
-            .or_fail(c"Failed to spawn")?;
+            .ctr_error(c"Failed to spawn")?;
         Ok(Self {
             shared,
             destination,
@@ -264,12 +262,12 @@ impl Target for Passthrough {
         })
     }
 
-    fn map<'a>(&'a self, mut bio: MapBio<'a>) -> Mapped<'a> {
+    fn map<'a>(&'a self, mut bio: MapBio<'a>) -> MapResult<'a> {
         let sector = bio.sector();
         match bio.kind() {
             Kind::Read => bio.remap(&self.destination, sector),
             Kind::Write => {
-                bio.accept_partial(CHUNK);
+                bio.accept_partial_bio(CHUNK);
                 bio_task::serve(&self.executor, bio, |io| self.write(io))
             }
             Kind::Flush => bio_task::serve(&self.executor, bio, |io| self.flush(io)),
@@ -297,22 +295,22 @@ impl Target for Passthrough {
         self.shared.handle.info(fmt!("resumed"));
     }
 
-    fn status(&self, kind: StatusKind, _noflush: bool, out: &mut StatusWriter<'_>) {
+    fn status(&self, kind: StatusType, _noflush: bool, out: &mut StatusWriter<'_>) {
         let _ = match kind {
-            StatusKind::Info => write!(
+            StatusType::Info => write!(
                 out,
                 "served {} ticks {}",
                 self.served.load_relaxed(),
                 self.shared.ticks.load_relaxed()
             ),
-            StatusKind::Table => write!(
+            StatusType::Table => write!(
                 out,
                 "{} {} {}",
                 self.shared.metadata.sectors(),
                 self.destination.dev(),
                 self.source.dev()
             ),
-            StatusKind::Ima => Ok(()),
+            StatusType::Ima => Ok(()),
         };
     }
 
@@ -332,10 +330,10 @@ impl Target for Passthrough {
         }
     }
 
-    fn iterate_devices(&self, visitor: &mut DeviceVisitor<'_>) -> ControlFlow<()> {
+    fn iterate_devices(&self, callout: &mut DeviceCallout<'_>) -> ControlFlow<()> {
         let len = self.shared.handle.len();
-        visitor.visit(&self.source, 0, len)?;
-        visitor.visit(&self.destination, 0, len)
+        callout.call(&self.source, 0, len)?;
+        callout.call(&self.destination, 0, len)
     }
 }
 

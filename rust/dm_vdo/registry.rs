@@ -6,7 +6,7 @@
 //! has a volume already is for that volume, which goes on with it.
 
 use crate::volume::Volume;
-use dm::TargetHandle;
+use dm::TargetRef;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kext::block::DevT;
@@ -33,7 +33,7 @@ impl Registry {
 /// The use of a storage device by a line of a table.
 struct Use {
     storage: DevT,
-    line: TargetHandle,
+    line: TargetRef,
     disk: Arc<KernelDisk>,
     /// `None` while the line is being loaded.
     volume: Option<Arc<Volume>>,
@@ -41,7 +41,7 @@ struct Use {
 
 /// A line's entry in the registry, until it is dropped.
 pub(crate) struct Claim {
-    line: TargetHandle,
+    line: TargetRef,
 }
 
 /// Makes the registry ready.
@@ -79,7 +79,7 @@ impl Claim {
     /// # Errors
     ///
     /// `EBUSY` if another mapped device has it.
-    pub(crate) fn new(storage: DevT, line: TargetHandle, disk: Arc<KernelDisk>) -> Result<Self> {
+    pub(crate) fn new(storage: DevT, line: TargetRef, disk: Arc<KernelDisk>) -> Result<Self> {
         let mut registry = REGISTRY.lock();
         let mapped = line.mapped_device();
         let is_foreign =
@@ -106,10 +106,7 @@ impl Claim {
     }
 
     /// Returns another line that uses `volume`, if there is one, with its way to the storage.
-    pub(crate) fn successor(
-        &self,
-        volume: &Arc<Volume>,
-    ) -> Option<(TargetHandle, Arc<KernelDisk>)> {
+    pub(crate) fn successor(&self, volume: &Arc<Volume>) -> Option<(TargetRef, Arc<KernelDisk>)> {
         let registry = REGISTRY.lock();
         let mut others = registry.uses.iter().filter(|other| !self.is(other));
         let other = others.find(|other| {

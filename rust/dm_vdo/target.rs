@@ -16,19 +16,19 @@ use core::ops::ControlFlow;
 use dm::args::word;
 use dm::map::Kind;
 use dm::Args;
+use dm::CtrError;
+use dm::CtrResultExt;
+use dm::CtrTarget;
 use dm::Device;
-use dm::DeviceVisitor;
+use dm::DeviceCallout;
 use dm::Features;
-use dm::LoadError;
 use dm::MapBio;
-use dm::Mapped;
+use dm::MapResult;
 use dm::Mode;
-use dm::OrFail;
-use dm::Setup;
-use dm::StatusKind;
+use dm::StatusType;
 use dm::StatusWriter;
 use dm::Target;
-use dm::TargetHandle;
+use dm::TargetRef;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kext::bio::BioSet;
@@ -73,7 +73,7 @@ pub(crate) struct VdoTarget {
     name: KVec<u8>,
     device: Device,
     disk: Arc<KernelDisk>,
-    line: TargetHandle,
+    line: TargetRef,
     claim: Claim,
     /// Not 0 while a suspend is under way after which the volume need not be saved.
     hasty: AtomicU32,
@@ -82,31 +82,30 @@ pub(crate) struct VdoTarget {
 #[vtable]
 impl Target for VdoTarget {
     const NAME: &'static CStr = c"vdo";
-    const LOG_NAME: &'static str = "vdo";
     const VERSION: [u32; 3] = [9, 2, 0];
     const FEATURES: Features = Features::SINGLETON;
 
-    fn new(setup: &mut Setup<'_>, args: Args<'_>) -> Result<Self, LoadError> {
-        let volume = registry::find(setup.handle().mapped_device());
+    fn ctr(ti: &mut CtrTarget<'_>, args: Args<'_>) -> Result<Self, CtrError> {
+        let volume = registry::find(ti.target_ref().mapped_device());
         let number = volume.as_ref().map(|volume| volume.log());
         let log = number.unwrap_or_else(|| Log {
             instance: registry::number(),
         });
-        let loaded = Self::load(setup, args, volume, log);
+        let loaded = Self::load(ti, args, volume, log);
         if let Ok(target) = &loaded {
-            target.reserve(setup)?;
+            target.reserve(ti)?;
         }
         loaded
     }
 
-    fn map<'a>(&'a self, mut bio: MapBio<'a>) -> Mapped<'a> {
+    fn map<'a>(&'a self, mut bio: MapBio<'a>) -> MapResult<'a> {
         match bio.kind() {
             Kind::Read => bio_task::serve(self.volume.executor(), bio, |io| self.read(io)),
             Kind::Write | Kind::Discard => self.submit(bio),
             Kind::WriteZeroes => {
                 // Device-mapper cuts only what has data.
                 let before = (bio.sector() % u64::from(limits::MAX_IO_SECTORS)) as u32;
-                bio.accept_partial(limits::MAX_IO_SECTORS.saturating_sub(before));
+                bio.accept_partial_bio(limits::MAX_IO_SECTORS.saturating_sub(before));
                 self.submit(bio)
             }
             Kind::Flush => bio_task::serve(self.volume.executor(), bio, |io| self.flush(io)),
@@ -131,11 +130,11 @@ impl Target for VdoTarget {
         self.volume.resume(&self.path(), &self.settings, self.mode)
     }
 
-    fn status(&self, kind: StatusKind, _noflush: bool, out: &mut StatusWriter<'_>) {
+    fn status(&self, kind: StatusType, _noflush: bool, out: &mut StatusWriter<'_>) {
         match kind {
-            StatusKind::Info => self.volume.write_status(out),
-            StatusKind::Table => out.write_bytes(&self.arguments),
-            StatusKind::Ima => (),
+            StatusType::Info => self.volume.write_status(out),
+            StatusType::Table => out.write_bytes(&self.arguments),
+            StatusType::Ima => (),
         }
     }
 
@@ -147,11 +146,11 @@ impl Target for VdoTarget {
         self.volume.message(message, reply)
     }
 
-    fn iterate_devices(&self, visitor: &mut DeviceVisitor<'_>) -> ControlFlow<()> {
+    fn iterate_devices(&self, callout: &mut DeviceCallout<'_>) -> ControlFlow<()> {
         // Of a table that makes the volume larger, what it has now: the rest is for the resume.
         let blocks = self.volume.settings().physical_blocks;
         let sectors = blocks.saturating_mul(BLOCK_SECTORS);
-        visitor.visit(&self.device, 0, sectors)
+        callout.call(&self.device, 0, sectors)
     }
 
     fn io_hints(&self, queue_limits: &mut QueueLimits) {
@@ -161,19 +160,22 @@ impl Target for VdoTarget {
 
 impl VdoTarget {
     fn load(
-        setup: &mut Setup<'_>,
+        ti: &mut CtrTarget<'_>,
         args: Args<'_>,
         running: Option<Arc<Volume>>,
         log: Log,
-    ) -> Result<Self, LoadError> {
-        let line = setup.handle();
-        let arguments = args.clone().join().or_fail(c"Could not populate string")?;
+    ) -> Result<Self, CtrError> {
+        let line = ti.target_ref();
+        let arguments = args
+            .clone()
+            .join()
+            .ctr_error(c"Could not populate string")?;
         if running.is_none() {
             log.info(format_args!("table line: {}", text(&arguments)));
             let device = line.mapped_device();
             log.info(format_args!("loading device '{device}'"));
         }
-        let (settings, device, name) = parse(setup, args, log).map_err(|refusal| {
+        let (settings, device, name) = parse(ti, args, log).map_err(|refusal| {
             if running.is_none() {
                 log.error(format_args!(
                     "parsing failed: {}: {}",
@@ -184,19 +186,19 @@ impl VdoTarget {
             refused(refusal)
         })?;
         let disk = Arc::new(KernelDisk::new(device.clone(), Class::Data), GFP_KERNEL)
-            .or_fail(c"Could not allocate config structure")?;
+            .ctr_error(c"Could not allocate config structure")?;
         let claim = Claim::new(device.dev(), line.clone(), disk.clone()).map_err(|error| {
             if error == EBUSY {
                 log.error(format_args!("Existing vdo already uses device {name}"));
             }
-            LoadError::new(
+            CtrError::new(
                 EINVAL,
                 c"Cannot share storage device with already-running VDO",
             )
         })?;
-        let own_name = copy(name).or_fail(c"Could not copy parent device name")?;
-        let parts = BioSet::new(PARTS_RESERVE).or_fail(c"Cannot allocate data_vio pool")?;
-        let mode = setup.table_mode();
+        let own_name = copy(name).ctr_error(c"Could not copy parent device name")?;
+        let parts = BioSet::new(PARTS_RESERVE).ctr_error(c"Cannot allocate data_vio pool")?;
+        let mode = ti.table_mode();
         let path = Path {
             line: &line,
             name,
@@ -227,17 +229,16 @@ impl VdoTarget {
     }
 
     /// Asks device-mapper for what bios need.
-    fn reserve(&self, setup: &mut Setup<'_>) -> Result<(), LoadError> {
+    fn reserve(&self, ti: &mut CtrTarget<'_>) -> Result<(), CtrError> {
         let size = held_bio::SIZE
             .max(bio_task::size_of_task(Self::read))
             .max(bio_task::size_of_task(Self::flush));
-        setup.accept_flushes();
-        setup.accept_discards();
-        setup.accept_write_zeroes();
-        setup
-            .set_per_bio_size(size)
-            .and_then(|()| setup.set_max_io_len(limits::MAX_IO_SECTORS.into()))
-            .or_fail(c"Cannot allocate data_vio pool")
+        ti.set_flush_supported();
+        ti.set_discards_supported();
+        ti.set_write_zeroes_supported();
+        ti.set_per_io_data_size(size)
+            .and_then(|()| ti.set_max_io_len(limits::MAX_IO_SECTORS.into()))
+            .ctr_error(c"Cannot allocate data_vio pool")
     }
 
     fn path(&self) -> Path<'_> {
@@ -249,7 +250,7 @@ impl VdoTarget {
         }
     }
 
-    fn submit<'a>(&'a self, bio: MapBio<'a>) -> Mapped<'a> {
+    fn submit<'a>(&'a self, bio: MapBio<'a>) -> MapResult<'a> {
         held_bio::hold(bio, |bio| self.volume.engine().submit(UserBio::new(bio)))
     }
 
@@ -283,15 +284,15 @@ fn start_volume(
     settings: &Settings,
     mode: Mode,
     log: Log,
-) -> Result<Arc<Volume>, LoadError> {
+) -> Result<Arc<Volume>, CtrError> {
     let identity = (mode == Mode::ReadWrite).then(|| Identity {
         nonce: timer::real_us(),
         uuid: random::uuid(),
     });
     let line = |level, text: Arguments<'_>| log.line(level, text);
     let mut opened = block_on(boxed(|| open::open(path.disk, settings, identity, line)))
-        .or_fail(c"Cannot allocate VDO")?
-        .map_err(|failure| LoadError::new(log.errno(failure.error), failure.text))?;
+        .ctr_error(c"Cannot allocate VDO")?
+        .map_err(|failure| CtrError::new(log.errno(failure.error), failure.text))?;
     if mode == Mode::Read {
         // Only what the engine knows: it is not written either.
         opened.super_block.state = State::ReadOnly;
@@ -309,16 +310,16 @@ fn start_volume(
 
 /// Parses the words of a table and opens the device that they name; returns the name, too.
 fn parse<'a>(
-    setup: &mut Setup<'_>,
+    ti: &mut CtrTarget<'_>,
     args: Args<'a>,
     log: Log,
 ) -> Result<(Settings, Device, &'a str), Refusal> {
     let mut line = |level, text: Arguments<'_>| log.line(level, text);
-    let start = setup.handle().begin();
-    let table = table::parse(start, setup.len(), args.clone().map(word), &mut line)?;
+    let start = ti.target_ref().begin();
+    let table = table::parse(start, ti.len(), args.clone().map(word), &mut line)?;
     let path = args.clone().find(|path| word(path) == table.device);
-    let mode = setup.table_mode();
-    let device = setup.device(path.unwrap_or(c""), mode).map_err(|error| {
+    let mode = ti.table_mode();
+    let device = ti.device(path.unwrap_or(c""), mode).map_err(|error| {
         log.error(format_args!(
             "couldn't open device \"{}\": error {}",
             table.device,
@@ -347,8 +348,8 @@ fn parse<'a>(
     Ok((settings, device, table.device))
 }
 
-fn refused(refusal: Refusal) -> LoadError {
-    LoadError::new(refusal.error, refusal.text)
+fn refused(refusal: Refusal) -> CtrError {
+    CtrError::new(refusal.error, refusal.text)
 }
 
 fn text(bytes: &[u8]) -> &str {

@@ -10,12 +10,12 @@ use crate::log::Log;
 use crate::ticker::Ticker;
 use crate::world::KernelWorld;
 use core::fmt::Arguments;
+use dm::CtrError;
+use dm::CtrResultExt;
 use dm::Device;
-use dm::LoadError;
 use dm::Mode;
-use dm::OrFail;
 use dm::StatusWriter;
-use dm::TargetHandle;
+use dm::TargetRef;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use kext::block::DevT;
@@ -89,7 +89,7 @@ struct State {
 /// A way to the storage of a volume.
 pub(crate) struct Path<'a> {
     /// The line of the table.
-    pub(crate) line: &'a TargetHandle,
+    pub(crate) line: &'a TargetRef,
     /// The name of the device in the table.
     pub(crate) name: &'a str,
     /// The device it has opened.
@@ -105,15 +105,15 @@ impl Volume {
         opened: &Opened,
         settings: &Settings,
         log: Log,
-    ) -> Result<Arc<Self>, LoadError> {
+    ) -> Result<Arc<Self>, CtrError> {
         let world = KernelWorld::new(log, path.line.clone());
         let failed =
-            |error: VdoError| LoadError::new(log.errno(error), c"Cannot load metadata from device");
+            |error: VdoError| CtrError::new(log.errno(error), c"Cannot load metadata from device");
         let engine = engine::new(world, path.disk.clone(), opened, settings).map_err(failed)?;
         // Data is copied and looked at in a poll: not at the expense of who submits more.
         let executor = Executor::new(c"dm-vdo", Placement::AnyCpu)
-            .or_fail(c"Cannot allocate thread structures")?;
-        let ticker = Ticker::new(&engine, &executor).or_fail(c"Cannot make admin thread")?;
+            .ctr_error(c"Cannot allocate thread structures")?;
+        let ticker = Ticker::new(&engine, &executor).ctr_error(c"Cannot make admin thread")?;
         let volume = Self {
             ticker,
             engine,
@@ -128,11 +128,11 @@ impl Volume {
                 started: false,
                 storage: path.device.dev(),
             }),
-            name: Lock::new(copy(path.name).or_fail(c"Could not copy parent device name")?),
+            name: Lock::new(copy(path.name).ctr_error(c"Could not copy parent device name")?),
             dump_on_shutdown: AtomicU32::new(0),
         };
         // From here on the drop of the volume ends the tasks, also of a load that fails.
-        let volume = Arc::new(volume, GFP_KERNEL).or_fail(c"Cannot allocate VDO")?;
+        let volume = Arc::new(volume, GFP_KERNEL).ctr_error(c"Cannot allocate VDO")?;
         engine::spawn_tasks(&volume.engine, &volume.executor).map_err(failed)?;
         Ok(volume)
     }
@@ -352,17 +352,13 @@ impl Volume {
     }
 
     /// Goes on by the table of `line`, and its way to the storage.
-    pub(crate) fn set_path(&self, line: TargetHandle, disk: Arc<KernelDisk>) {
+    pub(crate) fn set_path(&self, line: TargetRef, disk: Arc<KernelDisk>) {
         self.engine.world().set_line(line);
         self.engine.set_disk(disk);
     }
 
     /// The table of `path` goes away. If others use the volume, `successor` is one.
-    pub(crate) fn leave(
-        &self,
-        path: &Path<'_>,
-        successor: Option<(TargetHandle, Arc<KernelDisk>)>,
-    ) {
+    pub(crate) fn leave(&self, path: &Path<'_>, successor: Option<(TargetRef, Arc<KernelDisk>)>) {
         match successor {
             Some((line, disk)) => {
                 if Arc::ptr_eq(&self.engine.disk(), path.disk) {

@@ -5,7 +5,7 @@
 use crate::bios::UserBios;
 use crate::log::Log;
 use core::fmt::Arguments;
-use dm::TargetHandle;
+use dm::TargetRef;
 use kernel::prelude::*;
 use kext::lz4;
 use platform::clock::KernelClock;
@@ -20,11 +20,11 @@ use vdo::world::World;
 pub(crate) struct KernelWorld {
     log: Log,
     /// The line of the table in use. A table may be replaced, and the volume go on.
-    line: Lock<Option<TargetHandle>>,
+    line: Lock<Option<TargetRef>>,
 }
 
 impl KernelWorld {
-    pub(crate) fn new(log: Log, line: TargetHandle) -> Self {
+    pub(crate) fn new(log: Log, line: TargetRef) -> Self {
         Self {
             log,
             line: Lock::new(Some(line)),
@@ -32,12 +32,12 @@ impl KernelWorld {
     }
 
     /// Another line of a table takes over.
-    pub(crate) fn set_line(&self, line: TargetHandle) {
+    pub(crate) fn set_line(&self, line: TargetRef) {
         drop(self.line.with(|own| own.replace(line)));
     }
 
     /// `line` goes away.
-    pub(crate) fn forget_line(&self, line: &TargetHandle) {
+    pub(crate) fn forget_line(&self, line: &TargetRef) {
         let own = self
             .line
             .with(|own| own.take_if(|own| own.is_same_line(line)));

@@ -29,7 +29,7 @@ use core::task::Poll;
 use dm::map::PER_BIO_ALIGN;
 use dm::Device;
 use dm::MapBio;
-use dm::Mapped;
+use dm::MapResult;
 use kernel::bindings;
 use kernel::prelude::*;
 use kext::bio;
@@ -103,7 +103,7 @@ enum Verdict {
 }
 
 /// Returns how much memory must be reserved with each bio for the futures that `serve` returns:
-/// an argument for [`dm::Setup::set_per_bio_size`].
+/// an argument for [`dm::CtrTarget::set_per_io_data_size`].
 pub fn size_of_task<'a, T: ?Sized + 'a, F>(_serve: impl FnOnce(&'a T, BioIo<'a>) -> F) -> usize
 where
     F: Future<Output = Served<'a>> + Send + 'a,
@@ -124,7 +124,7 @@ pub fn serve<'a, F>(
     executor: &'a Executor,
     bio: MapBio<'a>,
     make: impl FnOnce(BioIo<'a>) -> F,
-) -> Mapped<'a>
+) -> MapResult<'a>
 where
     F: Future<Output = Served<'a>> + Send + 'a,
 {
@@ -134,13 +134,13 @@ where
         sector: bio.sector(),
         sectors: bio.sectors(),
     };
-    let (raw, memory) = bio.take();
+    let (raw, memory) = bio.into_raw();
     let Some(task) = memory.place::<BioTask<F>>() else {
         kernel::pr_err_once!("a task does not fit into the memory reserved with its bio\n");
         // SAFETY: The bio was taken just now, and is completed nowhere else.
         unsafe {
             bio::end(raw, Status::from_result(Err(EIO)));
-            return Mapped::taken();
+            return MapResult::submitted();
         }
     };
     let core = Core {
@@ -177,13 +177,13 @@ where
         };
         match verdict {
             // SAFETY: The bio was taken, points at where it is to go, and is ours.
-            Verdict::Submit => return unsafe { Mapped::remapped() },
+            Verdict::Submit => return unsafe { MapResult::remapped() },
             // SAFETY: The bio is ours, and with this call gone.
             Verdict::End(status) => unsafe { bio::end(raw, status) },
         }
     }
     // SAFETY: The bio was taken. It was completed just now, or the task will see to it.
-    unsafe { Mapped::taken() }
+    unsafe { MapResult::submitted() }
 }
 
 impl<F: Future> BioTask<F> {

@@ -9,7 +9,7 @@ use core::mem;
 use core::ptr::NonNull;
 use dm::map::PER_BIO_ALIGN;
 use dm::MapBio;
-use dm::Mapped;
+use dm::MapResult;
 use kernel::bindings;
 use kernel::prelude::*;
 use kext::bio;
@@ -30,7 +30,7 @@ struct Note {
 }
 
 /// How much memory must be reserved with each bio: an argument for
-/// [`dm::Setup::set_per_bio_size`].
+/// [`dm::CtrTarget::set_per_io_data_size`].
 pub const SIZE: usize = size_of::<Note>();
 
 const _: () = assert!(
@@ -51,7 +51,7 @@ unsafe impl Send for HeldBio {}
 /// Takes `bio` out of `map` and gives it to `keep`.
 ///
 /// If device-mapper has not reserved enough memory for the note, the bio fails with `EIO`.
-pub fn hold<'a>(bio: MapBio<'a>, keep: impl FnOnce(HeldBio)) -> Mapped<'a> {
+pub fn hold<'a>(bio: MapBio<'a>, keep: impl FnOnce(HeldBio)) -> MapResult<'a> {
     let note = Note {
         bio: NonNull::dangling(),
         next: None,
@@ -60,7 +60,7 @@ pub fn hold<'a>(bio: MapBio<'a>, keep: impl FnOnce(HeldBio)) -> Mapped<'a> {
         kind: bio.kind(),
         fua: bio.is_fua(),
     };
-    let (raw, memory) = bio.take();
+    let (raw, memory) = bio.into_raw();
     if let Some(place) = memory.place::<Note>() {
         // SAFETY: It is a place for a note, and ours until the bio is completed.
         unsafe { place.write(Note { bio: raw, ..note }) };
@@ -72,7 +72,7 @@ pub fn hold<'a>(bio: MapBio<'a>, keep: impl FnOnce(HeldBio)) -> Mapped<'a> {
         unsafe { bio::end(raw, Status::from_result(Err(EIO))) };
     }
     // SAFETY: The bio was taken, and was or will be completed.
-    unsafe { Mapped::taken() }
+    unsafe { MapResult::submitted() }
 }
 
 impl HeldBio {

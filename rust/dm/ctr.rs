@@ -5,22 +5,22 @@
 use crate::device::Device;
 use crate::device::Mode;
 use crate::device::OpenDevice;
-use crate::handle::TargetHandle;
 use crate::map::PER_BIO_ALIGN;
+use crate::target_ref::TargetRef;
 use core::ptr::NonNull;
 use kernel::error::to_result;
 use kernel::prelude::*;
 use kext::lease::Lender;
 
 /// Why a table was not loaded: an errno for the caller and a text for the log.
-pub struct LoadError {
+pub struct CtrError {
     /// The errno.
     pub error: Error,
     /// The text.
     pub text: &'static CStr,
 }
 
-impl LoadError {
+impl CtrError {
     /// Makes one.
     pub const fn new(error: Error, text: &'static CStr) -> Self {
         Self { error, text }
@@ -28,35 +28,35 @@ impl LoadError {
 }
 
 /// Gives an error its text.
-pub trait OrFail<T> {
-    /// Turns an error into a [`LoadError`] with `text`.
+pub trait CtrResultExt<T> {
+    /// Turns an error into a [`CtrError`] with `text`.
     ///
     /// # Errors
     ///
     /// The error, if there was one.
-    fn or_fail(self, text: &'static CStr) -> Result<T, LoadError>;
+    fn ctr_error(self, text: &'static CStr) -> Result<T, CtrError>;
 }
 
-impl<T, E: Into<Error>> OrFail<T> for Result<T, E> {
-    fn or_fail(self, text: &'static CStr) -> Result<T, LoadError> {
-        self.map_err(|error| LoadError::new(error.into(), text))
+impl<T, E: Into<Error>> CtrResultExt<T> for Result<T, E> {
+    fn ctr_error(self, text: &'static CStr) -> Result<T, CtrError> {
+        self.map_err(|error| CtrError::new(error.into(), text))
     }
 }
 
-/// The line of a table that a target is being constructed for.
+/// The `struct dm_target` that a target is being constructed for.
 ///
 /// # Invariants
 ///
 /// `raw` belongs to a table under construction, to which nobody else has access. `devices` are
 /// those that it has opened, and `lender` waits before they are closed.
-pub struct Setup<'s> {
+pub struct CtrTarget<'s> {
     raw: NonNull<dm_bindings::dm_target>,
     name: &'static str,
     lender: &'s Lender,
     devices: &'s mut KVec<OpenDevice>,
 }
 
-impl<'s> Setup<'s> {
+impl<'s> CtrTarget<'s> {
     /// Makes one.
     ///
     /// # Safety
@@ -102,10 +102,10 @@ impl<'s> Setup<'s> {
     }
 
     /// Returns a handle for use until the destructor.
-    pub fn handle(&self) -> TargetHandle {
+    pub fn target_ref(&self) -> TargetRef {
         // SAFETY: The destructor, or the failed constructor, waits for the lease; the table is
         // there until then.
-        unsafe { TargetHandle::from_raw(self.raw, self.name, self.lender.lease()) }
+        unsafe { TargetRef::from_raw(self.raw, self.name, self.lender.lease()) }
     }
 
     /// Opens the device at `path`, which may also be `major:minor`.
@@ -139,7 +139,7 @@ impl<'s> Setup<'s> {
     /// # Errors
     ///
     /// `EINVAL` if that is too much for device-mapper.
-    pub fn set_per_bio_size(&mut self, size: usize) -> Result {
+    pub fn set_per_io_data_size(&mut self, size: usize) -> Result {
         // The memory ends where device-mapper's own begins, which is aligned: so must its size be.
         let size = size.checked_next_multiple_of(PER_BIO_ALIGN).ok_or(EINVAL)?;
         self.target().per_io_data_size = u32::try_from(size)?;
@@ -147,19 +147,19 @@ impl<'s> Setup<'s> {
     }
 
     /// Asks for flushes, even if no device below has a volatile cache.
-    pub fn accept_flushes(&mut self) {
+    pub fn set_flush_supported(&mut self) {
         self.target().num_flush_bios = 1;
         self.target().set_flush_supported(true);
     }
 
     /// Asks for discards, even if no device below knows them.
-    pub fn accept_discards(&mut self) {
+    pub fn set_discards_supported(&mut self) {
         self.target().num_discard_bios = 1;
         self.target().set_discards_supported(true);
     }
 
     /// Asks for write-zeroes requests, if the queue limits allow them.
-    pub fn accept_write_zeroes(&mut self) {
+    pub fn set_write_zeroes_supported(&mut self) {
         self.target().num_write_zeroes_bios = 1;
     }
 }

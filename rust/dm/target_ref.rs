@@ -8,11 +8,11 @@ use kernel::prelude::*;
 use kext::block::DevT;
 use kext::lease::Lease;
 
-/// A target's line of its table, from constructor to destructor.
+/// A `struct dm_target`, from constructor to destructor.
 ///
 /// The destructor waits until all clones of the handle are gone.
 #[derive(Clone)]
-pub struct TargetHandle {
+pub struct TargetRef {
     raw: NonNull<dm_bindings::dm_target>,
     name: &'static str,
     _alive: Lease,
@@ -20,12 +20,12 @@ pub struct TargetHandle {
 
 // SAFETY: What is used of the C structure is constant while the table lives, which the lease
 // ensures, or locked.
-unsafe impl Send for TargetHandle {}
+unsafe impl Send for TargetRef {}
 
 // SAFETY: As above.
-unsafe impl Sync for TargetHandle {}
+unsafe impl Sync for TargetRef {}
 
-impl TargetHandle {
+impl TargetRef {
     /// Makes a handle.
     ///
     /// # Safety
