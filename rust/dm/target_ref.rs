@@ -84,13 +84,13 @@ impl TargetRef {
         DevT::from_raw(unsafe { dm_bindings::dmox_dm_dev(self.raw.as_ptr()) })
     }
 
-    /// Returns true if `other` is a line of the same table.
+    /// Returns true if `other` belongs to the same table.
     pub fn is_same_table(&self, other: &Self) -> bool {
         self.table() == other.table()
     }
 
-    /// Returns true if `other` is the same line of the same table.
-    pub fn is_same_line(&self, other: &Self) -> bool {
+    /// Returns true if `other` is this one.
+    pub fn is_same_target(&self, other: &Self) -> bool {
         self.raw == other.raw
     }
 

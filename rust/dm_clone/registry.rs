@@ -6,31 +6,21 @@
 //! another one of the same mapped device shares the volume of the one that is active, so that
 //! nothing that was ever set is lost on the way.
 
-use clone::volume::Volume;
-use dm::TargetRef;
 use kernel::prelude::*;
 use kernel::sync::Arc;
-use kext::block::DevT;
 use platform::disk::KernelDisk;
+use platform::registry::Registry;
+
+/// What tables over the same metadata share.
+pub(crate) type Volume = clone::volume::Volume<KernelDisk>;
 
 kernel::sync::global_lock! {
     // SAFETY: Initialised in `init`, which runs before the target is registered.
-    pub(crate) unsafe(uninit) static REGISTRY: Mutex<KVec<Use>> = KVec::new();
+    pub(crate) unsafe(uninit) static REGISTRY: Mutex<Registry<Volume>> = Registry::new();
 }
 
-/// The use of a metadata device by one line of a table.
-pub(crate) struct Use {
-    metadata: DevT,
-    line: TargetRef,
-    /// `None` while the line is being loaded.
-    volume: Option<Arc<Volume<KernelDisk>>>,
-}
-
-/// A line's entry in the registry, until it is dropped.
-pub(crate) struct Claim {
-    metadata: DevT,
-    line: TargetRef,
-}
+/// The claim of one line to its metadata device.
+pub(crate) type Claim = platform::registry::Claim<Volume, REGISTRY>;
 
 /// Makes the registry ready.
 ///
@@ -42,67 +32,18 @@ pub(crate) unsafe fn init() {
     unsafe { REGISTRY.init() };
 }
 
-impl Claim {
-    /// Claims `metadata` for `line`, which is being loaded. Returns the volume that the mapped
-    /// device uses now, if it does.
-    ///
-    /// # Errors
-    ///
-    /// `EBUSY` if another mapped device, or another line of the same table, uses it.
-    pub(crate) fn new(
-        metadata: DevT,
-        line: &TargetRef,
-    ) -> Result<(Self, Option<Arc<Volume<KernelDisk>>>)> {
-        let mut uses = REGISTRY.lock();
-        let mut volume = None;
-        for other in uses.iter().filter(|other| other.metadata == metadata) {
-            if other.line.mapped_device() != line.mapped_device() || other.line.is_same_table(line)
-            {
-                return Err(EBUSY);
-            }
-            // A table that was loaded, but never active, knows nothing.
-            volume = volume.or_else(|| other.volume.clone().filter(|volume| volume.is_loaded()));
-        }
-        uses.push(
-            Use {
-                metadata,
-                line: line.clone(),
-                volume: None,
-            },
-            GFP_KERNEL,
-        )?;
-        Ok((
-            Self {
-                metadata,
-                line: line.clone(),
-            },
-            volume,
-        ))
-    }
-
-    /// The line uses `volume`.
-    pub(crate) fn set_volume(&self, volume: &Arc<Volume<KernelDisk>>) {
-        for own in REGISTRY.lock().iter_mut().filter(|own| self.is(own)) {
-            own.volume = Some(volume.clone());
-        }
-    }
-
-    fn is(&self, other: &Use) -> bool {
-        other.metadata == self.metadata && other.line.is_same_line(&self.line)
-    }
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let (own, unused) = {
-            let mut uses = REGISTRY.lock();
-            let at = uses.iter().position(|other| self.is(other));
-            let own = at.and_then(|at| uses.remove(at).ok());
-            // A static is not dropped with its module, so it may own nothing then.
-            let unused = uses.is_empty().then(|| core::mem::take(&mut *uses));
-            (own, unused)
-        };
-        // The volume may go with its last use: not under the lock.
-        drop((own, unused));
-    }
+/// Claims the metadata device that `metadata` is for `line`, which is being loaded. Returns the
+/// volume that the mapped device uses now, if it does.
+///
+/// # Errors
+///
+/// `EBUSY` if another mapped device, or another line of the same table, uses it.
+pub(crate) fn claim(
+    line: &dm::TargetRef,
+    metadata: Arc<KernelDisk>,
+) -> Result<(Claim, Option<Arc<Volume>>)> {
+    let claim = Claim::new(&REGISTRY, line, metadata, |other| other.is_same_table(line))?;
+    // A table that was loaded, but never active, knows nothing.
+    let volume = claim.find(Volume::is_loaded);
+    Ok((claim, volume))
 }

@@ -3,7 +3,9 @@
 //! The `clone` target: from device-mapper's calls to the engine's.
 
 use crate::limits;
+use crate::registry;
 use crate::registry::Claim;
+use crate::registry::Volume;
 use crate::world::KernelWorld;
 use clone::copier;
 use clone::copier::Tools;
@@ -22,7 +24,6 @@ use clone::route::Side;
 use clone::route::Verdict;
 use clone::table;
 use clone::table::Refusal;
-use clone::volume::Volume;
 use core::fmt::Write;
 use core::ops::ControlFlow;
 use dm::args::word;
@@ -44,8 +45,6 @@ use kernel::sync::Arc;
 use kext::bio::Class;
 use kext::block::QueueLimits;
 use kext::errno::eopnotsupp;
-use kext::timer::Timer;
-use kext::timer::TimerFunction;
 use platform::bio_task;
 use platform::bio_task::BioIo;
 use platform::bio_task::Served;
@@ -53,6 +52,7 @@ use platform::block_on::block_on;
 use platform::disk::KernelDisk;
 use platform::executor::Executor;
 use platform::executor::Placement;
+use platform::ticker::Ticker;
 use runtime::stack::boxed;
 
 /// The target's name, for the log.
@@ -67,7 +67,7 @@ const METADATA_SECTORS_MAX: Sectors = 33_292_800;
 /// A clone device, or a part of one: one line of a table.
 pub(crate) struct CloneTarget {
     // Dropped in this order: no more ticks, then the end of the engine's tasks, then the claim.
-    ticker: Timer<Ticker>,
+    ticker: Ticker,
     executor: Executor,
     engine: Arc<Engine<KernelWorld>>,
     metadata: Device,
@@ -78,17 +78,6 @@ pub(crate) struct CloneTarget {
     arguments: KVec<u8>,
     read_only: bool,
     _claim: Claim,
-}
-
-/// Wakes the engine every second.
-struct Ticker(Arc<Engine<KernelWorld>>);
-
-impl TimerFunction for Ticker {
-    const PERIOD_MS: Option<u64> = Some(1000);
-
-    fn expired(&self) {
-        self.0.tick();
-    }
 }
 
 impl From<Refusal> for Failure {
@@ -133,11 +122,11 @@ impl Target for CloneTarget {
 
     fn resume(&self) {
         self.engine.resume();
-        self.ticker.arm(1000);
+        self.ticker.start();
     }
 
     fn postsuspend(&self) {
-        self.ticker.stop();
+        self.ticker.pause();
         block_on(self.engine.suspend());
     }
 
@@ -224,8 +213,8 @@ impl CloneTarget {
             GFP_KERNEL,
         )
         .ctr_error(c"Failed to allocate clone structure")?;
-        let (claim, active) =
-            Claim::new(metadata.dev(), &line).ctr_error(c"Metadata device is already in use")?;
+        let (claim, active) = registry::claim(&line, metadata_disk.clone())
+            .ctr_error(c"Metadata device is already in use")?;
         let volume = match active {
             Some(volume) => {
                 volume
@@ -257,8 +246,9 @@ impl CloneTarget {
             .ctr_error(c"Failed to allocate clone structure")?;
         let executor = Executor::new(c"dm-clone", Placement::SameCpu)
             .ctr_error(c"Failed to allocate workqueue")?;
-        let ticker =
-            Timer::new(Ticker(engine.clone())).ctr_error(c"Failed to allocate clone structure")?;
+        let ticking = engine.clone();
+        let ticker = Ticker::new(&executor, move || ticking.tick())
+            .ctr_error(c"Failed to allocate clone structure")?;
         // From here on the drop of the target ends the tasks, also of a load that fails.
         let target = Self {
             ticker,
@@ -346,7 +336,7 @@ impl CloneTarget {
 
 impl Drop for CloneTarget {
     fn drop(&mut self) {
-        self.ticker.stop();
+        self.ticker.pause();
         self.engine.stop();
         // A table that is to replace this one may live on with the volume; the device handle goes.
         block_on(self.engine.volume().release(&self.metadata_disk));
@@ -448,10 +438,6 @@ fn check_length(device: &Device, length: Sectors, text: &'static CStr) -> Result
     Err(CtrError::new(EINVAL, text))
 }
 
-fn load_volume(
-    disk: Arc<KernelDisk>,
-    geometry: Geometry,
-    read_only: bool,
-) -> Result<Volume<KernelDisk>> {
+fn load_volume(disk: Arc<KernelDisk>, geometry: Geometry, read_only: bool) -> Result<Volume> {
     block_on(boxed(|| Volume::load(disk, geometry, read_only)))?
 }

@@ -9,7 +9,6 @@ mod log;
 mod parameters;
 mod registry;
 mod target;
-mod ticker;
 mod volume;
 mod world;
 

@@ -187,7 +187,7 @@ impl VdoTarget {
         })?;
         let disk = Arc::new(KernelDisk::new(device.clone(), Class::Data), GFP_KERNEL)
             .ctr_error(c"Could not allocate config structure")?;
-        let claim = Claim::new(device.dev(), line.clone(), disk.clone()).map_err(|error| {
+        let claim = registry::claim(&line, disk.clone()).map_err(|error| {
             if error == EBUSY {
                 log.error(format_args!("Existing vdo already uses device {name}"));
             }

@@ -7,7 +7,6 @@
 use crate::engine;
 use crate::engine::Engine;
 use crate::log::Log;
-use crate::ticker::Ticker;
 use crate::world::KernelWorld;
 use core::fmt::Arguments;
 use dm::CtrError;
@@ -24,6 +23,7 @@ use platform::block_on::block_on;
 use platform::disk::KernelDisk;
 use platform::executor::Executor;
 use platform::executor::Placement;
+use platform::ticker::Ticker;
 use runtime::stack::boxed;
 use runtime::stack::boxed_at_once;
 use runtime::sync::AtomicU32;
@@ -113,7 +113,9 @@ impl Volume {
         // Data is copied and looked at in a poll: not at the expense of who submits more.
         let executor = Executor::new(c"dm-vdo", Placement::AnyCpu)
             .ctr_error(c"Cannot allocate thread structures")?;
-        let ticker = Ticker::new(&engine, &executor).ctr_error(c"Cannot make admin thread")?;
+        let ticking = engine.clone();
+        let ticker = Ticker::new(&executor, move || ticking.tick())
+            .ctr_error(c"Cannot make admin thread")?;
         let volume = Self {
             ticker,
             engine,

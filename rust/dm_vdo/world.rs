@@ -40,7 +40,7 @@ impl KernelWorld {
     pub(crate) fn forget_line(&self, line: &TargetRef) {
         let own = self
             .line
-            .with(|own| own.take_if(|own| own.is_same_line(line)));
+            .with(|own| own.take_if(|own| own.is_same_target(line)));
         drop(own);
     }
 }
