@@ -25,6 +25,7 @@ pub use ctr::CtrResultExt;
 pub use ctr::CtrTarget;
 pub use device::Device;
 pub use device::Mode;
+pub use map::BioInfo;
 pub use map::MapBio;
 pub use map::MapResult;
 pub use status::StatusType;

@@ -27,6 +27,19 @@ pub struct MapBio<'a> {
     _life: PhantomData<fn(&'a ()) -> &'a ()>,
 }
 
+/// What a bio asks of a target.
+#[derive(Clone, Copy, Debug)]
+pub struct BioInfo {
+    /// The operation.
+    pub kind: Kind,
+    /// Whether the data must be on stable storage when the bio completes.
+    pub is_fua: bool,
+    /// The first sector, counted from the start of the target; 0 for a flush.
+    pub sector: u64,
+    /// The number of sectors; 0 for a flush.
+    pub sectors: u32,
+}
+
 /// How the memory that device-mapper reserves with a bio is aligned: as its own structure behind it
 /// is, which has pointers.
 pub const PER_BIO_ALIGN: usize = align_of::<*const c_void>();
@@ -116,6 +129,17 @@ impl<'a> MapBio<'a> {
     #[inline]
     pub fn sectors(&self) -> u32 {
         self.bio().sectors()
+    }
+
+    /// Returns all of this.
+    #[inline]
+    pub fn info(&self) -> BioInfo {
+        BioInfo {
+            kind: self.kind(),
+            is_fua: self.is_fua(),
+            sector: self.sector(),
+            sectors: self.sectors(),
+        }
     }
 
     /// Shortens the bio to its first `sectors` sectors; device-mapper sends the rest as another.

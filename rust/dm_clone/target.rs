@@ -322,7 +322,7 @@ impl CloneTarget {
     }
 
     async fn serve<'a>(&'a self, job: Job, io: BioIo<'a>) -> Served<'a> {
-        let sector = io.sector();
+        let sector = io.info().sector;
         let mut request = UserRequest {
             io,
             destination: &self.destination,
@@ -351,12 +351,12 @@ struct UserRequest<'a> {
 
 impl Request for UserRequest<'_> {
     async fn forward(&mut self) -> Result {
-        let sector = self.io.sector();
+        let sector = self.io.info().sector;
         self.io.forward(self.destination, sector).await
     }
 
     async fn forward_briefly(&mut self) -> Result {
-        let sector = self.io.sector();
+        let sector = self.io.info().sector;
         self.io.forward_briefly(self.destination, sector).await
     }
 }

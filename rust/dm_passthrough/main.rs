@@ -148,7 +148,7 @@ impl Passthrough {
         let shared = &self.shared;
         let mut buffer = shared.buffers.take().await;
         if let Some(page) = buffer.page_mut(0) {
-            page.fill(io.sector() as u8);
+            page.fill(io.info().sector as u8);
         }
         let (buffer, result) = shared
             .metadata
@@ -159,7 +159,7 @@ impl Passthrough {
             return io.end(Err(error));
         }
         self.served.fetch_add(1);
-        let sector = io.sector();
+        let sector = io.info().sector;
         if sector % 16 == 0 {
             let result = io.forward(&self.destination, sector).await;
             return io.end(result);
@@ -180,7 +180,7 @@ impl Passthrough {
 
     /// Sends the bio below and does not wait for it, which is for others to do.
     async fn begin<'a>(&'a self, io: &mut BioIo<'a>) {
-        let sector = io.sector();
+        let sector = io.info().sector;
         let mut forward = pin!(io.forward(&self.destination, sector));
         poll_fn(|context| {
             let _ = forward.as_mut().poll(context);

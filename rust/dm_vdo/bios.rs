@@ -27,7 +27,7 @@ impl UserBio {
 
 impl world::Bio for UserBio {
     fn operation(&self) -> Operation {
-        match self.0.kind() {
+        match self.0.info().kind {
             Kind::Discard => Operation::Discard,
             Kind::WriteZeroes => Operation::WriteZeroes,
             Kind::Flush => Operation::Flush,
@@ -36,15 +36,15 @@ impl world::Bio for UserBio {
     }
 
     fn is_fua(&self) -> bool {
-        self.0.is_fua()
+        self.0.info().is_fua
     }
 
     fn sector(&self) -> u64 {
-        self.0.sector()
+        self.0.info().sector
     }
 
     fn sectors(&self) -> u32 {
-        self.0.sectors()
+        self.0.info().sectors
     }
 
     fn data(&self) -> impl world::Data + '_ {
@@ -113,11 +113,11 @@ pub(crate) struct UserRead<'a> {
 
 impl world::ReadBio for UserRead<'_> {
     fn sector(&self) -> u64 {
-        self.io.sector()
+        self.io.info().sector
     }
 
     fn sectors(&self) -> u32 {
-        self.io.sectors()
+        self.io.info().sectors
     }
 
     async fn forward(&mut self, sector: u64) -> Result {

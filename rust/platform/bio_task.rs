@@ -27,6 +27,7 @@ use core::ptr::NonNull;
 use core::task::Context;
 use core::task::Poll;
 use dm::map::PER_BIO_ALIGN;
+use dm::BioInfo;
 use dm::Device;
 use dm::MapBio;
 use dm::MapResult;
@@ -34,7 +35,6 @@ use kernel::bindings;
 use kernel::prelude::*;
 use kext::bio;
 use kext::bio::Bio;
-use kext::bio::Kind;
 use kext::bio::Saved;
 use kext::bio::Status;
 use runtime::sync::AtomicU32;
@@ -128,12 +128,7 @@ pub fn serve<'a, F>(
 where
     F: Future<Output = Served<'a>> + Send + 'a,
 {
-    let io = BioParts {
-        kind: bio.kind(),
-        fua: bio.is_fua(),
-        sector: bio.sector(),
-        sectors: bio.sectors(),
-    };
+    let info = bio.info();
     let (raw, memory) = bio.into_raw();
     let Some(task) = memory.place::<BioTask<F>>() else {
         kernel::pr_err_once!("a task does not fit into the memory reserved with its bio\n");
@@ -155,7 +150,7 @@ where
     };
     let io = BioIo {
         task: task.cast(),
-        parts: io,
+        info,
         _life: PhantomData,
     };
     // SAFETY: The memory is large enough, aligned, and ours until the bio is completed. The queue
@@ -287,14 +282,6 @@ impl<'a, F: Future<Output = Served<'a>>> BioTask<F> {
     }
 }
 
-#[derive(Clone, Copy)]
-struct BioParts {
-    kind: Kind,
-    fua: bool,
-    sector: u64,
-    sectors: u32,
-}
-
 /// A bio while a future serves it; the future gives it back as [`Served`].
 ///
 /// # Invariants
@@ -302,7 +289,7 @@ struct BioParts {
 /// The task is that of the bio. The bio is ours unless it is below, see [`BioIo::forward`].
 pub struct BioIo<'a> {
     task: NonNull<Core>,
-    parts: BioParts,
+    info: BioInfo,
     _life: PhantomData<fn(&'a ()) -> &'a ()>,
 }
 
@@ -317,24 +304,9 @@ pub struct Served<'a> {
 }
 
 impl<'a> BioIo<'a> {
-    /// Returns what the bio asks for.
-    pub fn kind(&self) -> Kind {
-        self.parts.kind
-    }
-
-    /// Returns true if the data must be on stable storage when the bio completes.
-    pub fn is_fua(&self) -> bool {
-        self.parts.fua
-    }
-
-    /// Returns the first sector, counted from the start of the target.
-    pub fn sector(&self) -> u64 {
-        self.parts.sector
-    }
-
-    /// Returns the number of sectors; 0 for a flush.
-    pub fn sectors(&self) -> u32 {
-        self.parts.sectors
+    /// Returns what the bio asks for; of a bio that was narrowed by [`BioIo::trim`], what is left.
+    pub fn info(&self) -> &BioInfo {
+        &self.info
     }
 
     fn core(&self) -> &Core {
@@ -386,10 +358,10 @@ impl<'a> BioIo<'a> {
         if !self.is_back() {
             return;
         }
-        let begin = self.bio().sector().wrapping_sub(self.parts.sector);
+        let begin = self.bio().sector().wrapping_sub(self.info.sector);
         self.bio_mut().trim(sector.wrapping_add(begin), sectors);
-        self.parts.sector = self.bio().sector().wrapping_sub(begin);
-        self.parts.sectors = self.bio().sectors();
+        self.info.sector = self.bio().sector().wrapping_sub(begin);
+        self.info.sectors = self.bio().sectors();
     }
 
     /// Sends the bio to `sector` of `device`, with its flags, and waits until it is back.

@@ -8,6 +8,7 @@
 use core::mem;
 use core::ptr::NonNull;
 use dm::map::PER_BIO_ALIGN;
+use dm::BioInfo;
 use dm::MapBio;
 use dm::MapResult;
 use kernel::bindings;
@@ -15,7 +16,6 @@ use kernel::prelude::*;
 use kext::bio;
 use kext::bio::Bio;
 use kext::bio::DataReader;
-use kext::bio::Kind;
 use kext::bio::Status;
 
 /// What is noted with a held bio.
@@ -23,10 +23,7 @@ struct Note {
     bio: NonNull<bindings::bio>,
     /// The next one in line.
     next: Option<NonNull<Note>>,
-    sector: u64,
-    sectors: u32,
-    kind: Kind,
-    fua: bool,
+    info: BioInfo,
 }
 
 /// How much memory must be reserved with each bio: an argument for
@@ -55,10 +52,7 @@ pub fn hold<'a>(bio: MapBio<'a>, keep: impl FnOnce(HeldBio)) -> MapResult<'a> {
     let note = Note {
         bio: NonNull::dangling(),
         next: None,
-        sector: bio.sector(),
-        sectors: bio.sectors(),
-        kind: bio.kind(),
-        fua: bio.is_fua(),
+        info: bio.info(),
     };
     let (raw, memory) = bio.into_raw();
     if let Some(place) = memory.place::<Note>() {
@@ -82,23 +76,8 @@ impl HeldBio {
     }
 
     /// Returns what the bio asks for.
-    pub fn kind(&self) -> Kind {
-        self.note().kind
-    }
-
-    /// Returns true if the data must be on stable storage when the bio completes.
-    pub fn is_fua(&self) -> bool {
-        self.note().fua
-    }
-
-    /// Returns the first sector, counted from the start of the target.
-    pub fn sector(&self) -> u64 {
-        self.note().sector
-    }
-
-    /// Returns the number of sectors; 0 for a flush.
-    pub fn sectors(&self) -> u32 {
-        self.note().sectors
+    pub fn info(&self) -> &BioInfo {
+        &self.note().info
     }
 
     /// Returns a reader of the data.
