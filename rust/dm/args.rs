@@ -5,6 +5,10 @@
 use kernel::prelude::*;
 
 /// The words of a table line or a message, consumed from the front.
+///
+/// # Invariants
+///
+/// Each word points to a NUL-terminated string that is valid and does not change for `'a`.
 #[derive(Clone)]
 pub struct Args<'a> {
     words: &'a [*mut c_char],
@@ -15,15 +19,17 @@ impl<'a> Args<'a> {
     ///
     /// # Safety
     ///
-    /// `argv` points to `argc` strings that stay as they are for `'a`; it may be null if `argc`
-    /// is 0.
+    /// `argv` is valid for reads of `argc` pointers to NUL-terminated strings, none of which changes
+    /// for `'a`; it may be null if `argc` is 0.
     pub(crate) unsafe fn from_raw(argc: c_uint, argv: *mut *mut c_char) -> Self {
         let words = if argc == 0 || argv.is_null() {
             &[]
         } else {
-            // SAFETY: By the contract.
+            // SAFETY: By the contract `argv` is valid for reads of `argc` pointers, which nobody
+            // changes for `'a`; it came from C, which has no array of more than `isize::MAX` bytes.
             unsafe { core::slice::from_raw_parts(argv, argc as usize) }
         };
+        // INVARIANT: By the contract.
         Self { words }
     }
 
@@ -66,7 +72,7 @@ impl<'a> Iterator for Args<'a> {
     fn next(&mut self) -> Option<&'a CStr> {
         let (word, rest) = self.words.split_first()?;
         self.words = rest;
-        // SAFETY: By the contract of `from_raw` each word is a string for `'a`.
+        // SAFETY: By the type invariant it is a string that does not change for `'a`.
         Some(unsafe { CStr::from_char_ptr(*word) })
     }
 
@@ -105,13 +111,14 @@ impl Words {
             let word = text.get_mut(start..).ok_or(EINVAL)?;
             words.push(word.as_mut_ptr().cast(), GFP_KERNEL)?;
         }
-        // INVARIANT: Each start is the end of a string, or 0, so a string follows. Nobody changes
-        // the text, and moving the vector does not move it.
+        // INVARIANT: Each start is the end of a string, or 0, so that a string follows. Nobody
+        // changes the text, and moving the vector does not move it.
         Ok(Self { words, _text: text })
     }
 
     /// Returns the words.
     pub(crate) fn args(&self) -> Args<'_> {
+        // INVARIANT: By that of `self`, which is borrowed for as long.
         Args { words: &self.words }
     }
 }

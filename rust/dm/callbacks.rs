@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! What device-mapper calls: from C pointers to a [`Target`]'s methods and back.
+//!
+//! All functions of C's kind here have one contract, which is how device-mapper calls the functions
+//! of a `target_type`. `ti` is valid, and of the type whose functions these are, that is of `T`. The
+//! constructor is called once, with nobody else looking at `ti`. If it succeeds, the others are
+//! called, and after they have all returned and all bios were completed, the destructor, once. What
+//! else is passed is valid for the call, and used by nobody else meanwhile.
 
 #![expect(
     clippy::missing_safety_doc,
-    reason = "called by device-mapper alone, with what its header says"
+    reason = "one contract for all, stated above"
 )]
 
 use crate::args::Args;
@@ -29,7 +35,7 @@ const STATUS_NOFLUSH: c_uint = 1;
 
 type RawTarget = *mut dm_bindings::dm_target;
 
-/// What a target's `private` points to.
+/// What a target's `private` points to, in a box, from a constructor that succeeds to the destructor.
 ///
 /// The fields are dropped in this order: the target with all that it owns, then the lender, which
 /// waits for the handles that others still have; the devices are closed after that.
@@ -42,7 +48,7 @@ struct Instance<T> {
 /// Returns the C description of `T`, of no module yet.
 pub(crate) const fn target_type<T: Target>() -> dm_bindings::target_type {
     // SAFETY: The structure consists of numbers, pointers that may be null, and functions that may
-    // be missing.
+    // be missing: zeroes are a value of each.
     let none: dm_bindings::target_type = unsafe { MaybeUninit::zeroed().assume_init() };
     let mut raw = dm_bindings::target_type {
         features: T::FEATURES.as_raw(),
@@ -91,13 +97,14 @@ const fn log_name<T: Target>() -> &'static str {
     }
 }
 
-/// Returns what `ti` has.
+/// Returns what the constructor of `ti` has made.
 ///
 /// # Safety
 ///
-/// The constructor of `ti` succeeded, as one of `T`, and the destructor was not called in `'a`.
-unsafe fn whole_instance<'a, T: Target>(ti: RawTarget) -> &'a Instance<T> {
-    // SAFETY: The constructor left a boxed instance in `private`.
+/// The constructor of `ti`, that of `T`, succeeded, and the destructor is not called in `'a`.
+unsafe fn instance<'a, T: Target>(ti: RawTarget) -> &'a Instance<T> {
+    // SAFETY: `ti` is valid. `private` points to an `Instance<T>`: `construct` has set it, and
+    // nobody changes it, or what it points to, before the destructor.
     unsafe { &*(*ti).private.cast::<Instance<T>>() }
 }
 
@@ -105,45 +112,48 @@ unsafe fn whole_instance<'a, T: Target>(ti: RawTarget) -> &'a Instance<T> {
 ///
 /// # Safety
 ///
-/// The constructor of `ti` succeeded, as one of `T`, and the destructor was not called in `'a`.
-unsafe fn instance<'a, T: Target>(ti: RawTarget) -> &'a T {
-    // SAFETY: By the contract.
-    unsafe { &whole_instance::<T>(ti).target }
+/// As [`instance`].
+unsafe fn target<'a, T: Target>(ti: RawTarget) -> &'a T {
+    // SAFETY: By the same contract.
+    &unsafe { instance::<T>(ti) }.target
 }
 
 /// Closes devices.
 ///
 /// # Safety
 ///
-/// They were opened for `ti`, whose table is under construction or destruction, and nobody uses
-/// them any more.
+/// They were opened for `ti`, which is valid and under construction or destruction. There are no
+/// handles of them any more.
 unsafe fn close(ti: NonNull<dm_bindings::dm_target>, devices: KVec<OpenDevice>) {
     for device in devices {
-        // SAFETY: By the contract.
+        // SAFETY: It was opened for `ti`. A table is constructed and destroyed by one thread, and
+        // looked at by nobody else then.
         unsafe { device.close(ti) };
     }
 }
 
 unsafe extern "C" fn ctr<T: Target>(ti: RawTarget, argc: c_uint, argv: *mut *mut c_char) -> c_int {
-    // SAFETY: Device-mapper calls a constructor with as many words as it says, which stay as they
-    // are during the call.
+    // SAFETY: Device-mapper passes `argc` strings in `argv`, for the call.
     let args = unsafe { Args::from_raw(argc, argv) };
-    // SAFETY: `ti` is valid, under construction, and ours for the call.
+    // SAFETY: In its constructor nobody else looks at `ti`.
     match unsafe { construct::<T>(ti, args) } {
         Ok(()) => 0,
         Err(error) => error.to_errno(),
     }
 }
 
+/// Makes a target for `ti`.
+///
 /// # Safety
 ///
-/// `ti` is valid, under construction, and ours.
+/// `ti` is valid, and this is called by its constructor.
 unsafe fn construct<T: Target>(ti: RawTarget, args: Args<'_>) -> Result {
     let raw = NonNull::new(ti).ok_or(EINVAL)?;
     let lender = Lender::new()?;
     let mut devices = KVec::new();
-    // SAFETY: Device-mapper constructs a table in one thread. The lender waits, below if this fails
-    // and in the destructor if not, before the devices are closed.
+    // SAFETY: Device-mapper constructs a table in one thread, and nobody else has access to it. The
+    // lender waits, below if this fails and in the destructor if not, before the devices are closed
+    // and the table goes.
     let mut under_construction =
         unsafe { CtrTarget::new(raw, log_name::<T>(), &lender, &mut devices) };
     let error = match T::ctr(&mut under_construction, args) {
@@ -157,7 +167,7 @@ unsafe fn construct<T: Target>(ti: RawTarget, args: Args<'_>) -> Result {
                         devices,
                     },
                 );
-                // SAFETY: `ti` is ours.
+                // SAFETY: `ti` is valid, and in its constructor nobody else looks at it.
                 unsafe { (*ti).private = KBox::into_raw(instance).cast() };
                 return Ok(());
             }
@@ -167,13 +177,15 @@ unsafe fn construct<T: Target>(ti: RawTarget, args: Args<'_>) -> Result {
             }
         },
         Err(failure) => {
-            // SAFETY: `ti` is ours; device-mapper only reads the text.
+            // SAFETY: `ti` is valid, and in its constructor nobody else looks at it. Device-mapper
+            // only reads the text, which is static.
             unsafe { (*ti).error = failure.text.as_char_ptr().cast_mut() };
             failure.error
         }
     };
     drop(lender);
-    // SAFETY: The target is gone, and the lender has waited for the handles.
+    // SAFETY: They were opened for this target, which is under construction. The lender has waited
+    // for all handles.
     unsafe { close(raw, devices) };
     Err(error)
 }
@@ -182,8 +194,8 @@ unsafe extern "C" fn dtr<T: Target>(ti: RawTarget) {
     let Some(raw) = NonNull::new(ti) else {
         return;
     };
-    // SAFETY: The constructor left a boxed instance here, and device-mapper calls the destructor
-    // once, when no other callback runs or will run.
+    // SAFETY: The constructor succeeded, and got this pointer from `KBox::into_raw`. The destructor
+    // is called once, when no other function runs or will run, so that nobody else has it.
     let instance = unsafe { KBox::from_raw((*ti).private.cast::<Instance<T>>()) };
     let Instance {
         target,
@@ -192,19 +204,20 @@ unsafe extern "C" fn dtr<T: Target>(ti: RawTarget) {
     } = KBox::into_inner(instance);
     drop(target);
     drop(lender);
-    // SAFETY: The target is gone, and the lender has waited for the handles.
+    // SAFETY: They were opened for this target, which is under destruction. The lender has waited
+    // for all handles.
     unsafe { close(raw, devices) };
 }
 
 unsafe extern "C" fn map<T: Target>(ti: RawTarget, bio: *mut bindings::bio) -> c_int {
-    let (Some(raw), Some(target)) = (NonNull::new(bio), NonNull::new(ti)) else {
+    let (Some(raw_bio), Some(raw_ti)) = (NonNull::new(bio), NonNull::new(ti)) else {
         return dm_bindings::DM_MAPIO_KILL as c_int;
     };
-    // SAFETY: Device-mapper maps bios between constructor and destructor only, and waits for each
-    // of them before the destructor.
-    let this = unsafe { instance::<T>(ti) };
-    // SAFETY: Device-mapper gives us the bio; see above for how long the target lives.
-    let mut bio = unsafe { MapBio::from_raw(raw, target) };
+    // SAFETY: The constructor succeeded, and the destructor is not called before all bios were
+    // completed; so the reference may live as long as the bio.
+    let this = unsafe { target::<T>(ti) };
+    // SAFETY: Device-mapper asks once for each bio. The life of the bio is that of the reference.
+    let mut bio = unsafe { MapBio::from_raw(raw_bio, raw_ti) };
     bio.clear_inherited_mark();
     this.map(bio).into_raw()
 }
@@ -213,8 +226,9 @@ macro_rules! notice {
     ($($name:ident),*) => {
         $(
             unsafe extern "C" fn $name<T: Target>(ti: RawTarget) {
-                // SAFETY: Called between constructor and destructor only.
-                unsafe { instance::<T>(ti) }.$name();
+                // SAFETY: The constructor succeeded, and the destructor is not called before this
+                // has returned.
+                unsafe { target::<T>(ti) }.$name();
             }
         )*
     };
@@ -223,8 +237,8 @@ macro_rules! notice {
 notice!(presuspend, presuspend_undo, postsuspend, resume);
 
 unsafe extern "C" fn preresume<T: Target>(ti: RawTarget) -> c_int {
-    // SAFETY: Called between constructor and destructor only.
-    match unsafe { instance::<T>(ti) }.preresume() {
+    // SAFETY: The constructor succeeded, and the destructor is not called before this has returned.
+    match unsafe { target::<T>(ti) }.preresume() {
         Ok(()) => 0,
         Err(error) => error.to_errno(),
     }
@@ -243,10 +257,10 @@ unsafe extern "C" fn status<T: Target>(
         _ => StatusType::Info,
     };
     let noflush = flags & STATUS_NOFLUSH != 0;
-    // SAFETY: The buffer is ours for the call.
+    // SAFETY: `result` has room for `size` bytes, and nobody else uses it during the call.
     let mut out = unsafe { StatusWriter::from_raw(result, size) };
-    // SAFETY: Called between constructor and destructor only.
-    unsafe { instance::<T>(ti) }.status(kind, noflush, &mut out);
+    // SAFETY: The constructor succeeded, and the destructor is not called before this has returned.
+    unsafe { target::<T>(ti) }.status(kind, noflush, &mut out);
 }
 
 unsafe extern "C" fn message<T: Target>(
@@ -256,16 +270,18 @@ unsafe extern "C" fn message<T: Target>(
     result: *mut c_char,
     size: c_uint,
 ) -> c_int {
-    // SAFETY: The words are valid until we write to the buffer for the answer: that is the memory
-    // of the ioctl, in which they lie themselves. So they are copied first.
+    // The words lie in the memory of the ioctl, which is the buffer for the answer as well: they are
+    // good until that is written to. So they are copied first.
+    // SAFETY: Device-mapper passes `argc` strings in `argv`, and they are not used after this.
     let words = match Words::copy(unsafe { Args::from_raw(argc, argv) }) {
         Ok(words) => words,
         Err(error) => return error.to_errno(),
     };
-    // SAFETY: The buffer is ours for the call.
+    // SAFETY: `result` has room for `size` bytes, and nobody else uses it during the call: the words
+    // are not used any more.
     let mut reply = unsafe { StatusWriter::from_raw(result, size) };
-    // SAFETY: Called between constructor and destructor only.
-    match unsafe { instance::<T>(ti) }.message(words.args(), &mut reply) {
+    // SAFETY: The constructor succeeded, and the destructor is not called before this has returned.
+    match unsafe { target::<T>(ti) }.message(words.args(), &mut reply) {
         // One more than success: there is an answer.
         Ok(()) => c_int::from(!reply.is_empty()),
         Err(error) => error.to_errno(),
@@ -280,20 +296,21 @@ unsafe extern "C" fn iterate_devices<T: Target>(
     let (Some(callout), Some(raw)) = (callout, NonNull::new(ti)) else {
         return 0;
     };
-    // SAFETY: Called between constructor and destructor only.
+    // SAFETY: The constructor succeeded, and the destructor is not called before this has returned.
     let Instance {
         target, devices, ..
-    } = unsafe { whole_instance::<T>(ti) };
+    } = unsafe { instance::<T>(ti) };
     let mut call = |device: &Device, start, sectors| {
         let Some(open) = devices.iter().find(|open| open.is(device)) else {
             return 0; // Not a device of this target.
         };
         let call = |dm_dev| {
-            // SAFETY: Device-mapper wants to be called so, with devices that the target has open.
+            // SAFETY: This is how device-mapper wants to be called: with the `ti` and the `data` that
+            // it has passed, and a device that the target has open.
             unsafe { callout(ti, dm_dev, start, sectors, data) }
         };
-        // SAFETY: The device was opened for `ti`. The devices of a table stay as they are between
-        // its construction and its destruction, and device-mapper looks at them in between only.
+        // SAFETY: The device was opened for `ti`. No device is opened or closed meanwhile: that is
+        // done in construction and destruction, and device-mapper iterates in between.
         unsafe { open.with_raw(raw, call) }.unwrap_or(0)
     };
     let mut callout = DeviceCallout::new(&mut call);
@@ -302,8 +319,8 @@ unsafe extern "C" fn iterate_devices<T: Target>(
 }
 
 unsafe extern "C" fn io_hints<T: Target>(ti: RawTarget, limits: *mut bindings::queue_limits) {
-    // SAFETY: The limits are ours for the call.
+    // SAFETY: The limits are valid, and nobody else uses them during the call.
     let limits = unsafe { QueueLimits::from_raw(limits) };
-    // SAFETY: Called between constructor and destructor only.
-    unsafe { instance::<T>(ti) }.io_hints(limits);
+    // SAFETY: The constructor succeeded, and the destructor is not called before this has returned.
+    unsafe { target::<T>(ti) }.io_hints(limits);
 }

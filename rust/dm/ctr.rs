@@ -47,8 +47,9 @@ impl<T, E: Into<Error>> CtrResultExt<T> for Result<T, E> {
 ///
 /// # Invariants
 ///
-/// `raw` belongs to a table under construction, to which nobody else has access. `devices` are
-/// those that it has opened, and `lender` waits before they are closed.
+/// `raw` is valid and under construction, with its table, to which nobody else has access. `devices`
+/// are those that were opened for it. `lender` waits before they are closed and before the table
+/// goes.
 pub struct CtrTarget<'s> {
     raw: NonNull<dm_bindings::dm_target>,
     name: &'static str,
@@ -61,9 +62,9 @@ impl<'s> CtrTarget<'s> {
     ///
     /// # Safety
     ///
-    /// `raw` belongs to a table under construction, and for `'s` nobody else has access to that.
-    /// `devices` are those that it has opened, and `lender` waits before they are closed and before
-    /// the table goes.
+    /// `raw` is valid and under construction, with its table, to which nobody else has access for
+    /// `'s`. `devices` are those that were opened for it. `lender` waits before they are closed and
+    /// before the table goes.
     pub(crate) unsafe fn new(
         raw: NonNull<dm_bindings::dm_target>,
         name: &'static str,
@@ -80,13 +81,13 @@ impl<'s> CtrTarget<'s> {
     }
 
     fn target(&mut self) -> &mut dm_bindings::dm_target {
-        // SAFETY: By the invariant the structure is valid and ours.
+        // SAFETY: By the type invariant the structure is valid, and nobody else has access to it.
         unsafe { self.raw.as_mut() }
     }
 
     /// Returns the length of the target in sectors.
     pub fn len(&self) -> u64 {
-        // SAFETY: By the invariant the structure is valid.
+        // SAFETY: By the type invariant the structure is valid, and nobody else has access to it.
         unsafe { (*self.raw.as_ptr()).len }
     }
 
@@ -97,14 +98,16 @@ impl<'s> CtrTarget<'s> {
 
     /// Returns what the mapped device may be used for.
     pub fn table_mode(&self) -> Mode {
-        // SAFETY: By the invariant the table is valid.
-        Mode::from_raw(unsafe { dm_bindings::dm_table_get_mode((*self.raw.as_ptr()).table) })
+        // SAFETY: By the type invariant the structure is valid, and nobody else has access to it.
+        let table = unsafe { (*self.raw.as_ptr()).table };
+        // SAFETY: The table of a valid target is valid.
+        Mode::from_raw(unsafe { dm_bindings::dm_table_get_mode(table) })
     }
 
     /// Returns a handle for use until the destructor.
     pub fn target_ref(&self) -> TargetRef {
-        // SAFETY: The destructor, or the failed constructor, waits for the lease; the table is
-        // there until then.
+        // SAFETY: By the type invariant the lender waits before the table goes. The name is that of
+        // the target.
         unsafe { TargetRef::from_raw(self.raw, self.name, self.lender.lease()) }
     }
 
@@ -116,7 +119,8 @@ impl<'s> CtrTarget<'s> {
     pub fn device(&mut self, path: &CStr, mode: Mode) -> Result<Device> {
         // The room first: what is open must be noted.
         self.devices.reserve(1, GFP_KERNEL)?;
-        // SAFETY: By the type invariant the table is under construction, and ours.
+        // SAFETY: By the type invariant the target is valid and under construction, and nobody else
+        // opens a device for its table.
         let open = unsafe { OpenDevice::open(self.raw, path, mode) }?;
         // SAFETY: By the type invariant the lender waits before the device is closed.
         let device = unsafe { open.handle(self.lender.lease()) };
@@ -130,7 +134,7 @@ impl<'s> CtrTarget<'s> {
     ///
     /// `EINVAL` if that is too much for device-mapper.
     pub fn set_max_io_len(&mut self, sectors: u64) -> Result {
-        // SAFETY: The target is under construction.
+        // SAFETY: By the type invariant the structure is valid, and nobody else has access to it.
         to_result(unsafe { dm_bindings::dm_set_target_max_io_len(self.raw.as_ptr(), sectors) })
     }
 

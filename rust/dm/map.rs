@@ -19,7 +19,8 @@ use kext::bio::Status;
 ///
 /// # Invariants
 ///
-/// The bio is ours, has not left `map`, and belongs to the target.
+/// The bio is valid and ours, was mapped by the target, and has not left `map`. The target is valid
+/// for `'a`, and constructed.
 pub struct MapBio<'a> {
     raw: NonNull<bindings::bio>,
     target: NonNull<dm_bindings::dm_target>,
@@ -74,6 +75,7 @@ impl<'a> MapBio<'a> {
         raw: NonNull<bindings::bio>,
         target: NonNull<dm_bindings::dm_target>,
     ) -> Self {
+        // INVARIANT: By the contract.
         Self {
             raw,
             target,
@@ -84,19 +86,20 @@ impl<'a> MapBio<'a> {
 
     #[inline]
     fn bio(&self) -> &Bio {
-        // SAFETY: By the invariant the bio is ours.
+        // SAFETY: By the type invariant the bio is valid and ours; who changes it borrows `self`.
         unsafe { Bio::from_raw(self.raw) }
     }
 
     #[inline]
     fn bio_mut(&mut self) -> Pin<&mut Bio> {
-        // SAFETY: By the invariant the bio is ours, and there is no other reference to it.
+        // SAFETY: By the type invariant the bio is valid and ours; other references borrow `self`.
         unsafe { Bio::from_raw_mut(self.raw) }
     }
 
     #[inline]
     fn begin(&self) -> u64 {
-        // SAFETY: By the invariant the target lives.
+        // SAFETY: By the type invariant the target is valid; `begin` does not change once it is
+        // constructed.
         unsafe { (*self.target.as_ptr()).begin }
     }
 
@@ -149,9 +152,10 @@ impl<'a> MapBio<'a> {
     pub fn accept_partial_bio(&mut self, sectors: u32) {
         let splittable = !self.trimmed && !matches!(self.kind(), Kind::Flush | Kind::Other);
         if splittable && 0 < sectors && sectors < self.sectors() {
-            // SAFETY: We are in `map`. The bio is not a duplicate: `CtrTarget` asks for one bio of a
-            // kind. It is not atomic, nor zoned: the target has no such features. The count is
-            // less than the bio has.
+            // SAFETY: The bio is in `map`, with the position and the size with which it came. It is
+            // not a duplicate: `CtrTarget` asks for one bio of a kind. It is not atomic, nor an
+            // operation of zones: the target has no such features. The count is less than the bio
+            // has.
             unsafe { dm_bindings::dm_accept_partial_bio(self.raw.as_ptr(), sectors) };
         }
     }
@@ -174,7 +178,7 @@ impl<'a> MapBio<'a> {
 
     /// Completes the bio.
     pub fn end(self, result: Result) -> MapResult<'a> {
-        // SAFETY: By the invariant the bio is ours, and `self` is gone after this.
+        // SAFETY: By the type invariant the bio is valid and ours. `self` is gone after this.
         unsafe { bio::end(self.raw, Status::from_result(result)) };
         MapResult::new(dm_bindings::DM_MAPIO_SUBMITTED)
     }
@@ -184,9 +188,11 @@ impl<'a> MapBio<'a> {
     /// Whoever does so submits or completes the bio himself, later or at once, and then returns
     /// [`MapResult::submitted`] or [`MapResult::remapped`].
     pub fn into_raw(self) -> (NonNull<bindings::bio>, PerBioData) {
-        // SAFETY: By the invariant the target lives.
+        // SAFETY: By the type invariant the target is valid; the size does not change once it is
+        // constructed.
         let size = unsafe { (*self.target.as_ptr()).per_io_data_size } as usize;
-        // SAFETY: The size is the one that device-mapper reserved for this target's bios.
+        // SAFETY: The bio is one of device-mapper's, and the size what was asked for by the target
+        // that maps it.
         let start = unsafe { dm_bindings::dm_per_bio_data(self.raw.as_ptr(), size) };
         // SAFETY: It points into the memory that the bio is a part of.
         let start = unsafe { NonNull::new_unchecked(start.cast()) };
@@ -220,7 +226,7 @@ impl MapResult<'_> {
     ///
     /// # Safety
     ///
-    /// It is so, exactly once.
+    /// It is so, exactly once, and this is returned by the `map` that had the bio.
     pub unsafe fn submitted() -> Self {
         Self::new(dm_bindings::DM_MAPIO_SUBMITTED)
     }
@@ -230,7 +236,7 @@ impl MapResult<'_> {
     ///
     /// # Safety
     ///
-    /// It is so, and nobody else touches it.
+    /// It is so, nobody else has the bio, and this is returned by the `map` that had it.
     pub unsafe fn remapped() -> Self {
         Self::new(dm_bindings::DM_MAPIO_REMAPPED)
     }

@@ -235,8 +235,7 @@ unsafe impl Sync for Registration {}
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // SAFETY: By the invariant it is registered. Tables that exist go on with it, being a
-        // static.
+        // SAFETY: By the type invariant it is registered. What tables there are go on with it.
         unsafe { dm_bindings::dm_unregister_target(self.raw.as_ptr()) };
     }
 }

@@ -10,7 +10,11 @@ use kext::lease::Lease;
 
 /// A `struct dm_target`, from constructor to destructor.
 ///
-/// The destructor waits until all clones of the handle are gone.
+/// The destructor waits until all clones of the reference are gone.
+///
+/// # Invariants
+///
+/// `raw` is valid, with its table and the mapped device of that, as long as `_alive` lives.
 #[derive(Clone)]
 pub struct TargetRef {
     raw: NonNull<dm_bindings::dm_target>,
@@ -18,25 +22,25 @@ pub struct TargetRef {
     _alive: Lease,
 }
 
-// SAFETY: What is used of the C structure is constant while the table lives, which the lease
-// ensures, or locked.
+// SAFETY: A target belongs to no thread.
 unsafe impl Send for TargetRef {}
 
-// SAFETY: As above.
+// SAFETY: What is read of the C structure does not change once it is constructed, and while it is,
+// one thread alone does that. The functions that are called do their own locking.
 unsafe impl Sync for TargetRef {}
 
 impl TargetRef {
-    /// Makes a handle.
+    /// Makes a reference to a target that is called `name` in the log.
     ///
     /// # Safety
     ///
-    /// The table lives as long as the lender of `alive` waits. `raw` belongs to a target of name
-    /// `name`.
+    /// `raw` is valid, and its table is not destroyed before the lender of `alive` has waited.
     pub(crate) unsafe fn from_raw(
         raw: NonNull<dm_bindings::dm_target>,
         name: &'static str,
         alive: Lease,
     ) -> Self {
+        // INVARIANT: By the contract; a table does not outlive its mapped device.
         Self {
             raw,
             name,
@@ -45,19 +49,19 @@ impl TargetRef {
     }
 
     fn table(&self) -> *mut dm_bindings::dm_table {
-        // SAFETY: The table lives.
+        // SAFETY: By the type invariant the target is valid.
         unsafe { (*self.raw.as_ptr()).table }
     }
 
     /// Returns the first sector of the target in its table.
     pub fn begin(&self) -> u64 {
-        // SAFETY: The table lives.
+        // SAFETY: By the type invariant the target is valid.
         unsafe { (*self.raw.as_ptr()).begin }
     }
 
     /// Returns the length of the target in sectors.
     pub fn len(&self) -> u64 {
-        // SAFETY: The table lives.
+        // SAFETY: By the type invariant the target is valid.
         unsafe { (*self.raw.as_ptr()).len }
     }
 
@@ -68,19 +72,19 @@ impl TargetRef {
 
     /// Raises an event: the counter goes up and who waits for it wakes. May sleep.
     pub fn event(&self) {
-        // SAFETY: The table lives.
+        // SAFETY: By the type invariant the table is valid.
         unsafe { dm_bindings::dm_table_event(self.table()) };
     }
 
     /// Returns true while the mapped device is being suspended without waiting for its I/O.
     pub fn is_noflush_suspending(&self) -> bool {
-        // SAFETY: The table lives.
+        // SAFETY: By the type invariant the target is valid, with its mapped device.
         unsafe { dm_bindings::dm_noflush_suspending(self.raw.as_ptr()) != 0 }
     }
 
     /// Returns the number of the mapped device.
     pub fn mapped_device(&self) -> DevT {
-        // SAFETY: The table lives, and with it its mapped device.
+        // SAFETY: By the type invariant the target is valid, with its mapped device.
         DevT::from_raw(unsafe { dm_bindings::dmox_dm_dev(self.raw.as_ptr()) })
     }
 
