@@ -19,8 +19,8 @@ impl<'a> Args<'a> {
     ///
     /// # Safety
     ///
-    /// `argv` is valid for reads of `argc` pointers to NUL-terminated strings, none of which changes
-    /// for `'a`; it may be null if `argc` is 0.
+    /// `argv` is valid for reads of `argc` pointers to NUL-terminated strings, none of which
+    /// changes for `'a`; it may be null if `argc` is 0.
     pub(crate) unsafe fn from_raw(argc: c_uint, argv: *mut *mut c_char) -> Self {
         let words = if argc == 0 || argv.is_null() {
             &[]

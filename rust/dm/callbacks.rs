@@ -3,8 +3,8 @@
 //! What device-mapper calls: from C pointers to a [`Target`]'s methods and back.
 //!
 //! All functions of C's kind here have one contract, which is how device-mapper calls the functions
-//! of a `target_type`. `ti` is valid, and of the type whose functions these are, that is of `T`. The
-//! constructor is called once, with nobody else looking at `ti`. If it succeeds, the others are
+//! of a `target_type`. `ti` is valid, and of the type whose functions these are, that is of `T`.
+//! The constructor is called once, with nobody else looking at `ti`. If it succeeds, the others are
 //! called, and after they have all returned and all bios were completed, the destructor, once. What
 //! else is passed is valid for the call, and used by nobody else meanwhile.
 
@@ -35,7 +35,8 @@ const STATUS_NOFLUSH: c_uint = 1;
 
 type RawTarget = *mut dm_bindings::dm_target;
 
-/// What a target's `private` points to, in a box, from a constructor that succeeds to the destructor.
+/// What a target's `private` points to, in a box, from a constructor that succeeds to the
+/// destructor.
 ///
 /// The fields are dropped in this order: the target with all that it owns, then the lender, which
 /// waits for the handles that others still have; the devices are closed after that.
@@ -270,15 +271,15 @@ unsafe extern "C" fn message<T: Target>(
     result: *mut c_char,
     size: c_uint,
 ) -> c_int {
-    // The words lie in the memory of the ioctl, which is the buffer for the answer as well: they are
-    // good until that is written to. So they are copied first.
+    // The words lie in the memory of the ioctl, which is the buffer for the answer as well: they
+    // are good until that is written to. So they are copied first.
     // SAFETY: Device-mapper passes `argc` strings in `argv`, and they are not used after this.
     let words = match Words::copy(unsafe { Args::from_raw(argc, argv) }) {
         Ok(words) => words,
         Err(error) => return error.to_errno(),
     };
-    // SAFETY: `result` has room for `size` bytes, and nobody else uses it during the call: the words
-    // are not used any more.
+    // SAFETY: `result` has room for `size` bytes, and nobody else uses it during the call: the
+    // words are not used any more.
     let mut reply = unsafe { StatusWriter::from_raw(result, size) };
     // SAFETY: The constructor succeeded, and the destructor is not called before this has returned.
     match unsafe { target::<T>(ti) }.message(words.args(), &mut reply) {
@@ -305,8 +306,8 @@ unsafe extern "C" fn iterate_devices<T: Target>(
             return 0; // Not a device of this target.
         };
         let call = |dm_dev| {
-            // SAFETY: This is how device-mapper wants to be called: with the `ti` and the `data` that
-            // it has passed, and a device that the target has open.
+            // SAFETY: This is how device-mapper wants to be called: with the `ti` and the `data`
+            // that it has passed, and a device that the target has open.
             unsafe { callout(ti, dm_dev, start, sectors, data) }
         };
         // SAFETY: The device was opened for `ti`. No device is opened or closed meanwhile: that is

@@ -47,9 +47,9 @@ impl<T, E: Into<Error>> CtrResultExt<T> for Result<T, E> {
 ///
 /// # Invariants
 ///
-/// `raw` is valid and under construction, with its table, to which nobody else has access. `devices`
-/// are those that were opened for it. `lender` waits before they are closed and before the table
-/// goes.
+/// `raw` is valid and under construction, with its table, to which nobody else has access.
+/// `devices` are those that were opened for it. `lender` waits before they are closed and before
+/// the table goes.
 pub struct CtrTarget<'s> {
     raw: NonNull<dm_bindings::dm_target>,
     name: &'static str,

@@ -196,8 +196,8 @@ impl<'a> MapBio<'a> {
         let start = unsafe { dm_bindings::dm_per_bio_data(self.raw.as_ptr(), size) };
         // SAFETY: It points into the memory that the bio is a part of.
         let start = unsafe { NonNull::new_unchecked(start.cast()) };
-        // INVARIANT: The size is 0 or was set by `CtrTarget::set_per_io_data_size`, to a multiple of the
-        // alignment, and device-mapper's own structure begins where the memory ends.
+        // INVARIANT: The size is 0 or was set by `CtrTarget::set_per_io_data_size`, to a multiple
+        // of the alignment, and device-mapper's own structure begins where the memory ends.
         (self.raw, PerBioData { start, size })
     }
 }
@@ -231,8 +231,8 @@ impl MapResult<'_> {
         Self::new(dm_bindings::DM_MAPIO_SUBMITTED)
     }
 
-    /// `DM_MAPIO_REMAPPED`: a bio of [`MapBio::into_raw`] points at where device-mapper is to submit
-    /// it.
+    /// `DM_MAPIO_REMAPPED`: a bio of [`MapBio::into_raw`] points at where device-mapper is to
+    /// submit it.
     ///
     /// # Safety
     ///

@@ -24,8 +24,8 @@ pub enum StatusType {
 ///
 /// # Invariants
 ///
-/// `start` is valid for writes of `size` bytes for `'a`, and nobody else uses them. `used < size`, and
-/// the byte at `used` is NUL, unless `size` is 0, and `used` then, too.
+/// `start` is valid for writes of `size` bytes for `'a`, and nobody else uses them. `used < size`,
+/// and the byte at `used` is NUL, unless `size` is 0, and `used` then, too.
 pub struct StatusWriter<'a> {
     start: *mut u8,
     size: usize,
@@ -60,11 +60,11 @@ impl StatusWriter<'_> {
     pub fn write_bytes(&mut self, bytes: &[u8]) {
         let room = self.size.saturating_sub(self.used).saturating_sub(1);
         let len = bytes.len().min(room);
-        // SAFETY: By the type invariant `start` is valid for `size` bytes, and `used + len < size`, or
-        // all of these are 0.
+        // SAFETY: By the type invariant `start` is valid for `size` bytes, and `used + len < size`,
+        // or all of these are 0.
         let end = unsafe { self.start.add(self.used) };
-        // SAFETY: `bytes` has `len` bytes or more, and `end` is valid for writes of as many. They do
-        // not overlap: nobody else uses the buffer.
+        // SAFETY: `bytes` has `len` bytes or more, and `end` is valid for writes of as many. They
+        // do not overlap: nobody else uses the buffer.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), end, len) };
         // INVARIANT: Still `used < size`; the NUL follows.
         self.used = self.used.saturating_add(len);
@@ -73,7 +73,8 @@ impl StatusWriter<'_> {
 
     fn terminate(&mut self) {
         if self.size > 0 {
-            // SAFETY: By the type invariant `used < size`, and `start` is valid for writes of `size`.
+            // SAFETY: By the type invariant `used < size`, and `start` is valid for writes of
+            // `size`.
             unsafe { self.start.add(self.used).write(0) };
         }
     }

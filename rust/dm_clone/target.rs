@@ -47,7 +47,7 @@ use kext::block::QueueLimits;
 use kext::errno::eopnotsupp;
 use platform::bio_task;
 use platform::bio_task::BioIo;
-use platform::bio_task::Served;
+use platform::bio_task::BioResult;
 use platform::block_on::block_on;
 use platform::disk::KernelDisk;
 use platform::executor::Executor;
@@ -321,7 +321,7 @@ impl CloneTarget {
         }
     }
 
-    async fn serve<'a>(&'a self, job: Job, io: BioIo<'a>) -> Served<'a> {
+    async fn serve<'a>(&'a self, job: Job, io: BioIo<'a>) -> BioResult<'a> {
         let sector = io.info().sector;
         let mut request = UserRequest {
             io,

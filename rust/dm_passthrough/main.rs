@@ -30,7 +30,7 @@ use kext::atomic::AtomicU64;
 use kext::bio::Kind;
 use platform::bio_task;
 use platform::bio_task::BioIo;
-use platform::bio_task::Served;
+use platform::bio_task::BioResult;
 use platform::block_on::block_on;
 use platform::buffer::KernelBuffer;
 use platform::clock::KernelClock;
@@ -144,7 +144,7 @@ async fn exercise(disk: &KernelDisk) -> Result {
 
 impl Passthrough {
     /// Writes a block of its own first, then the bio, then tells.
-    async fn write<'a>(&'a self, mut io: BioIo<'a>) -> Served<'a> {
+    async fn write<'a>(&'a self, mut io: BioIo<'a>) -> BioResult<'a> {
         let shared = &self.shared;
         let mut buffer = shared.buffers.take().await;
         if let Some(page) = buffer.page_mut(0) {
@@ -165,7 +165,7 @@ impl Passthrough {
             return io.end(result);
         }
         if sector % 32 == 8 {
-            // Served where it comes back, also if there is something to wait for then.
+            // BioResult where it comes back, also if there is something to wait for then.
             let result = io.forward_briefly(&self.destination, sector).await;
             let buffer = shared.buffers.take().await;
             shared.buffers.give(buffer);
@@ -189,7 +189,7 @@ impl Passthrough {
         .await;
     }
 
-    async fn flush<'a>(&'a self, mut io: BioIo<'a>) -> Served<'a> {
+    async fn flush<'a>(&'a self, mut io: BioIo<'a>) -> BioResult<'a> {
         if let Err(error) = io.forward(&self.destination, 0).await {
             return io.end(Err(error));
         }

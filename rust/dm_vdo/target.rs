@@ -38,7 +38,7 @@ use kext::random;
 use kext::timer;
 use platform::bio_task;
 use platform::bio_task::BioIo;
-use platform::bio_task::Served;
+use platform::bio_task::BioResult;
 use platform::block_on::block_on;
 use platform::disk::Class;
 use platform::disk::KernelDisk;
@@ -254,7 +254,7 @@ impl VdoTarget {
         held_bio::hold(bio, |bio| self.volume.engine().submit(UserBio::new(bio)))
     }
 
-    async fn read<'a>(&'a self, io: BioIo<'a>) -> Served<'a> {
+    async fn read<'a>(&'a self, io: BioIo<'a>) -> BioResult<'a> {
         let mut bio = UserRead {
             io,
             device: &self.device,
@@ -264,7 +264,7 @@ impl VdoTarget {
         bio.io.end(result)
     }
 
-    async fn flush<'a>(&'a self, io: BioIo<'a>) -> Served<'a> {
+    async fn flush<'a>(&'a self, io: BioIo<'a>) -> BioResult<'a> {
         let result = self.volume.engine().flush().await;
         io.end(result)
     }

@@ -12,8 +12,8 @@ pub fn noio<R>(f: impl FnOnce() -> R) -> R {
     // change, which notices nothing: they are put back before it goes on.
     let flags = unsafe { dm_bindings::dmox_noio_save() };
     let result = f();
-    // SAFETY: `flags` are from the save above, in this thread, and all scopes in between have ended:
-    // they are calls.
+    // SAFETY: `flags` are from the save above, in this thread, and all scopes in between have
+    // ended: they are calls.
     unsafe { dm_bindings::dmox_noio_restore(flags) };
     result
 }

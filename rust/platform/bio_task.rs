@@ -14,10 +14,9 @@ mod parts;
 pub use parts::Part;
 
 use crate::executor::Executor;
-use crate::executor::Worked;
+use crate::executor::WorkHeader;
 use crate::task::Header;
-use crate::task::Home;
-use crate::task::Progress;
+use crate::task::TaskOps;
 use core::cell::UnsafeCell;
 use core::future::Future;
 use core::marker::PhantomData;
@@ -42,23 +41,23 @@ use runtime::sync::AtomicU32;
 /// The bio is not below.
 const FORWARD_IDLE: u32 = u32::MAX;
 /// The bio is below. Any other value is the status it came back with.
-const FORWARD_FLYING: u32 = u32::MAX - 1;
+const FORWARD_IN_FLIGHT: u32 = u32::MAX - 1;
 
 /// The part of a task that does not depend on its future.
 #[repr(C)]
 struct Core {
-    work: Worked,
+    work: WorkHeader,
     bio: NonNull<bindings::bio>,
     /// What is to become of the bio; set when the future has returned.
-    verdict: UnsafeCell<Verdict>,
+    disposition: UnsafeCell<Disposition>,
     /// Where a forwarded bio is.
     forward: AtomicU32,
     /// What a forwarded bio looked like.
     saved: UnsafeCell<Option<Saved>>,
     /// Parts of the bio that are below.
-    parts: parts::Flight,
+    parts: parts::Parts,
     /// Where the task is polled; only who polls may look.
-    place: UnsafeCell<Place>,
+    site: UnsafeCell<PollSite>,
     /// Polls the task where it is called, in any context.
     poll_here: unsafe fn(NonNull<Core>),
 }
@@ -77,9 +76,9 @@ impl Core {
     ///
     /// Nobody else knows the task. So the bio is back: its completion function had a reference.
     unsafe fn take_back(&self) {
-        // SAFETY: Nobody else knows the task.
+        // SAFETY: By the contract nobody else looks at it.
         if let Some(saved) = unsafe { (*self.saved.get()).take() } {
-            // SAFETY: It was hooked for this bio, which was completed and is ours again.
+            // SAFETY: It is of this bio, which was completed, and is ours again.
             unsafe { saved.restore(self.bio) };
         }
     }
@@ -87,18 +86,21 @@ impl Core {
 
 /// Where a task is polled.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum PollSite {
     /// In `map`, the first time.
     Map,
-    /// Where its bio has come back.
+    /// In the completion function of its bio.
     Completion,
     /// On the executor's queue.
     Queue,
 }
 
+/// What is to become of a bio.
 #[derive(Clone, Copy)]
-enum Verdict {
+enum Disposition {
+    /// It goes to where it points.
     Submit,
+    /// It is completed.
     End(Status),
 }
 
@@ -106,7 +108,7 @@ enum Verdict {
 /// an argument for [`dm::CtrTarget::set_per_io_data_size`].
 pub fn size_of_task<'a, T: ?Sized + 'a, F>(_serve: impl FnOnce(&'a T, BioIo<'a>) -> F) -> usize
 where
-    F: Future<Output = Served<'a>> + Send + 'a,
+    F: Future<Output = BioResult<'a>> + Send + 'a,
 {
     const {
         assert!(
@@ -117,7 +119,7 @@ where
     size_of::<BioTask<F>>()
 }
 
-/// Has a future serve `bio`, which `make` makes; polls it once before it returns.
+/// Serves `bio` by the future that `make` returns; polls that once before it returns itself.
 ///
 /// If device-mapper has not reserved enough memory for the task, the bio fails with `EIO`.
 pub fn serve<'a, F>(
@@ -126,26 +128,25 @@ pub fn serve<'a, F>(
     make: impl FnOnce(BioIo<'a>) -> F,
 ) -> MapResult<'a>
 where
-    F: Future<Output = Served<'a>> + Send + 'a,
+    F: Future<Output = BioResult<'a>> + Send + 'a,
 {
     let info = bio.info();
     let (raw, memory) = bio.into_raw();
     let Some(task) = memory.place::<BioTask<F>>() else {
         kernel::pr_err_once!("a task does not fit into the memory reserved with its bio\n");
-        // SAFETY: The bio was taken just now, and is completed nowhere else.
-        unsafe {
-            bio::end(raw, Status::from_result(Err(EIO)));
-            return MapResult::submitted();
-        }
+        // SAFETY: The bio is valid and ours, from `into_raw`, and not used after this.
+        unsafe { bio::end(raw, Status::from_result(Err(EIO))) };
+        // SAFETY: It was completed, once, and `map` returns this.
+        return unsafe { MapResult::submitted() };
     };
     let core = Core {
-        work: Worked::new(&BioTask::<F>::HOME, executor.queue()),
+        work: WorkHeader::new(&BioTask::<F>::OPS, executor.queue()),
         bio: raw,
-        verdict: UnsafeCell::new(Verdict::End(Status::from_result(Err(EIO)))),
+        disposition: UnsafeCell::new(Disposition::End(Status::from_result(Err(EIO)))),
         forward: AtomicU32::new(FORWARD_IDLE),
         saved: UnsafeCell::new(None),
-        parts: parts::Flight::new(),
-        place: UnsafeCell::new(Place::Map),
+        parts: parts::Parts::new(),
+        site: UnsafeCell::new(PollSite::Map),
         poll_here: BioTask::<F>::poll_here,
     };
     let io = BioIo {
@@ -153,84 +154,83 @@ where
         info,
         _life: PhantomData,
     };
-    // SAFETY: The memory is large enough, aligned, and ours until the bio is completed. The queue
-    // is the executor's, which lives for `'a`, that is at least as long as the bio.
-    unsafe {
-        task.write(BioTask {
-            core,
-            future: UnsafeCell::new(ManuallyDrop::new(make(io))),
-        });
-        Worked::init(task.cast(), BioTask::<F>::run);
-    }
+    let future = UnsafeCell::new(ManuallyDrop::new(make(io)));
+    // SAFETY: This is a place for a task, which is ours until the bio is completed.
+    unsafe { task.write(BioTask { core, future }) };
+    // SAFETY: The task is valid, and stays there. Its queue is the executor's, which lives for
+    // `'a`, that is at least as long as the bio.
+    unsafe { WorkHeader::init(task.cast(), BioTask::<F>::run) };
     // SAFETY: The first poll is due.
     if unsafe { BioTask::step(task) } {
-        // SAFETY: The task is finished, so this is ours: nobody else knows it any more.
-        let verdict = unsafe {
-            let core = &task.as_ref().core;
-            core.take_back();
-            *core.verdict.get()
-        };
-        match verdict {
-            // SAFETY: The bio was taken, points at where it is to go, and is ours.
-            Verdict::Submit => return unsafe { MapResult::remapped() },
-            // SAFETY: The bio is ours, and with this call gone.
-            Verdict::End(status) => unsafe { bio::end(raw, status) },
+        // SAFETY: The task is finished: the bio was not completed yet, and nobody else knows it.
+        let disposition = unsafe { BioTask::outcome(task) };
+        match disposition {
+            // SAFETY: The bio points at where it is to go, nobody else has it, and `map` returns
+            // this.
+            Disposition::Submit => return unsafe { MapResult::remapped() },
+            // SAFETY: The bio is valid and ours, and not used after this, nor is the task.
+            Disposition::End(status) => unsafe { bio::end(raw, status) },
         }
     }
-    // SAFETY: The bio was taken. It was completed just now, or the task will see to it.
+    // SAFETY: The bio was completed just now, or the task completes or submits it, once; and `map`
+    // returns this.
     unsafe { MapResult::submitted() }
 }
 
 impl<F: Future> BioTask<F> {
     // A task that a waker was the last to know is finished on the queue: a waker may be dropped
     // in an interrupt or under a lock, where no bio can be submitted.
-    const HOME: Home = Home {
-        schedule: Worked::enqueue,
-        last: Worked::enqueue,
+    const OPS: TaskOps = TaskOps {
+        schedule: WorkHeader::enqueue,
+        last: WorkHeader::enqueue,
     };
 }
 
-impl<'a, F: Future<Output = Served<'a>>> BioTask<F> {
+impl<'a, F: Future<Output = BioResult<'a>>> BioTask<F> {
     /// Polls or finishes the task.
     ///
     /// # Safety
     ///
-    /// Called for the work item of a task of this type, when one of the two is due.
+    /// Called for the work item of a task of this type, when a poll is due or the last reference is
+    /// gone.
     unsafe extern "C" fn run(work: *mut bindings::work_struct) {
-        // SAFETY: The work item of a `BioTask`, whose first field begins with a `Worked`.
-        let this: NonNull<Self> = unsafe { Worked::of(work) }.cast();
-        // SAFETY: The task is alive: a poll is due, or it is to be finished; and this is who polls.
-        let header = unsafe {
-            *this.as_ref().core.place.get() = Place::Queue;
-            Worked::header(this.cast())
-        };
-        // SAFETY: If there are references, then the task's own is among them, and a poll is due.
-        if header.is_unreferenced() || unsafe { Self::step(this) } {
-            // SAFETY: The future was dropped, and nobody knows the task any more.
+        // SAFETY: By the contract it is the work item of a `BioTask`, whose first field begins with
+        // a `WorkHeader`.
+        let this: NonNull<Self> = unsafe { WorkHeader::of(work) }.cast();
+        // SAFETY: The task is alive: its bio is not completed before it was finished. Only who
+        // polls or finishes looks at the site, and that is this function.
+        unsafe { *(*this.as_ptr()).core.site.get() = PollSite::Queue };
+        // SAFETY: The task is alive, as above.
+        let unreferenced = unsafe { WorkHeader::header(this.cast()) }.is_unreferenced();
+        // SAFETY: If there are references, then the last is not gone, and a poll is due.
+        if unreferenced || unsafe { Self::step(this) } {
+            // SAFETY: The last reference is gone, the task's own with it: its future was dropped.
             unsafe { Self::finish(this) };
         }
     }
 
-    /// Polls the task. Returns true if it is to be finished by the caller.
+    /// Polls the task. Returns true if the last reference is gone, and the caller has to finish it.
     ///
     /// # Safety
     ///
     /// A poll is due.
     unsafe fn step(this: NonNull<Self>) -> bool {
-        // SAFETY: The future has not returned, and only who polls touches it.
+        // SAFETY: A poll is due, so that the task is alive and its future has not returned. Only
+        // who polls touches the future, and that is this function.
         let future = unsafe { &mut *(*this.as_ptr()).future.get() };
-        // SAFETY: The task does not move.
+        // SAFETY: The future does not move before it is dropped: the task does not.
         let pinned = unsafe { Pin::new_unchecked(&mut **future) };
-        // SAFETY: A poll is due.
-        let Progress::Ready(served) = (unsafe { Header::poll(this.cast(), pinned) }) else {
+        // SAFETY: A poll is due, so that the future has not returned; and it is that of the task.
+        let Poll::Ready(result) = (unsafe { Header::poll(this.cast(), pinned) }) else {
             return false;
         };
         // SAFETY: The future has returned and is not used again.
         unsafe { ManuallyDrop::drop(future) };
-        // SAFETY: The task's own reference keeps it alive, and only who polls gets here.
-        unsafe { *(*this.as_ptr()).core.verdict.get() = served.verdict };
-        // SAFETY: As above.
-        unsafe { Worked::header(this.cast()) }.complete()
+        // SAFETY: The task's own reference keeps it alive. Only who polls or finishes looks at the
+        // disposition.
+        unsafe { *(*this.as_ptr()).core.disposition.get() = result.disposition };
+        // SAFETY: The task's own reference keeps it alive.
+        unsafe { WorkHeader::header(this.cast()) }.complete()
     }
 
     /// Polls the task, in any context, and finishes it if that is all.
@@ -240,21 +240,38 @@ impl<'a, F: Future<Output = Served<'a>>> BioTask<F> {
     /// It is the core of a task of this type, and a poll is due.
     unsafe fn poll_here(core: NonNull<Core>) {
         let this: NonNull<Self> = core.cast();
-        // SAFETY: By the contract, and this is who polls.
-        let done = unsafe {
-            *core.as_ref().place.get() = Place::Completion;
-            Self::step(this)
-        };
-        if done {
-            // SAFETY: The task is finished, so this is ours: nobody else knows it any more.
-            unsafe {
-                match *this.as_ref().core.verdict.get() {
-                    // A bio is submitted from the queue only.
-                    Verdict::Submit => Worked::enqueue(this.cast()),
-                    Verdict::End(_) => Self::finish(this),
-                }
-            }
+        // SAFETY: A poll is due, so that the task is alive. Only who polls or finishes looks at the
+        // site, and that is this function.
+        unsafe { *(*core.as_ptr()).site.get() = PollSite::Completion };
+        // SAFETY: By the contract a poll is due.
+        if !unsafe { Self::step(this) } {
+            return;
         }
+        // SAFETY: The last reference is gone, so that nobody else looks at it. The task is alive:
+        // its bio was not completed yet.
+        let disposition = unsafe { *(*core.as_ptr()).disposition.get() };
+        match disposition {
+            // A bio is submitted from the queue only.
+            // SAFETY: The work item is initialised. The task and its queue are alive until the bio
+            // is completed or sent on, which `run` does.
+            Disposition::Submit => unsafe { WorkHeader::enqueue(this.cast()) },
+            // SAFETY: The future has returned and was dropped, and the last reference is gone.
+            Disposition::End(_) => unsafe { Self::finish(this) },
+        }
+    }
+
+    /// Returns what is to become of the bio.
+    ///
+    /// # Safety
+    ///
+    /// The future was dropped and the last reference is gone; the bio was not completed yet.
+    unsafe fn outcome(this: NonNull<Self>) -> Disposition {
+        // SAFETY: The task is alive, since its bio was not completed.
+        let core = unsafe { &(*this.as_ptr()).core };
+        // SAFETY: By the contract nobody else knows the task.
+        unsafe { core.take_back() };
+        // SAFETY: By the contract nobody else looks at it.
+        unsafe { *core.disposition.get() }
     }
 
     /// Completes the bio or sends it on; its memory is gone after that.
@@ -263,30 +280,29 @@ impl<'a, F: Future<Output = Served<'a>>> BioTask<F> {
     ///
     /// The future was dropped and the last reference is gone.
     unsafe fn finish(this: NonNull<Self>) {
-        // SAFETY: Nobody else knows the task.
-        let (raw, verdict) = unsafe {
-            let core = &this.as_ref().core;
-            core.take_back();
-            (core.bio, *core.verdict.get())
-        };
-        // SAFETY: The bio is ours, and we do not touch it or the task again.
-        unsafe {
-            match verdict {
-                Verdict::Submit => {
-                    Bio::from_raw_mut(raw).clear_polled();
-                    bio::submit_noacct(raw);
-                }
-                Verdict::End(status) => bio::end(raw, status),
+        // SAFETY: By the contract; a bio is completed here.
+        let disposition = unsafe { Self::outcome(this) };
+        // SAFETY: The task is alive, since its bio was not completed.
+        let raw = unsafe { (*this.as_ptr()).core.bio };
+        match disposition {
+            Disposition::Submit => {
+                // SAFETY: The bio is valid and ours: it is back, and nobody else knows the task.
+                unsafe { Bio::from_raw_mut(raw) }.clear_polled();
+                // SAFETY: As above; neither the bio nor the task is used after this.
+                unsafe { bio::submit_noacct(raw) };
             }
+            // SAFETY: As above; neither the bio nor the task is used after this.
+            Disposition::End(status) => unsafe { bio::end(raw, status) },
         }
     }
 }
 
-/// A bio while a future serves it; the future gives it back as [`Served`].
+/// A bio while a future serves it; the future gives it back as [`BioResult`].
 ///
 /// # Invariants
 ///
-/// The task is that of the bio. The bio is ours unless it is below, see [`BioIo::forward`].
+/// The task is that of the bio, and its future, which has not returned, owns this. The bio is ours
+/// unless it is below, see [`BioIo::forward`].
 pub struct BioIo<'a> {
     task: NonNull<Core>,
     info: BioInfo,
@@ -298,8 +314,8 @@ pub struct BioIo<'a> {
 unsafe impl Send for BioIo<'_> {}
 
 /// A bio that was served: what is to become of it.
-pub struct Served<'a> {
-    verdict: Verdict,
+pub struct BioResult<'a> {
+    disposition: Disposition,
     _life: PhantomData<fn(&'a ()) -> &'a ()>,
 }
 
@@ -310,43 +326,45 @@ impl<'a> BioIo<'a> {
     }
 
     fn core(&self) -> &Core {
-        // SAFETY: The task lives as long as its future, which owns `self`.
+        // SAFETY: By the type invariant the task's future has not returned, so that the task is
+        // alive.
         unsafe { self.task.as_ref() }
     }
 
-    fn place(&self) -> Place {
-        // SAFETY: Only the task's future gets here, one thread at a time.
-        unsafe { *self.core().place.get() }
+    fn site(&self) -> PollSite {
+        // SAFETY: By the type invariant this runs in a poll of the task, and who polls may look.
+        unsafe { *self.core().site.get() }
     }
 
     fn bio(&self) -> &Bio {
-        // SAFETY: The bio is ours: whoever calls this has made sure that it is not below.
+        // SAFETY: The bio is valid and ours: whoever calls this has seen that it is not below. Who
+        // changes it borrows `self`.
         unsafe { Bio::from_raw(self.core().bio) }
     }
 
     fn bio_mut(&mut self) -> Pin<&mut Bio> {
-        // SAFETY: As in `bio`, and there is no other reference: it would borrow `self`.
+        // SAFETY: As in `bio`, and other references borrow `self`.
         unsafe { Bio::from_raw_mut(self.core().bio) }
     }
 
     /// Completes the bio; if it is below, when it is back.
-    pub fn end(mut self, result: Result) -> Served<'a> {
+    pub fn end(mut self, result: Result) -> BioResult<'a> {
         self.abandon_parts();
-        Served {
-            verdict: Verdict::End(Status::from_result(result)),
+        BioResult {
+            disposition: Disposition::End(Status::from_result(result)),
             _life: PhantomData,
         }
     }
 
     /// Sends the bio on, to `sector` of `device`; nobody sees it come back. It fails with `EIO` if
     /// it, or a part of it, is below.
-    pub fn remap(mut self, device: &'a Device, sector: u64) -> Served<'a> {
+    pub fn remap(mut self, device: &'a Device, sector: u64) -> BioResult<'a> {
         if !self.is_back() || !self.land_parts() {
             return self.end(Err(EIO));
         }
         self.bio_mut().set_target(device, sector);
-        Served {
-            verdict: Verdict::Submit,
+        BioResult {
+            disposition: Disposition::Submit,
             _life: PhantomData,
         }
     }
@@ -404,20 +422,22 @@ impl<'a> BioIo<'a> {
     /// Sends the bio below, where it must not be already; `back` sees to the task when it is back.
     fn send(&mut self, device: &Device, sector: u64, back: Completion) {
         let core = self.core();
-        core.forward.store_relaxed(FORWARD_FLYING);
-        // SAFETY: The bio is ours; both completion functions are made for a task of ours.
+        core.forward.store_relaxed(FORWARD_IN_FLIGHT);
+        // SAFETY: The bio is valid and ours. Both completion functions may be called with it once
+        // it is submitted, and `bi_private` a task.
         let saved = unsafe { Saved::hook(core.bio, back, self.task.as_ptr().cast()) };
-        // SAFETY: Only the task's future gets here, one thread at a time.
+        // SAFETY: This runs in a poll of the task, and only who polls or finishes looks at it.
         unsafe { *core.saved.get() = Some(saved) };
         self.bio_mut().set_target(device, sector);
-        if self.place() != Place::Map {
+        if self.site() != PollSite::Map {
             self.bio_mut().clear_polled();
         }
         // The completion function has a reference, so that it may wake a task that saw the status
         // before it was woken.
-        // SAFETY: The task is alive.
-        unsafe { Worked::header(self.task.cast()) }.acquire();
-        // SAFETY: The bio is ours, and nobody touches it until `forward` says that it is back.
+        // SAFETY: The task's future has not returned, so that the task is alive.
+        unsafe { WorkHeader::header(self.task.cast()) }.acquire();
+        // SAFETY: The bio is valid and ours, and nobody touches it until `forward` says that it is
+        // back, or the reference is gone.
         unsafe { bio::submit_noacct(self.core().bio) };
     }
 
@@ -425,9 +445,9 @@ impl<'a> BioIo<'a> {
     fn land(&mut self) -> Option<Result> {
         let core = self.core();
         let status = u8::try_from(core.forward.load_acquire()).ok()?;
-        // SAFETY: Only the task's future gets here, one thread at a time.
+        // SAFETY: This runs in a poll of the task, and only who polls or finishes looks at it.
         if let Some(saved) = unsafe { (*core.saved.get()).take() } {
-            // SAFETY: The bio was completed, and is ours again.
+            // SAFETY: It is of this bio, which was completed, and is ours again.
             unsafe { saved.restore(core.bio) };
         }
         core.forward.store_relaxed(FORWARD_IDLE);
@@ -453,7 +473,7 @@ impl Future for LeaveMap<'_, '_> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if self.0.place() != Place::Queue {
+        if self.0.site() != PollSite::Queue {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -498,8 +518,10 @@ impl Future for Forward<'_, '_> {
 ///
 /// Called by the block layer, once, for a bio that [`BioIo::send`] sent.
 unsafe extern "C" fn forward_done(raw: *mut bindings::bio) {
-    // SAFETY: By the contract; the reference is used up.
-    unsafe { Header::wake(leave_status(raw).cast()) };
+    // SAFETY: By the same contract.
+    let task = unsafe { leave_status(raw) };
+    // SAFETY: The reference is that of `send`, and given up with this.
+    unsafe { Header::wake(task.cast()) };
 }
 
 /// As [`forward_done`], but polls the task at once, unless it is being polled.
@@ -508,27 +530,29 @@ unsafe extern "C" fn forward_done(raw: *mut bindings::bio) {
 ///
 /// As [`forward_done`].
 unsafe extern "C" fn forward_done_poll(raw: *mut bindings::bio) {
-    // SAFETY: By the contract; the reference is used up. A task whose poll is due is alive.
-    unsafe {
-        let task = leave_status(raw);
-        let poll_here = task.as_ref().poll_here;
-        if Header::wake_to_poll(task.cast()) {
-            poll_here(task);
-        }
+    // SAFETY: By the same contract.
+    let task = unsafe { leave_status(raw) };
+    // SAFETY: The reference of `send` keeps the task alive.
+    let poll_here = unsafe { (*task.as_ptr()).poll_here };
+    // SAFETY: The reference is that of `send`, and given up with this.
+    if unsafe { Header::wake_to_poll(task.cast()) } {
+        // SAFETY: The function is that of the task's own type, and a poll is due.
+        unsafe { poll_here(task) };
     }
 }
 
-/// Tells the task that its bio is back. Returns the task, with the reference that `send` took.
+/// Tells the task that its bio is back. Returns the task, with the reference that [`BioIo::send`]
+/// took.
 ///
 /// # Safety
 ///
 /// As [`forward_done`].
 unsafe fn leave_status(raw: *mut bindings::bio) -> NonNull<Core> {
-    // SAFETY: The bio is the block layer's gift to its completion function.
+    // SAFETY: By the contract the bio is valid, and the completion function's.
     let (task, status) = unsafe { bio::completion(raw) };
-    // SAFETY: `send` put a pointer to the task there, and a reference with it.
+    // SAFETY: `send` put a pointer to the task there, which is not null.
     let task: NonNull<Core> = unsafe { NonNull::new_unchecked(task) }.cast();
-    // SAFETY: As above.
+    // SAFETY: The reference of `send` keeps the task alive.
     unsafe { task.as_ref() }
         .forward
         .store_release(status.as_raw().into());

@@ -3,11 +3,11 @@
 //! Runs a future on the calling thread, asleep while it waits.
 
 use crate::task::Header;
-use crate::task::Home;
-use crate::task::Progress;
+use crate::task::TaskOps;
 use core::future::Future;
 use core::pin::pin;
 use core::ptr::NonNull;
+use core::task::Poll;
 use kernel::bindings;
 use kernel::prelude::*;
 use kernel::types::Opaque;
@@ -22,7 +22,7 @@ struct Parked {
 }
 
 /// Waking the task, and dropping its last reference, both end one wait of the thread.
-const HOME: Home = Home {
+const OPS: TaskOps = TaskOps {
     schedule: unpark,
     last: unpark,
 };
@@ -33,20 +33,21 @@ const HOME: Home = Home {
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     pin_init::stack_pin_init!(let parked = pin_init!(Parked {
-        header: Header::new(&HOME),
-        // SAFETY: The slot is where the completion will stay.
+        header: Header::new(&OPS),
+        // SAFETY: The slot is valid for writes, and the completion stays there: it is pinned.
         wake <- Opaque::ffi_init(|slot| unsafe { bindings::init_completion(slot) }),
     }));
     let parked: NonNull<Parked> = NonNull::from(&*parked);
     let output = loop {
-        // SAFETY: A poll is due: the first, or one that `unpark` was called for.
+        // SAFETY: A poll is due: the first, or one that `unpark` was called for. The future has not
+        // returned, and is that of the task.
         match unsafe { Header::poll(parked.cast(), future.as_mut()) } {
-            Progress::Ready(output) => break output,
-            Progress::Pending => park(parked),
+            Poll::Ready(output) => break output,
+            Poll::Pending => park(parked),
         }
     };
     // The future may live on for a moment: nobody polls it again, and its wakers do not touch it.
-    // SAFETY: The task holds its own reference.
+    // SAFETY: The task is on this stack, and of its header there are only shared references.
     let finished = unsafe { &(*parked.as_ptr()).header }.complete();
     if !finished {
         // Somebody still has a waker. Each wake was waited for, so what ends this is the last.
@@ -57,15 +58,19 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 
 /// Waits for one call of [`unpark`].
 fn park(this: NonNull<Parked>) {
-    // SAFETY: The completion is initialised and on our stack.
-    unsafe { bindings::wait_for_completion((*this.as_ptr()).wake.get()) };
+    // SAFETY: `block_on` calls this with what is on its stack.
+    let wake = unsafe { &(*this.as_ptr()).wake };
+    // SAFETY: The completion is initialised, and this may sleep.
+    unsafe { bindings::wait_for_completion(wake.get()) };
 }
 
 /// # Safety
 ///
 /// The task is alive until this call has ended a wait.
 unsafe fn unpark(header: NonNull<Header>) {
-    // SAFETY: By the contract; the header is the first field. `complete` does not touch the
-    // completion after the waiter may return.
-    unsafe { bindings::complete((*header.cast::<Parked>().as_ptr()).wake.get()) };
+    // SAFETY: The header is the first field of a `Parked`, alive by the contract.
+    let wake = unsafe { &(*header.cast::<Parked>().as_ptr()).wake };
+    // SAFETY: The completion is initialised. `complete` does not touch it after the waiter may
+    // return.
+    unsafe { bindings::complete(wake.get()) };
 }

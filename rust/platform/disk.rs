@@ -115,8 +115,8 @@ struct Io<'d> {
     page: usize,
 }
 
-/// One I/O. Dropped in flight it leaks its buffer, which the device may still write to, and a handle
-/// of the device, which then is never closed.
+/// One I/O. Dropped in flight it leaks its buffer, which the device may still write to, and a
+/// handle of the device, which then is never closed.
 struct Transfer<'d> {
     io: Io<'d>,
     stage: Stage,

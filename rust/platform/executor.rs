@@ -6,13 +6,13 @@
 //! own on how many run at once.
 
 use crate::task::Header;
-use crate::task::Home;
-use crate::task::Progress;
+use crate::task::TaskOps;
 use core::cell::UnsafeCell;
 use core::future::Future;
 use core::mem::ManuallyDrop;
 use core::pin::Pin;
 use core::ptr::NonNull;
+use core::task::Poll;
 use kernel::bindings;
 use kernel::prelude::*;
 use kext::lease::Lease;
@@ -63,15 +63,16 @@ impl Executor {
         let task = KBox::write(
             room,
             BoxTask {
-                work: Worked::new(&BoxTask::<F>::HOME, self.queue()),
+                work: WorkHeader::new(&BoxTask::<F>::OPS, self.queue()),
                 _queue_lives: self.lender.lease(),
                 future: UnsafeCell::new(ManuallyDrop::new(future)),
             },
         );
         // SAFETY: `into_raw` never returns null.
         let task = unsafe { NonNull::new_unchecked(KBox::into_raw(task)) };
-        // SAFETY: The task does not move any more, and its first poll is due.
-        unsafe { Worked::start(task.cast(), BoxTask::<F>::run) };
+        // SAFETY: The task is valid, and does not move any more: it is in a box that is not opened
+        // before it ends. Its queue lives as long, by the lease.
+        unsafe { WorkHeader::start(task.cast(), BoxTask::<F>::run) };
         Ok(())
     }
 
@@ -83,19 +84,19 @@ impl Executor {
 
 /// The start of a task that is polled, and finished, by a work item.
 #[repr(C)]
-pub(crate) struct Worked {
+pub(crate) struct WorkHeader {
     header: Header,
     work: RawWork,
     queue: RawQueue,
 }
 
-impl Worked {
+impl WorkHeader {
     /// Returns the start of a task whose first poll is due; to be initialised in place.
     ///
     /// The task must not outlive `queue`.
-    pub(crate) fn new(home: &'static Home, queue: RawQueue) -> Self {
+    pub(crate) fn new(ops: &'static TaskOps, queue: RawQueue) -> Self {
         Self {
-            header: Header::new(home),
+            header: Header::new(ops),
             work: RawWork::uninit(),
             queue,
         }
@@ -110,39 +111,44 @@ impl Worked {
         this: NonNull<Self>,
         function: unsafe extern "C" fn(*mut bindings::work_struct),
     ) {
-        // SAFETY: By the contract.
+        // SAFETY: By the contract the work item is valid, and does not move any more.
         unsafe { RawWork::init(Self::work(this), function) };
     }
 
-    /// Initialises the work item and queues it.
+    /// Initialises the work item and queues it, for the first poll.
     ///
     /// # Safety
     ///
-    /// As [`Worked::init`].
+    /// As [`WorkHeader::init`]; and the queue is alive.
     unsafe fn start(
         this: NonNull<Self>,
         function: unsafe extern "C" fn(*mut bindings::work_struct),
     ) {
-        // SAFETY: By the contract, and the first poll is due.
-        unsafe {
-            Self::init(this, function);
-            Self::enqueue(this.cast());
-        }
+        // SAFETY: By the same contract.
+        unsafe { Self::init(this, function) };
+        // SAFETY: The task holds its own reference until its future has returned, which takes a
+        // poll. The header is the first field.
+        unsafe { Self::enqueue(this.cast()) };
     }
 
     /// Queues the work item of the task whose header this is.
     ///
     /// # Safety
     ///
-    /// The task is alive, at least until the work item has run.
+    /// The header is that of a `WorkHeader` whose work item is initialised. The task is alive until
+    /// the work item's function has been entered, and so is its queue.
     pub(crate) unsafe fn enqueue(header: NonNull<Header>) {
         let this: NonNull<Self> = header.cast();
-        // SAFETY: The header is the first field. The queue lives as long as the task.
-        unsafe { workqueue::enqueue((*this.as_ptr()).queue, Self::work(this)) };
+        // SAFETY: By the contract the task is alive.
+        let queue = unsafe { (*this.as_ptr()).queue };
+        // SAFETY: By the contract the queue is alive, and the work item is initialised, and alive
+        // for long enough.
+        unsafe { workqueue::enqueue(queue, Self::work(this)) };
     }
 
     fn work(this: NonNull<Self>) -> NonNull<RawWork> {
-        // SAFETY: The pointer is to a `Worked`; no reference is made.
+        // SAFETY: All callers have a pointer to a `WorkHeader`, whose field has an address that is
+        // not null; no reference is made.
         unsafe { NonNull::new_unchecked(core::ptr::addr_of_mut!((*this.as_ptr()).work)) }
     }
 
@@ -150,10 +156,10 @@ impl Worked {
     ///
     /// # Safety
     ///
-    /// It is the work item of a `Worked`.
+    /// It is the work item of a `WorkHeader`.
     pub(crate) unsafe fn of(work: *mut bindings::work_struct) -> NonNull<Self> {
         let offset = core::mem::offset_of!(Self, work);
-        // SAFETY: By the contract.
+        // SAFETY: By the contract this is the start of a `WorkHeader`, which is not null.
         unsafe { NonNull::new_unchecked(work.byte_sub(offset).cast()) }
     }
 
@@ -163,7 +169,8 @@ impl Worked {
     ///
     /// The task is alive for `'a`.
     pub(crate) unsafe fn header<'a>(this: NonNull<Self>) -> &'a Header {
-        // SAFETY: By the contract.
+        // SAFETY: By the contract the task is alive for `'a`. Of the header only shared references
+        // are made.
         unsafe { &(*this.as_ptr()).header }
     }
 }
@@ -171,15 +178,15 @@ impl Worked {
 /// A task on the heap.
 #[repr(C)]
 struct BoxTask<F> {
-    work: Worked,
+    work: WorkHeader,
     _queue_lives: Lease,
     /// Dropped in place when it has returned, so its drop runs in the work item.
     future: UnsafeCell<ManuallyDrop<F>>,
 }
 
 impl<F: Future<Output = ()> + Send + 'static> BoxTask<F> {
-    const HOME: Home = Home {
-        schedule: Worked::enqueue,
+    const OPS: TaskOps = TaskOps {
+        schedule: WorkHeader::enqueue,
         last: Self::free,
     };
 
@@ -189,21 +196,21 @@ impl<F: Future<Output = ()> + Send + 'static> BoxTask<F> {
     ///
     /// Called for the work item of a task of this type, when a poll is due.
     unsafe extern "C" fn run(work: *mut bindings::work_struct) {
-        // SAFETY: The work item of a `BoxTask`, whose first field is a `Worked`. It runs because
-        // a poll is due.
-        let this: NonNull<Self> = unsafe { Worked::of(work) }.cast();
-        // SAFETY: The future has not returned, and only the work item, which is not run twice at
-        // once, touches it. It is pinned: the task does not move.
+        // SAFETY: By the contract it is the work item of a `BoxTask`, whose first field is a
+        // `WorkHeader`.
+        let this: NonNull<Self> = unsafe { WorkHeader::of(work) }.cast();
+        // SAFETY: A poll is due, so that the task is alive and its future has not returned. Only
+        // this function touches the future, and a work item is not run twice at once.
         let future = unsafe { &mut *(*this.as_ptr()).future.get() };
-        // SAFETY: As above.
+        // SAFETY: The future does not move before it is dropped: the task does not.
         let pinned = unsafe { Pin::new_unchecked(&mut **future) };
-        // SAFETY: A poll is due.
-        if let Progress::Ready(()) = unsafe { Header::poll(this.cast(), pinned) } {
+        // SAFETY: A poll is due, so that the future has not returned; and it is that of the task.
+        if let Poll::Ready(()) = unsafe { Header::poll(this.cast(), pinned) } {
             // SAFETY: The future has returned and is not used again.
             unsafe { ManuallyDrop::drop(future) };
-            // SAFETY: The task still holds its own reference.
-            if unsafe { Worked::header(this.cast()) }.complete() {
-                // SAFETY: It was the last.
+            // SAFETY: The task still holds its own reference, so that it is alive.
+            if unsafe { WorkHeader::header(this.cast()) }.complete() {
+                // SAFETY: It is of this type, and that was the last reference.
                 unsafe { Self::free(this.cast()) };
             }
         }
@@ -215,7 +222,8 @@ impl<F: Future<Output = ()> + Send + 'static> BoxTask<F> {
     ///
     /// It is the header of a task of this type, and the last reference is gone.
     unsafe fn free(header: NonNull<Header>) {
-        // SAFETY: The last reference is gone, and `spawn` made the task from a box.
+        // SAFETY: `spawn` got the pointer from `KBox::into_raw`. The last reference is gone, so
+        // that this is done once, and nobody looks at the task any more.
         drop(unsafe { KBox::from_raw(header.cast::<Self>().as_ptr()) });
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Bios that are taken out of `map` and completed later, by whoever has them then.
+//! Bios that leave `map` uncompleted, and are completed later by whoever has them then.
 //!
 //! The memory that device-mapper reserves with each bio links those that wait in line: taking one,
 //! and having it wait, allocates nothing.
@@ -35,17 +35,17 @@ const _: () = assert!(
     "device-mapper aligns to less"
 );
 
-/// A bio in our hands. Dropped, it fails with `EIO`.
+/// A bio that is ours. Dropped, it fails with `EIO`.
 ///
 /// # Invariants
 ///
-/// The note is that of the bio, which is ours.
+/// The note lies in the memory of its bio, which is valid and ours. No other `HeldBio` has it.
 pub struct HeldBio(NonNull<Note>);
 
 // SAFETY: A bio belongs to no thread.
 unsafe impl Send for HeldBio {}
 
-/// Takes `bio` out of `map` and gives it to `keep`.
+/// Gives `bio` to `keep`, to be completed later.
 ///
 /// If device-mapper has not reserved enough memory for the note, the bio fails with `EIO`.
 pub fn hold<'a>(bio: MapBio<'a>, keep: impl FnOnce(HeldBio)) -> MapResult<'a> {
@@ -56,22 +56,24 @@ pub fn hold<'a>(bio: MapBio<'a>, keep: impl FnOnce(HeldBio)) -> MapResult<'a> {
     };
     let (raw, memory) = bio.into_raw();
     if let Some(place) = memory.place::<Note>() {
-        // SAFETY: It is a place for a note, and ours until the bio is completed.
+        // SAFETY: This is a place for a note, and ours until the bio is completed.
         unsafe { place.write(Note { bio: raw, ..note }) };
-        // INVARIANT: The bio was taken just now.
+        // INVARIANT: The bio is ours, from `into_raw`, and this is the only one that has it.
         keep(HeldBio(place));
     } else {
         kernel::pr_err_once!("a note does not fit into the memory reserved with its bio\n");
-        // SAFETY: The bio was taken just now, and is completed nowhere else.
+        // SAFETY: The bio is valid and ours, from `into_raw`, and not used after this.
         unsafe { bio::end(raw, Status::from_result(Err(EIO))) };
     }
-    // SAFETY: The bio was taken, and was or will be completed.
+    // SAFETY: The bio was completed, or is completed by who has it, once: one that is forgotten is
+    // not, and device-mapper waits for it. `map` returns this.
     unsafe { MapResult::submitted() }
 }
 
 impl HeldBio {
     fn note(&self) -> &Note {
-        // SAFETY: By the invariant; the note lives as long as the bio.
+        // SAFETY: By the type invariant the note is in memory of a bio that was not completed. Who
+        // changes it has no reference to it.
         unsafe { self.0.as_ref() }
     }
 
@@ -82,7 +84,7 @@ impl HeldBio {
 
     /// Returns a reader of the data.
     pub fn reader(&self) -> DataReader<'_> {
-        // SAFETY: By the invariant the bio is ours as long as `self` is, and here nobody changes it.
+        // SAFETY: By the type invariant the bio is valid and ours, and here nobody changes it.
         unsafe { Bio::from_raw(self.note().bio) }.reader()
     }
 
@@ -90,31 +92,33 @@ impl HeldBio {
     pub fn complete(self, result: Result) {
         let raw = self.note().bio;
         mem::forget(self);
-        // SAFETY: By the invariant the bio was ours, and `self` is gone.
+        // SAFETY: By the type invariant the bio is valid and ours. It is not used after this:
+        // `self` is gone.
         unsafe { bio::end(raw, Status::from_result(result)) };
     }
 }
 
 impl Drop for HeldBio {
     fn drop(&mut self) {
-        // SAFETY: By the invariant the bio is ours, and `self` is gone after this.
+        // SAFETY: By the type invariant the bio is valid and ours. It is not used after this:
+        // `self` is gone then.
         unsafe { bio::end(self.note().bio, Status::from_result(Err(EIO))) };
     }
 }
 
-/// A first-in-first-out line of bios.
+/// A first-in-first-out queue of bios.
 ///
 /// # Invariants
 ///
-/// From `first` on, each note names the next; `last` names none. They are those of bios that are
-/// ours.
+/// From `first` on, each note names the next, up to `last`, which names none. There is no `HeldBio`
+/// for any of them but `first`, and their bios are valid and ours.
 #[derive(Default)]
 pub struct HeldBios {
     first: Option<HeldBio>,
     last: Option<NonNull<Note>>,
 }
 
-// SAFETY: The bios in it are `Send`, and nobody else knows their notes.
+// SAFETY: Bios belong to no thread, and nobody else knows these.
 unsafe impl Send for HeldBios {}
 
 impl HeldBios {
@@ -125,7 +129,9 @@ impl HeldBios {
             None => self.first = Some(bio),
             Some(last) => {
                 mem::forget(bio);
-                // SAFETY: By the invariant the last note is ours, and no reference to it exists.
+                // INVARIANT: `note` was the only `HeldBio` of its bio, and is forgotten.
+                // SAFETY: By the type invariant the note is in memory of a bio that was not
+                // completed. There is no reference to it: those from `first` borrow `self`.
                 unsafe { (*last.as_ptr()).next = Some(note) };
             }
         }
@@ -139,9 +145,11 @@ impl HeldBios {
     /// Takes the first.
     pub fn pop(&mut self) -> Option<HeldBio> {
         let bio = self.first.take()?;
-        // SAFETY: By the invariant of `bio`, and no reference to the note exists.
+        // SAFETY: By the invariant of `bio` the note is in memory of a bio that was not completed,
+        // and there is no reference to it.
         let next = unsafe { (*bio.0.as_ptr()).next.take() };
-        // INVARIANT: By that of `self` the next note is that of a bio that is ours.
+        // INVARIANT: By that of `self` the next note is that of a bio that is valid and ours, and
+        // has no `HeldBio`.
         self.first = next.map(HeldBio);
         if self.first.is_none() {
             self.last = None;

@@ -21,8 +21,8 @@ use runtime::sync::AtomicU32;
 use runtime::task::AfterPoll;
 use runtime::task::TaskState;
 
-/// What a home of tasks does for them. Both may be called in any context.
-pub(crate) struct Home {
+/// What a kind of tasks does when they are woken and released; in any context.
+pub(crate) struct TaskOps {
     /// Has the task polled soon.
     ///
     /// # Safety
@@ -42,24 +42,16 @@ pub(crate) struct Home {
 pub(crate) struct Header {
     state: TaskState,
     references: AtomicU32,
-    home: &'static Home,
-}
-
-/// What a poll led to.
-pub(crate) enum Progress<T> {
-    /// The future has not returned. The task may be polled elsewhere already, even be gone.
-    Pending,
-    /// The future has returned, and must be dropped before [`Header::complete`] is called.
-    Ready(T),
+    ops: &'static TaskOps,
 }
 
 impl Header {
     /// Returns the header of a task whose first poll is due.
-    pub(crate) fn new(home: &'static Home) -> Self {
+    pub(crate) fn new(ops: &'static TaskOps) -> Self {
         Self {
             state: TaskState::new_queued(),
             references: AtomicU32::new(1),
-            home,
+            ops,
         }
     }
 
@@ -75,29 +67,35 @@ impl Header {
 
     /// Polls the task's future.
     ///
+    /// After `Pending` the task may be polled elsewhere already, even be gone. After `Ready` the
+    /// future must be dropped before [`Header::complete`] is called.
+    ///
     /// # Safety
     ///
     /// The task is due to be polled, its future has not returned, and `future` is its.
     pub(crate) unsafe fn poll<F: Future>(
         this: NonNull<Self>,
         future: Pin<&mut F>,
-    ) -> Progress<F::Output> {
-        // SAFETY: The future has not returned, so the task holds a reference.
+    ) -> Poll<F::Output> {
+        // SAFETY: The future has not returned, so that the task holds its own reference, and is
+        // alive.
         let header = unsafe { this.as_ref() };
         header.state.start_poll();
         // The task's own reference stands for this waker, hence no drop.
-        // SAFETY: The functions of the table are made for a pointer to a header.
+        // SAFETY: The functions of the table do what `RawWaker` asks, for a pointer to a header
+        // that is alive. They may be called from any thread.
         let waker = ManuallyDrop::new(unsafe { Waker::from_raw(raw_waker(this)) });
         let mut context = Context::from_waker(&waker);
         match noio(|| future.poll(&mut context)) {
-            Poll::Ready(output) => Progress::Ready(output),
+            Poll::Ready(output) => Poll::Ready(output),
             Poll::Pending => {
-                let home = header.home;
+                let ops = header.ops;
                 if header.state.end_poll() == AfterPoll::Requeue {
-                    // SAFETY: The state says so, and nobody polls the task before that.
-                    unsafe { (home.schedule)(this) };
+                    // SAFETY: The state says that it is to be queued. The task is alive: its future
+                    // has not returned, and nobody polls it before that.
+                    unsafe { (ops.schedule)(this) };
                 }
-                Progress::Pending
+                Poll::Pending
             }
         }
     }
@@ -115,11 +113,10 @@ impl Header {
     ///
     /// The caller has a reference.
     pub(crate) unsafe fn wake(this: NonNull<Self>) {
-        // SAFETY: By the contract.
-        unsafe {
-            Self::wake_by_ref(this);
-            Self::release(this);
-        }
+        // SAFETY: By the contract the caller has a reference.
+        unsafe { Self::wake_by_ref(this) };
+        // SAFETY: By the contract the caller has a reference, and gives it up.
+        unsafe { Self::release(this) };
     }
 
     /// As [`Header::wake`], but the caller is to do what otherwise would be queued: returns true if
@@ -129,14 +126,14 @@ impl Header {
     ///
     /// The caller has a reference.
     pub(crate) unsafe fn wake_to_poll(this: NonNull<Self>) -> bool {
-        // SAFETY: By the contract the header is alive.
+        // SAFETY: By the contract the caller has a reference, which keeps the header alive.
         let header = unsafe { this.as_ref() };
         let due = header.state.wake();
         if due {
             // Not the last: a poll is due, so the task still holds its own.
             header.references.fetch_sub(1);
         } else {
-            // SAFETY: By the contract.
+            // SAFETY: By the contract the caller has a reference, and gives it up.
             unsafe { Self::release(this) };
         }
         due
@@ -146,11 +143,11 @@ impl Header {
     ///
     /// The caller has a reference.
     unsafe fn wake_by_ref(this: NonNull<Self>) {
-        // SAFETY: By the contract the header is alive.
+        // SAFETY: By the contract the caller has a reference, which keeps the header alive.
         let header = unsafe { this.as_ref() };
         if header.state.wake() {
-            // SAFETY: Alive, and the state says so.
-            unsafe { (header.home.schedule)(this) };
+            // SAFETY: The header is alive, and the state says that the task is to be queued.
+            unsafe { (header.ops.schedule)(this) };
         }
     }
 
@@ -158,12 +155,12 @@ impl Header {
     ///
     /// The caller has a reference, and no more after this.
     pub(crate) unsafe fn release(this: NonNull<Self>) {
-        // SAFETY: By the contract the header is alive.
+        // SAFETY: By the contract the caller has a reference, which keeps the header alive.
         let header = unsafe { this.as_ref() };
-        let home = header.home;
+        let ops = header.ops;
         if header.references.fetch_sub(1) == 1 {
-            // SAFETY: It was the last reference.
-            unsafe { (home.last)(this) };
+            // SAFETY: That was the last reference.
+            unsafe { (ops.last)(this) };
         }
     }
 }
@@ -179,7 +176,7 @@ fn raw_waker(header: NonNull<Header>) -> RawWaker {
 ///
 /// `data` came from [`raw_waker`].
 unsafe fn header_of(data: *const ()) -> NonNull<Header> {
-    // SAFETY: By the contract it came from a `NonNull`.
+    // SAFETY: By the contract it came from a `NonNull`, and is not null.
     unsafe { NonNull::new_unchecked(data.cast_mut().cast()) }
 }
 
@@ -187,9 +184,9 @@ unsafe fn header_of(data: *const ()) -> NonNull<Header> {
 ///
 /// `data` is that of a waker.
 unsafe fn clone_waker(data: *const ()) -> RawWaker {
-    // SAFETY: The data of a waker of ours.
+    // SAFETY: The data of a waker came from `raw_waker`.
     let header = unsafe { header_of(data) };
-    // SAFETY: The waker that is cloned has a reference.
+    // SAFETY: The waker that is cloned has a reference, which keeps the header alive.
     unsafe { header.as_ref() }.acquire();
     raw_waker(header)
 }
@@ -198,22 +195,28 @@ unsafe fn clone_waker(data: *const ()) -> RawWaker {
 ///
 /// `data` is that of a waker, which is not used again.
 unsafe fn wake_waker(data: *const ()) {
+    // SAFETY: The data of a waker came from `raw_waker`.
+    let header = unsafe { header_of(data) };
     // SAFETY: The waker has a reference, and is gone after this.
-    unsafe { Header::wake(header_of(data)) };
+    unsafe { Header::wake(header) };
 }
 
 /// # Safety
 ///
 /// `data` is that of a waker.
 unsafe fn wake_waker_by_ref(data: *const ()) {
+    // SAFETY: The data of a waker came from `raw_waker`.
+    let header = unsafe { header_of(data) };
     // SAFETY: The waker has a reference.
-    unsafe { Header::wake_by_ref(header_of(data)) };
+    unsafe { Header::wake_by_ref(header) };
 }
 
 /// # Safety
 ///
 /// `data` is that of a waker, which is not used again.
 unsafe fn drop_waker(data: *const ()) {
+    // SAFETY: The data of a waker came from `raw_waker`.
+    let header = unsafe { header_of(data) };
     // SAFETY: The waker has a reference, and is gone after this.
-    unsafe { Header::release(header_of(data)) };
+    unsafe { Header::release(header) };
 }

@@ -84,7 +84,8 @@ impl BioSet {
             bindings::bio_alloc_clone(device.as_raw(), original.as_raw(), gfp, self.0.get())
         };
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
-        // SAFETY: The clone is ours. It inherits the flags of the original, and nobody polls for it.
+        // SAFETY: The clone is ours. It inherits the flags of the original, and nobody polls for
+        // it.
         unsafe { Bio::from_raw_mut(raw) }.clear_polled();
         // SAFETY: The clone is ours and has the original's data, and the part is inside it.
         unsafe {
@@ -130,7 +131,8 @@ impl Part<'_> {
 
 impl Drop for Part<'_> {
     fn drop(&mut self) {
-        // SAFETY: By the invariant the bio is ours, and its set is alive; nobody uses it after this.
+        // SAFETY: By the invariant the bio is ours, and its set is alive; nobody uses it after
+        // this.
         unsafe { bindings::bio_put(self.0.as_ptr()) };
     }
 }

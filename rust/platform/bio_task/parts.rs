@@ -5,7 +5,7 @@
 
 use super::BioIo;
 use super::Core;
-use crate::executor::Worked;
+use crate::executor::WorkHeader;
 use crate::task::Header;
 use core::cell::UnsafeCell;
 use core::future::Future;
@@ -37,9 +37,9 @@ pub struct Part {
 ///
 /// # Invariants
 ///
-/// While `open` is true or `out` is not 0, the parts have one reference to the task, which is used
+/// While `open` is true or `out` is not 0, the parts have one reference to the task, which is given
 /// up by whoever takes `out` to 0.
-pub(super) struct Flight {
+pub(super) struct Parts {
     /// How many they are, plus one while `open`.
     out: AtomicU32,
     /// The status of the first one that failed.
@@ -48,7 +48,7 @@ pub(super) struct Flight {
     open: UnsafeCell<bool>,
 }
 
-impl Flight {
+impl Parts {
     pub(super) fn new() -> Self {
         Self {
             out: AtomicU32::new(0),
@@ -79,7 +79,7 @@ impl<'a> BioIo<'a> {
         }
         // Who waits for a bio must be where those that others have make progress, and have none.
         self.leave_map().await;
-        Landing(self).await;
+        AllBack(self).await;
         self.try_start(set, device, part, true)
     }
 
@@ -91,7 +91,7 @@ impl<'a> BioIo<'a> {
     ///
     /// That of the first one that failed.
     pub async fn finish_parts(&mut self) -> Result {
-        Landing(self).await;
+        AllBack(self).await;
         self.core().parts.failure()
     }
 
@@ -134,17 +134,18 @@ impl<'a> BioIo<'a> {
             part.sector,
             wait,
         )?;
-        // SAFETY: Only the task's future gets here, one thread at a time.
+        // SAFETY: This runs in a poll of the task, and only who polls looks at it.
         let open = unsafe { &mut *core.parts.open.get() };
         if !core::mem::replace(open, true) {
-            // SAFETY: The task is alive.
-            unsafe { Worked::header(self.task.cast()) }.acquire();
+            // SAFETY: The task's future has not returned, so that the task is alive.
+            unsafe { WorkHeader::header(self.task.cast()) }.acquire();
             core.parts.out.store_release(1);
         }
         core.parts.out.fetch_add(1);
-        // SAFETY: The bio's memory stays until it is completed, which is not before its parts have
-        // landed: whatever ends the task waits for them. The set and the device live for `'a`, that
-        // is as long as the bio. The completion function is for a task.
+        // SAFETY: The bio and its memory stay until it is completed, which is not before its parts
+        // are back: they have a reference to the task. The set and the device live for `'a`, that
+        // is as long as the bio. The completion function may be called with this bio, and
+        // `bi_private` a task.
         unsafe { below.submit(part_done, self.task.as_ptr().cast()) };
         Ok(())
     }
@@ -152,7 +153,7 @@ impl<'a> BioIo<'a> {
     /// Starts to wait for the parts, or goes on. Returns true if none is out any more.
     pub(super) fn land_parts(&mut self) -> bool {
         let core = self.core();
-        // SAFETY: Only the task's future gets here, one thread at a time.
+        // SAFETY: This runs in a poll of the task, and only who polls looks at it.
         let open = unsafe { &mut *core.parts.open.get() };
         if !core::mem::replace(open, false) {
             return core.parts.out.load_acquire() == 0;
@@ -160,7 +161,7 @@ impl<'a> BioIo<'a> {
         if core.parts.out.fetch_sub(1) != 1 {
             return false;
         }
-        // SAFETY: The task is alive; the reference of the parts is used up, and is not the last.
+        // SAFETY: This has taken `out` to 0, so that the reference of the parts is given up here.
         unsafe { Header::release(self.task.cast()) };
         true
     }
@@ -171,10 +172,10 @@ impl<'a> BioIo<'a> {
     }
 }
 
-/// Waits until no part is out any more.
-struct Landing<'f, 'a>(&'f mut BioIo<'a>);
+/// Waits until no part is below any more.
+struct AllBack<'f, 'a>(&'f mut BioIo<'a>);
 
-impl Future for Landing<'_, '_> {
+impl Future for AllBack<'_, '_> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
@@ -192,21 +193,19 @@ impl Future for Landing<'_, '_> {
 ///
 /// Called by the block layer, once, for a bio that [`BioIo::start_part`] submitted.
 unsafe extern "C" fn part_done(raw: *mut bindings::bio) {
-    // SAFETY: The bio is the block layer's gift to this function, and came from a set.
-    let (task, status) = unsafe {
-        let completion = bio::completion(raw);
-        bio::free(raw);
-        completion
-    };
-    // SAFETY: `try_start` put a pointer to the task there. It lives: the parts have a reference.
+    // SAFETY: By the contract the bio is valid, and the completion function's.
+    let (task, status) = unsafe { bio::completion(raw) };
+    // SAFETY: It came from a set, was completed, and is not used after this.
+    unsafe { bio::free(raw) };
+    // SAFETY: `try_start` put a pointer to the task there, which is not null.
     let task: NonNull<Core> = unsafe { NonNull::new_unchecked(task) }.cast();
-    // SAFETY: As above.
+    // SAFETY: The reference of the parts keeps the task alive.
     let parts = unsafe { &task.as_ref().parts };
     if status.to_result().is_err() {
         let _ = parts.failed.compare_exchange(0, status.as_raw().into());
     }
     if parts.out.fetch_sub(1) == 1 {
-        // SAFETY: This was the last one, so the reference is ours.
+        // SAFETY: This has taken `out` to 0, so that the reference of the parts is given up here.
         unsafe { Header::wake(task.cast()) };
     }
 }
