@@ -99,7 +99,7 @@ macro_rules! atomic {
             /// Keeps only `bits`, fully ordered, and returns the old value.
             #[inline(always)]
             pub fn fetch_and(&self, bits: $int) -> $int {
-                // SAFETY: As in `fetch_or`.
+                // SAFETY: The pointer is valid and aligned as the C atomic of this size wants.
                 unsafe { dm_bindings::$fetch_and(bits, self.0.as_ptr()) }
             }
         }

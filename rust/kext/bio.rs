@@ -268,7 +268,7 @@ impl Bio {
     #[inline]
     pub fn set_target(self: Pin<&mut Self>, device: &BlockDevice, sector: u64) {
         let raw = self.raw_mut();
-        // SAFETY: The bio is valid and ours, and the device open.
+        // SAFETY: The bio is valid, and nobody else looks at it; the device is open.
         unsafe { dm_bindings::dmox_bio_set_dev(raw, device.as_raw()) };
         raw.bi_iter.bi_sector = sector;
     }
@@ -320,7 +320,7 @@ impl Bio {
 /// The bio is valid and ours; from now on it is the block layer's, until its completion function
 /// is called.
 pub unsafe fn submit_noacct(bio: NonNull<bindings::bio>) {
-    // SAFETY: By the contract.
+    // SAFETY: By the contract the bio is valid and ours, and given up with this.
     unsafe { bindings::submit_bio_noacct(bio.as_ptr()) };
 }
 
@@ -330,11 +330,10 @@ pub unsafe fn submit_noacct(bio: NonNull<bindings::bio>) {
 ///
 /// The bio is valid and ours; from now on it is gone.
 pub unsafe fn end(bio: NonNull<bindings::bio>, status: Status) {
-    // SAFETY: By the contract.
-    unsafe {
-        (*bio.as_ptr()).bi_status = status.0;
-        bindings::bio_endio(bio.as_ptr());
-    }
+    // SAFETY: By the contract the bio is valid and ours.
+    unsafe { (*bio.as_ptr()).bi_status = status.0 };
+    // SAFETY: By the contract the bio is valid and ours, and given up with this.
+    unsafe { bindings::bio_endio(bio.as_ptr()) };
 }
 
 /// What a bio from above looks like before it is sent below, to be put back when it returns.
@@ -353,13 +352,14 @@ impl Saved {
     ///
     /// # Safety
     ///
-    /// The bio is valid and ours. `end_io` may be called with it once it is submitted.
+    /// The bio is valid and ours. Once it is submitted, `end_io` may be called with it, and find
+    /// `private` in it.
     pub unsafe fn hook(
         bio: NonNull<bindings::bio>,
         end_io: unsafe extern "C" fn(*mut bindings::bio),
         private: *mut c_void,
     ) -> Self {
-        // SAFETY: By the contract.
+        // SAFETY: By the contract the bio is valid, and nobody else looks at it.
         let raw = unsafe { &mut *bio.as_ptr() };
         let saved = Self {
             opf: raw.bi_opf,
@@ -377,9 +377,9 @@ impl Saved {
     ///
     /// # Safety
     ///
-    /// `bio` is the bio of [`Saved::hook`], was completed, and is ours again.
+    /// `bio` is the bio of [`Saved::hook`], is valid, was completed, and is ours again.
     pub unsafe fn restore(self, bio: NonNull<bindings::bio>) {
-        // SAFETY: By the contract.
+        // SAFETY: By the contract the bio is valid, and nobody else looks at it.
         let raw = unsafe { &mut *bio.as_ptr() };
         raw.bi_opf = self.opf;
         raw.bi_flags = self.flags;
@@ -441,13 +441,16 @@ impl OwnBio {
         pieces: &[crate::pages::Piece],
         page: usize,
     ) -> Result {
-        // SAFETY: By the contract.
+        // SAFETY: By the contract `this` is valid and ours, and the block layer has no use for the
+        // table: the bio is not in flight.
         let vecs = unsafe { &mut (*this.as_ptr()).vecs };
         let raw = Self::raw(this);
         let max = u16::try_from(vecs.len())?;
         let left = u32::try_from(u64::from(sectors) << SECTOR_SHIFT)?;
         let skip = u32::try_from(page.saturating_mul(PAGE_SIZE))?;
-        // SAFETY: The bio and the table stay where they are; the device is open.
+        // SAFETY: `raw` is valid for writes, and the table for `max` segments. Both stay where they
+        // are until the bio was completed, by the contract: the table is on the heap. The device is
+        // open.
         unsafe {
             dm_bindings::dmox_bio_init_internal(
                 raw,
@@ -456,12 +459,13 @@ impl OwnBio {
                 max,
                 operation.0,
             );
-            (*raw).bi_iter.bi_sector = sector;
         }
-        // SAFETY: The bio is initialised, and the pieces valid.
+        // SAFETY: `raw` is valid, and not in flight.
+        unsafe { (*raw).bi_iter.bi_sector = sector };
+        // SAFETY: The bio was initialised just now, and the pieces outlive the I/O.
         let added = unsafe { Self::add(raw, pieces, skip, left) };
         if added.is_err() {
-            // SAFETY: It is initialised, and not in flight.
+            // SAFETY: The bio was initialised just now, and is not in flight.
             unsafe { Self::finish(this) };
         }
         added
@@ -471,7 +475,7 @@ impl OwnBio {
     ///
     /// # Safety
     ///
-    /// The bio is initialised, and the pieces valid.
+    /// The bio is initialised and ours, and the pieces are valid.
     unsafe fn add(
         raw: *mut bindings::bio,
         pieces: &[crate::pages::Piece],
@@ -485,7 +489,8 @@ impl OwnBio {
             if part == 0 {
                 continue;
             }
-            // SAFETY: By the contract, and the part is inside the piece.
+            // SAFETY: By the contract the bio and the page are valid. The part is inside the piece,
+            // whose pages are contiguous.
             let added = unsafe { bindings::bio_add_page(raw, piece.as_ptr(), part, offset) };
             if u32::try_from(added) != Ok(part) {
                 return Err(EINVAL);
@@ -503,19 +508,22 @@ impl OwnBio {
     ///
     /// # Safety
     ///
-    /// The bio was prepared. Until `end_io` is called it is the block layer's.
+    /// The bio was prepared and is not in flight. Until `end_io` is called it is the block layer's,
+    /// and the device stays open. `end_io` may be called with it, and find `private` in it.
     pub unsafe fn submit(
         this: NonNull<Self>,
         end_io: unsafe extern "C" fn(*mut bindings::bio),
         private: *mut c_void,
     ) {
         let raw = Self::raw(this);
-        // SAFETY: By the contract.
+        // SAFETY: By the contract the bio is initialised, and not in flight.
         unsafe {
             (*raw).bi_end_io = Some(end_io);
             (*raw).bi_private = private;
-            bindings::submit_bio(raw);
         }
+        // SAFETY: By the contract the bio is initialised, with all that it needs, and given up
+        // until it was completed.
+        unsafe { bindings::submit_bio(raw) };
     }
 
     /// Gives up what the block layer attached to the bio at `this`.
@@ -524,12 +532,12 @@ impl OwnBio {
     ///
     /// The bio was prepared and is not in flight.
     pub unsafe fn finish(this: NonNull<Self>) {
-        // SAFETY: By the contract.
+        // SAFETY: By the contract the bio is initialised, and not in flight.
         unsafe { bindings::bio_uninit(Self::raw(this)) };
     }
 
     fn raw(this: NonNull<Self>) -> *mut bindings::bio {
-        // SAFETY: The pointer is valid; no reference is made.
+        // SAFETY: All callers have a valid pointer; no reference is made.
         unsafe { Opaque::cast_into(core::ptr::addr_of!((*this.as_ptr()).bio)) }
     }
 }
@@ -538,8 +546,8 @@ impl OwnBio {
 ///
 /// # Safety
 ///
-/// The bio is valid and ours.
+/// The bio is valid, and given to the completion function.
 pub unsafe fn completion(bio: *mut bindings::bio) -> (*mut c_void, Status) {
-    // SAFETY: By the contract.
+    // SAFETY: By the contract the bio is valid, and nobody else looks at it.
     unsafe { ((*bio).bi_private, Status((*bio).bi_status)) }
 }

@@ -42,13 +42,18 @@ display!(DevT, |this, f| {
 });
 
 /// An open block device.
+///
+/// # Invariants
+///
+/// It stays open as long as there are references to it.
 #[repr(transparent)]
 pub struct BlockDevice(Opaque<bindings::block_device>);
 
-// SAFETY: What is reached through a shared reference is locked or constant.
+// SAFETY: A block device belongs to no thread.
 unsafe impl Send for BlockDevice {}
 
-// SAFETY: As above.
+// SAFETY: What is done through a shared reference is done by functions that any thread may call at
+// any time, or reads what does not change.
 unsafe impl Sync for BlockDevice {}
 
 impl BlockDevice {
@@ -56,10 +61,11 @@ impl BlockDevice {
     ///
     /// # Safety
     ///
-    /// The device stays open for `'a`.
+    /// `raw` is a valid device that stays open for `'a`.
     #[inline]
     pub unsafe fn from_raw<'a>(raw: *mut bindings::block_device) -> &'a Self {
-        // SAFETY: By the contract; the types have the same layout.
+        // INVARIANT: By the contract.
+        // SAFETY: By the contract it is valid for `'a`; the types have the same layout.
         unsafe { &*raw.cast() }
     }
 
@@ -71,37 +77,35 @@ impl BlockDevice {
 
     /// Returns major and minor number.
     pub fn dev(&self) -> DevT {
-        // SAFETY: The device is open, and its number constant.
+        // SAFETY: By the type invariant the device is open; its number does not change.
         DevT(unsafe { (*self.as_raw()).bd_dev })
     }
 
     /// Returns the size in sectors.
     pub fn sectors(&self) -> u64 {
-        // SAFETY: The device is open.
+        // SAFETY: By the type invariant the device is open.
         unsafe { dm_bindings::dmox_bdev_sectors(self.as_raw()) }
     }
 
     /// Returns true if the device refuses, or should refuse, writes.
     pub fn is_read_only(&self) -> bool {
-        // SAFETY: The device is open.
+        // SAFETY: By the type invariant the device is open.
         unsafe { dm_bindings::dmox_bdev_read_only(self.as_raw()) }
     }
 
     /// Returns the logical block size in bytes.
     pub fn logical_block_size(&self) -> u32 {
-        // SAFETY: The device is open.
+        // SAFETY: By the type invariant the device is open.
         unsafe { dm_bindings::dmox_bdev_logical_block_size(self.as_raw()) }
     }
 
     /// Returns a copy of the limits of the device's queue.
     pub fn limits(&self) -> QueueLimits {
         let mut limits = MaybeUninit::uninit();
-        // SAFETY: The device is open; the function fills all of `limits`.
-        let limits = unsafe {
-            dm_bindings::dmox_bdev_limits(self.as_raw(), limits.as_mut_ptr());
-            limits.assume_init()
-        };
-        QueueLimits(limits)
+        // SAFETY: By the type invariant the device is open; `limits` is valid for writes.
+        unsafe { dm_bindings::dmox_bdev_limits(self.as_raw(), limits.as_mut_ptr()) };
+        // SAFETY: The function has filled all of it.
+        QueueLimits(unsafe { limits.assume_init() })
     }
 
     /// Returns the name that the log knows the device by, as `sda1` or `dm-0`.
@@ -110,7 +114,8 @@ impl BlockDevice {
             bytes: [0; NAME_SIZE],
             len: 0,
         };
-        // SAFETY: The device is open; the function writes at most what it is told.
+        // SAFETY: By the type invariant the device is open; the function writes at most as many
+        // bytes as it is told, which `name` has.
         let len = unsafe {
             dm_bindings::dmox_bdev_name(self.as_raw(), name.bytes.as_mut_ptr().cast(), NAME_SIZE)
         };
@@ -175,7 +180,8 @@ impl QueueLimits {
     ///
     /// The limits are valid and nobody else touches them for `'a`.
     pub unsafe fn from_raw<'a>(raw: *mut bindings::queue_limits) -> &'a mut Self {
-        // SAFETY: By the contract; the types have the same layout.
+        // SAFETY: By the contract it is valid, and nobody else uses it; the types have the same
+        // layout.
         unsafe { &mut *raw.cast() }
     }
 }

@@ -4,6 +4,6 @@
 
 /// Continues the checksum `crc` over `bytes`, without inversion at either end.
 pub fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-    // SAFETY: The pointer is valid for reads of the length.
+    // SAFETY: The pointer is valid for reads of as many bytes.
     unsafe { dm_bindings::crc32c(crc, bytes.as_ptr().cast(), bytes.len()) }
 }

@@ -20,7 +20,8 @@ pub struct IrqLock<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: Who owns the lock owns the value; the raw lock belongs to no thread.
+// SAFETY: Who owns the lock owns the value, which is `Send`; a lock that is not held belongs to no
+// thread.
 unsafe impl<T: Send> Send for IrqLock<T> {}
 
 // SAFETY: The value is reached only by who holds the lock, one thread at a time.
@@ -30,10 +31,11 @@ impl<T> IrqLock<T> {
     /// Creates the lock around `value`.
     pub fn new(value: T) -> Self {
         let mut raw = MaybeUninit::uninit();
-        // SAFETY: The function initialises what the pointer points to.
+        // SAFETY: The pointer is valid for writes.
         unsafe { dm_bindings::dmox_irq_lock_init(raw.as_mut_ptr()) };
         Self {
-            // SAFETY: Initialised just now; the lock keeps no pointer to itself.
+            // SAFETY: Initialised just now. It may be moved, as with an initialiser in C: a lock
+            // that is not held has no pointer to itself.
             raw: UnsafeCell::new(unsafe { raw.assume_init() }),
             value: UnsafeCell::new(value),
         }
@@ -42,11 +44,12 @@ impl<T> IrqLock<T> {
     /// Runs `f` with the lock held. `f` takes no other lock and does not wait.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        // SAFETY: The lock was initialised in `new`.
+        // SAFETY: The lock was initialised in `new`, and does not move while it is held: it is
+        // borrowed.
         let flags = unsafe { dm_bindings::dmox_spin_lock_irqsave(self.raw.get()) };
-        // SAFETY: The lock is held, so nobody else has a reference to the value.
+        // SAFETY: The lock is held, so that nobody else has a reference to the value.
         let result = f(unsafe { &mut *self.value.get() });
-        // SAFETY: This thread holds the lock, and `flags` are from when it took it.
+        // SAFETY: This thread holds the lock, and `flags` are those from when it took it.
         unsafe { dm_bindings::dmox_spin_unlock_irqrestore(self.raw.get(), flags) };
         result
     }

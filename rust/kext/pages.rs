@@ -66,16 +66,19 @@ impl Piece {
 ///
 /// # Invariants
 ///
-/// `pieces` and what they consist of are ours. `pages` are the addresses of their pages, in order.
+/// `pieces` were allocated with their `order` and are ours. `pages` are the addresses of their
+/// pages, in order. Nobody has a reference to a page but through `self`, or by a pointer of
+/// `page_ptr`.
 pub struct Pages {
     pieces: KVec<Piece>,
     pages: KVec<NonNull<PageBytes>>,
 }
 
-// SAFETY: The pages are owned memory.
+// SAFETY: The pages are memory that `self` owns, and belong to no thread.
 unsafe impl Send for Pages {}
 
-// SAFETY: Shared access only reads, or is synchronised by who uses the pointers.
+// SAFETY: Through a shared reference pages are only read. Who writes to them through a pointer of
+// `page_ptr` sees to it that nobody else has a reference.
 unsafe impl Sync for Pages {}
 
 impl Pages {
@@ -101,7 +104,7 @@ impl Pages {
         self.pieces.reserve(1, flags)?;
         let mut order = wanted.checked_ilog2().unwrap_or(0).min(MAX_ORDER);
         let page = loop {
-            // SAFETY: May be called where one may sleep, without `may_wait` anywhere.
+            // SAFETY: Any order may be asked for. This may sleep if it `may_wait`, as `new` says.
             let page = unsafe { dm_bindings::dmox_alloc_pages(order, may_wait) };
             if let Some(page) = NonNull::new(page) {
                 break page;
@@ -112,11 +115,11 @@ impl Pages {
         let bytes = (PAGE_SIZE as u32) << order;
         self.pieces.push(Piece { page, order, bytes }, flags)?;
         count_in(bytes.into());
-        // SAFETY: The page is valid, and was not allocated from high memory.
+        // SAFETY: The page is valid, and not from high memory, so that it has an address.
         let start = unsafe { dm_bindings::dmox_page_address(page.as_ptr()) };
         let start = NonNull::new(start.cast::<PageBytes>()).ok_or(ENOMEM)?;
         for index in 0..pages {
-            // SAFETY: The piece has this many pages.
+            // SAFETY: The piece has this many pages, one behind the other.
             self.pages.push(unsafe { start.add(index) }, flags)?;
         }
         Ok(())
@@ -140,7 +143,8 @@ impl Pages {
     /// Returns page `index`.
     pub fn page(&self, index: usize) -> Option<&PageBytes> {
         let page = self.pages.get(index)?;
-        // SAFETY: By the invariant the page is ours, and lives as long as `self`.
+        // SAFETY: By the type invariant the page lives as long as `self`. Who writes to it sees to
+        // it that there is no such reference.
         Some(unsafe { page.as_ref() })
     }
 
@@ -154,7 +158,8 @@ impl Pages {
 impl Drop for Pages {
     fn drop(&mut self) {
         for piece in &self.pieces {
-            // SAFETY: By the invariant the piece is ours, and was allocated with this order.
+            // SAFETY: By the type invariant the piece is ours, and was allocated with this order.
+            // Nobody uses it after this: references borrow `self`.
             unsafe { bindings::__free_pages(piece.page.as_ptr(), piece.order) };
             USED.fetch_sub(piece.bytes.into());
         }

@@ -13,7 +13,8 @@ use kernel::bindings;
 #[repr(transparent)]
 pub struct UintParam(UnsafeCell<core::ffi::c_uint>);
 
-// SAFETY: Read and written as a whole word, by `get` and by the kernel's parameter code.
+// SAFETY: The value is read and written as a whole word only, here and by the kernel's parameter
+// code.
 unsafe impl Sync for UintParam {}
 
 impl UintParam {
@@ -24,13 +25,16 @@ impl UintParam {
 
     /// Returns the value now.
     pub fn get(&self) -> core::ffi::c_uint {
-        // SAFETY: Always valid for reads; a concurrent write replaces the whole word.
+        // SAFETY: The pointer is valid and aligned. Others may write at the same time, a whole
+        // word; a volatile read is what the kernel's `READ_ONCE` does about that.
         unsafe { self.0.get().read_volatile() }
     }
 
     /// Sets the value, which an administrator will see.
     pub fn set(&self, value: core::ffi::c_uint) {
-        // SAFETY: Always valid for writes; nobody keeps a reference to it.
+        // SAFETY: The pointer is valid and aligned, and nobody has a reference. Others may read or
+        // write at the same time, a whole word; a volatile write is what `WRITE_ONCE` does about
+        // that.
         unsafe { self.0.get().write_volatile(value) };
     }
 
@@ -46,7 +50,7 @@ impl UintParam {
 #[repr(transparent)]
 pub struct Description(pub bindings::kernel_param);
 
-// SAFETY: Constant; only the module loader looks at it.
+// SAFETY: It is never changed; the module loader alone looks at it.
 unsafe impl Sync for Description {}
 
 /// Defines a [`UintParam`](crate::param::UintParam) of the module, mode 0644.

@@ -12,7 +12,8 @@ use kernel::sync::rcu;
 ///
 /// # Invariants
 ///
-/// `value` is null or came from [`KBox::into_raw`], and is ours.
+/// `value` is null, or came from [`KBox::into_raw`] and is owned by `self`. It is never changed but
+/// to null.
 pub struct RcuBox<T: Send + Sync> {
     value: Atomic<*mut T>,
 }
@@ -26,6 +27,7 @@ unsafe impl<T: Send + Sync> Sync for RcuBox<T> {}
 impl<T: Send + Sync> RcuBox<T> {
     /// Creates the box.
     pub fn new(value: KBox<T>) -> Self {
+        // INVARIANT: It came from there just now.
         Self {
             value: Atomic::new(KBox::into_raw(value)),
         }
@@ -37,8 +39,9 @@ impl<T: Send + Sync> RcuBox<T> {
         // SAFETY: The pointer to the pointer is valid. A volatile read is `READ_ONCE`; what is
         // read through its result is ordered by the dependency, as in `rcu_dereference`.
         let value = unsafe { self.value.as_ptr().read_volatile() };
-        // SAFETY: By the invariant the pointer is null or valid, and `take` frees the value only
-        // after a grace period, that is not before the guard is dropped.
+        // SAFETY: By the type invariant the pointer is null or valid: it was read under the guard,
+        // and `take` gives the value away only after a grace period, that is not before the guard
+        // is dropped. Until then there are only shared references.
         f(unsafe { value.as_ref() })
     }
 
@@ -56,10 +59,11 @@ impl<T: Send + Sync> RcuBox<T> {
         if value.is_null() {
             return None;
         }
-        // SAFETY: May be called where one may sleep.
+        // SAFETY: May be called where one may sleep, and outside of a reader's section; `read`
+        // takes a closure that does not sleep, so that this is not called in one.
         unsafe { kernel::bindings::synchronize_rcu() };
-        // SAFETY: By the invariant, and nobody else has it: the exchange gave it to us, and those
-        // who read it before are done.
+        // SAFETY: By the type invariant it came from `KBox::into_raw`. Nobody else has it: the
+        // exchange gave it to this thread, and those who had read it before are done.
         Some(unsafe { KBox::from_raw(value) })
     }
 }
@@ -68,7 +72,8 @@ impl<T: Send + Sync> Drop for RcuBox<T> {
     fn drop(&mut self) {
         let value = self.value.xchg(ptr::null_mut(), Full);
         if !value.is_null() {
-            // SAFETY: By the invariant; who drops the box has it for himself, so nobody reads.
+            // SAFETY: By the type invariant it came from `KBox::into_raw`. Nobody else has it: this
+            // has the box for itself, so that nobody reads.
             drop(unsafe { KBox::from_raw(value) });
         }
     }

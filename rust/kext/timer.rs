@@ -37,15 +37,15 @@ impl<T> Inner<T> {
         let delay = kernel::time::msecs_to_jiffies(ms).saturating_add(1);
         // SAFETY: A plain read of a counter that C code changes; any value that it had will do.
         let now = unsafe { core::ptr::addr_of!(bindings::jiffies).read_volatile() };
-        // SAFETY: The timer is initialised.
+        // SAFETY: The timer is initialised, which is done when an `Inner` is made.
         unsafe { bindings::mod_timer(self.raw.get(), now.wrapping_add(delay)) };
     }
 }
 
-// SAFETY: A timer may be armed and stopped from any thread, and `T` is `Send`.
+// SAFETY: A timer belongs to no thread, and `T` is `Send`.
 unsafe impl<T: TimerFunction> Send for Timer<T> {}
 
-// SAFETY: The timer does its own locking, and `T` is `Sync`.
+// SAFETY: Timers do their own locking, and `T` is `Sync`.
 unsafe impl<T: TimerFunction> Sync for Timer<T> {}
 
 impl<T: TimerFunction> Timer<T> {
@@ -56,7 +56,8 @@ impl<T: TimerFunction> Timer<T> {
     /// `ENOMEM`.
     pub fn new(data: T) -> Result<Self> {
         let init = pin_init!(Inner {
-            // SAFETY: The slot is where the timer will stay.
+            // SAFETY: The slot is valid for writes, and the timer stays there: it is pinned. `run`
+            // is for timers of an `Inner<T>`.
             raw <- Opaque::ffi_init(|slot| unsafe {
                 dm_bindings::dmox_timer_init(slot, Some(Self::run))
             }),
@@ -67,10 +68,10 @@ impl<T: TimerFunction> Timer<T> {
 
     /// # Safety
     ///
-    /// Called for the timer of an `Inner<T>`.
+    /// Called by the kernel for the timer of an `Inner<T>`, which has expired.
     unsafe extern "C" fn run(raw: *mut bindings::timer_list) {
-        // SAFETY: The timer is the first field of an `Inner`, which lives until its drop has
-        // waited for this function.
+        // SAFETY: By the contract the timer is the first field of an `Inner<T>`. That is alive: its
+        // drop waits for this function.
         let inner = unsafe { &*raw.cast::<Inner<T>>() };
         inner.data.expired();
         if let Some(period_ms) = T::PERIOD_MS {
@@ -90,28 +91,30 @@ impl<T: TimerFunction> Timer<T> {
 
     /// Stops the timer and waits for its function; may sleep.
     pub fn stop(&self) {
-        // SAFETY: The timer is initialised.
+        // SAFETY: The timer is initialised. Its function takes no lock that a caller of this holds:
+        // this may sleep.
         unsafe { bindings::timer_delete_sync(self.0.raw.get()) };
     }
 }
 
 impl<T: TimerFunction> Drop for Timer<T> {
     fn drop(&mut self) {
-        // SAFETY: The timer is initialised, and nobody can arm it any more.
+        // SAFETY: The timer is initialised. Nobody can arm it any more but its function, which this
+        // waits for and forbids to.
         unsafe { bindings::timer_shutdown_sync(self.0.raw.get()) };
     }
 }
 
 /// Returns the nanoseconds since boot, without those in suspend.
 pub fn monotonic_ns() -> u64 {
-    // SAFETY: May be called in any context.
+    // SAFETY: May be called in any context, once time is kept, which it is long before modules.
     unsafe { bindings::ktime_get() }.unsigned_abs()
 }
 
 /// Returns the time of day in microseconds, since 1970.
 pub fn real_us() -> u64 {
     let mut time = bindings::timespec64::default();
-    // SAFETY: The function fills the structure; it may be called in any context.
+    // SAFETY: `time` is valid for writes; may be called in any context.
     unsafe { bindings::ktime_get_real_ts64(&mut time) };
     let us = time.tv_nsec.unsigned_abs() as u64 / 1000;
     time.tv_sec

@@ -17,10 +17,10 @@ use kernel::types::Opaque;
 /// Dropping it runs what is on it to the end.
 pub struct ReclaimQueue(NonNull<bindings::workqueue_struct>);
 
-// SAFETY: Work queues belong to no thread and do their own locking.
+// SAFETY: A work queue belongs to no thread.
 unsafe impl Send for ReclaimQueue {}
 
-// SAFETY: As above.
+// SAFETY: Work queues do their own locking.
 unsafe impl Sync for ReclaimQueue {}
 
 /// Where the work of a queue runs.
@@ -51,7 +51,8 @@ impl ReclaimQueue {
             Placement::AnyCpu => bindings::wq_flags_WQ_UNBOUND,
         };
         let flags = bindings::wq_flags_WQ_MEM_RECLAIM | placement;
-        // SAFETY: The format wants one string; `name` is one. The queue copies it.
+        // SAFETY: The format asks for one string, and `name` is one; the queue copies it. The flags
+        // go together.
         let queue = unsafe {
             bindings::alloc_workqueue_noprof(c"%s".as_char_ptr(), flags, 0, name.as_char_ptr())
         };
@@ -75,14 +76,16 @@ pub type RawQueue = NonNull<bindings::workqueue_struct>;
 /// for the last time.
 pub unsafe fn enqueue(queue: RawQueue, work: NonNull<RawWork>) {
     let cpu = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
-    // SAFETY: By the contract both are alive. On a queue of [`Placement::SameCpu`] "unbound" means
-    // this CPU.
+    // On a queue of [`Placement::SameCpu`] "unbound" means this CPU.
+    // SAFETY: By the contract the queue is alive, and the work item is initialised, and alive for
+    // long enough.
     unsafe { bindings::queue_work_on(cpu, queue.as_ptr(), RawWork::raw(work)) };
 }
 
 impl Drop for ReclaimQueue {
     fn drop(&mut self) {
-        // SAFETY: The queue is ours, and nobody can queue anything after this.
+        // SAFETY: The queue is ours. Who queues something promises that it is alive, so that nobody
+        // does any more.
         unsafe { bindings::destroy_workqueue(self.0.as_ptr()) };
     }
 }
@@ -104,9 +107,10 @@ impl RawWork {
     ///
     /// # Safety
     ///
-    /// `this` points to memory that is ours and does not move while the item is in use.
+    /// `this` is valid for writes, and not in use; it does not move while it is. `function` may be
+    /// called with it.
     pub unsafe fn init(this: NonNull<Self>, function: WorkFunction) {
-        // SAFETY: By the contract.
+        // SAFETY: By the contract `this` is valid for writes, and stays where it is.
         unsafe { dm_bindings::dmox_work_init(Self::raw(this), Some(function)) };
     }
 

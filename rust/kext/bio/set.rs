@@ -18,10 +18,10 @@ use kernel::types::Opaque;
 /// The C structure is initialised and does not move.
 pub struct BioSet(Pin<KBox<Opaque<bindings::bio_set>>>);
 
-// SAFETY: Bio sets do their own locking.
+// SAFETY: A bio set belongs to no thread.
 unsafe impl Send for BioSet {}
 
-// SAFETY: As above.
+// SAFETY: Bio sets do their own locking.
 unsafe impl Sync for BioSet {}
 
 /// A bio from a set that shares the data of another.
@@ -40,11 +40,10 @@ impl BioSet {
     pub fn new(reserve: u32) -> Result<Self> {
         let set = KBox::try_pin_init(
             Opaque::try_ffi_init(|set: *mut bindings::bio_set| {
-                // SAFETY: The memory is ours and stays where it is; the function wants it zeroed.
-                to_result(unsafe {
-                    set.write_bytes(0, 1);
-                    bindings::bioset_init(set, reserve, 0, 0)
-                })
+                // SAFETY: The slot is valid for writes.
+                unsafe { set.write_bytes(0, 1) };
+                // SAFETY: The slot is valid, zeroed, and the set stays there: it is pinned.
+                to_result(unsafe { bindings::bioset_init(set, reserve, 0, 0) })
             }),
             GFP_KERNEL,
         )?;
@@ -78,8 +77,9 @@ impl BioSet {
         } else {
             dm_bindings::DMOX_CONST_GFP_NOWAIT
         };
-        // SAFETY: The device is open, the original ours, and the set initialised. The data outlives
-        // the clone: see `Part::submit`.
+        // SAFETY: The device is open, the original valid and not changed meanwhile, and by the type
+        // invariant the set is initialised. What the clone shares with the original is used only
+        // once it is submitted: see `Part::submit`.
         let raw = unsafe {
             bindings::bio_alloc_clone(device.as_raw(), original.as_raw(), gfp, self.0.get())
         };
@@ -87,11 +87,11 @@ impl BioSet {
         // SAFETY: The clone is ours. It inherits the flags of the original, and nobody polls for
         // it.
         unsafe { Bio::from_raw_mut(raw) }.clear_polled();
-        // SAFETY: The clone is ours and has the original's data, and the part is inside it.
-        unsafe {
-            bindings::bio_trim(raw.as_ptr(), skip.into(), sectors.into());
-            (*raw.as_ptr()).bi_iter.bi_sector = sector;
-        }
+        // SAFETY: The clone is valid, and nobody else knows it. It has the original's size, and the
+        // part is inside that.
+        unsafe { bindings::bio_trim(raw.as_ptr(), skip.into(), sectors.into()) };
+        // SAFETY: The clone is valid, and nobody else knows it.
+        unsafe { (*raw.as_ptr()).bi_iter.bi_sector = sector };
         // INVARIANT: It is ours, from this set, and not submitted.
         Ok(Part(raw, PhantomData))
     }
@@ -111,8 +111,8 @@ impl Part<'_> {
     ///
     /// # Safety
     ///
-    /// The original, its data, and the set stay as they are until `end_io` is called, which may be
-    /// done with this bio.
+    /// The original, its data, and the set stay as they are until `end_io` is called, and the
+    /// device stays open. `end_io` may be called with this bio, and find `private` in it.
     pub unsafe fn submit(
         self,
         end_io: unsafe extern "C" fn(*mut bindings::bio),
@@ -120,12 +120,14 @@ impl Part<'_> {
     ) {
         let raw = self.0.as_ptr();
         core::mem::forget(self);
-        // SAFETY: By the invariant and the contract.
+        // SAFETY: By the type invariant the bio is ours, and not submitted.
         unsafe {
             (*raw).bi_end_io = Some(end_io);
             (*raw).bi_private = private;
-            bindings::submit_bio_noacct(raw);
         }
+        // SAFETY: By the type invariant the bio is ours, and it is given up with this. By the
+        // contract what it needs stays until it was completed.
+        unsafe { bindings::submit_bio_noacct(raw) };
     }
 }
 
@@ -141,8 +143,8 @@ impl Drop for Part<'_> {
 ///
 /// # Safety
 ///
-/// It came from [`BioSet::part`] and was completed.
+/// It came from [`BioSet::part`], was completed, and is not used after this.
 pub unsafe fn free(bio: *mut bindings::bio) {
-    // SAFETY: By the contract.
+    // SAFETY: By the contract there is one reference left, which is given up with this.
     unsafe { bindings::bio_put(bio) };
 }
