@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What the constructor of a target can ask for and set.
+//! Construction of a target: its devices, its limits, and its errors.
 
 use crate::device::Device;
 use crate::device::Mode;
@@ -21,13 +21,13 @@ pub struct CtrError {
 }
 
 impl CtrError {
-    /// Makes one.
+    /// Creates the error.
     pub const fn new(error: Error, text: &'static CStr) -> Self {
         Self { error, text }
     }
 }
 
-/// Gives an error its text.
+/// Attaches a text to an error.
 pub trait CtrResultExt<T> {
     /// Turns an error into a [`CtrError`] with `text`.
     ///
@@ -58,7 +58,7 @@ pub struct CtrTarget<'s> {
 }
 
 impl<'s> CtrTarget<'s> {
-    /// Makes one.
+    /// Creates the wrapper.
     ///
     /// # Safety
     ///
@@ -96,7 +96,7 @@ impl<'s> CtrTarget<'s> {
         self.len() == 0
     }
 
-    /// Returns what the mapped device may be used for.
+    /// Returns the mode of the table.
     pub fn table_mode(&self) -> Mode {
         // SAFETY: By the type invariant the structure is valid, and nobody else has access to it.
         let table = unsafe { (*self.raw.as_ptr()).table };
@@ -104,7 +104,7 @@ impl<'s> CtrTarget<'s> {
         Mode::from_raw(unsafe { dm_bindings::dm_table_get_mode(table) })
     }
 
-    /// Returns a handle for use until the destructor.
+    /// Returns a reference to the target, for use until the destructor.
     pub fn target_ref(&self) -> TargetRef {
         // SAFETY: By the type invariant the lender waits before the table goes. The name is that of
         // the target.
@@ -115,7 +115,7 @@ impl<'s> CtrTarget<'s> {
     ///
     /// # Errors
     ///
-    /// Whatever stands in the way: `ENOENT`, `EBUSY`, ...
+    /// That of `dm_get_device()`: `ENOENT`, `EBUSY`, ...
     pub fn device(&mut self, path: &CStr, mode: Mode) -> Result<Device> {
         // The room first: what is open must be noted.
         self.devices.reserve(1, GFP_KERNEL)?;
@@ -128,7 +128,7 @@ impl<'s> CtrTarget<'s> {
         Ok(device)
     }
 
-    /// Has reads and writes split at multiples of `sectors`.
+    /// Splits reads and writes at multiples of `sectors`.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl<'s> CtrTarget<'s> {
         to_result(unsafe { dm_bindings::dm_set_target_max_io_len(self.raw.as_ptr(), sectors) })
     }
 
-    /// Has at least `size` bytes reserved with each bio, for what `map` keeps there.
+    /// Reserves at least `size` bytes of per-bio data.
     ///
     /// # Errors
     ///
@@ -150,19 +150,19 @@ impl<'s> CtrTarget<'s> {
         Ok(())
     }
 
-    /// Asks for flushes, even if no device below has a volatile cache.
+    /// Receives flushes, even if no underlying device has a volatile cache.
     pub fn set_flush_supported(&mut self) {
         self.target().num_flush_bios = 1;
         self.target().set_flush_supported(true);
     }
 
-    /// Asks for discards, even if no device below knows them.
+    /// Receives discards, even if no underlying device supports them.
     pub fn set_discards_supported(&mut self) {
         self.target().num_discard_bios = 1;
         self.target().set_discards_supported(true);
     }
 
-    /// Asks for write-zeroes requests, if the queue limits allow them.
+    /// Receives write-zeroes requests, if the queue limits allow them.
     pub fn set_write_zeroes_supported(&mut self) {
         self.target().num_write_zeroes_bios = 1;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Lines of the log that belong to a kind of target, not to one mapped device, or to a target that
-//! has its own way of saying whose they are.
+//! Log messages of a target type rather than of one mapped device, and those whose prefix a target
+//! chooses itself.
 
 use kernel::fmt::Arguments;
 use kernel::prelude::*;
@@ -16,7 +16,7 @@ pub fn error(target: &str, text: Arguments<'_>) {
     pr_err!("{target}: {text}\n");
 }
 
-/// How urgent a line is.
+/// The level of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     /// Something failed.

@@ -103,7 +103,7 @@ impl<'a> MapBio<'a> {
         unsafe { (*self.target.as_ptr()).begin }
     }
 
-    /// Takes away what device-mapper has marked for itself in the bio that this is a clone of.
+    /// Clears the mark that device-mapper has set in the original of this clone.
     #[inline]
     pub(crate) fn clear_inherited_mark(&mut self) {
         self.bio_mut().clear_inherited_mark();
@@ -134,7 +134,7 @@ impl<'a> MapBio<'a> {
         self.bio().sectors()
     }
 
-    /// Returns all of this.
+    /// Returns operation, position and size at once.
     #[inline]
     pub fn info(&self) -> BioInfo {
         BioInfo {
@@ -145,10 +145,11 @@ impl<'a> MapBio<'a> {
         }
     }
 
-    /// Shortens the bio to its first `sectors` sectors; device-mapper sends the rest as another.
+    /// Accepts only the first `sectors` sectors of the bio; device-mapper sends the rest as another
+    /// bio.
     ///
-    /// Does nothing where it is not possible: more than there is, nothing at all, a flush, a bio
-    /// that was trimmed (device-mapper would not know where the rest begins).
+    /// Does nothing if `sectors` is 0 or more than the bio has, for a flush, and for a bio that was
+    /// trimmed, since device-mapper would not know where the rest begins.
     pub fn accept_partial_bio(&mut self, sectors: u32) {
         let splittable = !self.trimmed && !matches!(self.kind(), Kind::Flush | Kind::Other);
         if splittable && 0 < sectors && sectors < self.sectors() {
@@ -169,7 +170,7 @@ impl<'a> MapBio<'a> {
         self.bio_mut().trim(sector, sectors);
     }
 
-    /// Sends the bio on, to `sector` of `device`.
+    /// Remaps the bio to `sector` of `device`.
     #[inline]
     pub fn remap(mut self, device: &'a Device, sector: u64) -> MapResult<'a> {
         self.bio_mut().set_target_of_clone(device, sector);
@@ -185,8 +186,8 @@ impl<'a> MapBio<'a> {
 
     /// Returns the bio itself, with its per-bio data.
     ///
-    /// Whoever does so submits or completes the bio himself, later or at once, and then returns
-    /// [`MapResult::submitted`] or [`MapResult::remapped`].
+    /// The caller submits or completes the bio, now or later, and returns [`MapResult::submitted`];
+    /// or it returns [`MapResult::remapped`].
     pub fn into_raw(self) -> (NonNull<bindings::bio>, PerBioData) {
         // SAFETY: By the type invariant the target is valid; the size does not change once it is
         // constructed.

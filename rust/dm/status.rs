@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Where a target writes its status, or the answer to a message.
+//! The buffer for the status of a target, or for the reply to a message.
 
 use core::marker::PhantomData;
 use kernel::fmt;
 use kernel::prelude::*;
 
-/// What the status of a target is asked for.
+/// The type of status that is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StatusType {
-    /// How things are now (`dmsetup status`).
+    /// The present state (`dmsetup status`).
     Info,
-    /// The arguments that would make this target (`dmsetup table`).
+    /// The arguments that construct this target (`dmsetup table`).
     Table,
-    /// What goes into the integrity measurement log.
+    /// The integrity measurement log.
     Ima,
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a target is, and how it becomes known.
+//! Target types and their registration.
 
 use crate::args::Args;
 use crate::callbacks;
@@ -21,7 +21,7 @@ use kernel::prelude::*;
 use kext::atomic::AtomicU32;
 use kext::block::QueueLimits;
 
-/// What device-mapper may expect of a target.
+/// The features of a target type.
 #[derive(Clone, Copy)]
 pub struct Features(u32);
 
@@ -62,44 +62,44 @@ pub trait Target: Send + Sync + Sized + 'static {
     /// Major, minor, patch level of the interface.
     const VERSION: [u32; 3];
 
-    /// What device-mapper may expect.
+    /// The features of the target type.
     const FEATURES: Features = Features::NONE;
 
-    /// Makes a target for a line of a table, inactive. May sleep.
+    /// Constructs a target for a line of a table, inactive. May sleep.
     ///
     /// # Errors
     ///
-    /// Why the table cannot be loaded.
+    /// The reason why the table cannot be loaded.
     fn ctr(ti: &mut CtrTarget<'_>, args: Args<'_>) -> Result<Self, CtrError>;
 
-    /// Maps a bio. Must not wait: what was submitted here starts only after the return.
+    /// Maps a bio. Must not wait: bios submitted here start only after the return.
     fn map<'a>(&'a self, bio: MapBio<'a>) -> MapResult<'a>;
 
-    /// A suspend begins: bios are still coming and going.
+    /// A suspend begins; bios are still mapped and completed.
     fn presuspend(&self) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// The suspend that had begun was given up.
+    /// The suspend that had begun was cancelled.
     fn presuspend_undo(&self) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Suspended: no bio is there any more.
+    /// The device is suspended, and no bio is in flight.
     fn postsuspend(&self) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// About to be activated; the table before, if there was one, is suspended.
+    /// The table is about to become active; the previous one, if any, is suspended.
     ///
     /// # Errors
     ///
-    /// Why this is not possible; the device then stays suspended.
+    /// Any error keeps the device suspended.
     fn preresume(&self) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Activated.
+    /// The table is active.
     fn resume(&self) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
@@ -109,27 +109,27 @@ pub trait Target: Send + Sync + Sized + 'static {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Obeys a message. An answer that is not empty goes to the sender.
+    /// Handles a message. A reply that is not empty goes to the sender.
     ///
     /// # Errors
     ///
-    /// What is wrong with the message.
+    /// The reason why the message was refused.
     fn message(&self, _args: Args<'_>, _reply: &mut StatusWriter<'_>) -> Result {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Shows every device that limits what bios may look like, until the callout has seen enough.
+    /// Calls `callout` for each device whose limits apply to the target, until it breaks.
     fn iterate_devices(&self, _callout: &mut DeviceCallout<'_>) -> ControlFlow<()> {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 
-    /// Changes the limits that were stacked from the devices.
+    /// Adjusts the queue limits, which were stacked from the devices.
     fn io_hints(&self, _limits: &mut QueueLimits) {
         build_error!(VTABLE_DEFAULT_ERROR)
     }
 }
 
-/// What device-mapper does with each device of a target.
+/// A function that device-mapper wants to be called for each device of a target.
 pub struct DeviceCallout<'v> {
     call: &'v mut dyn FnMut(&Device, u64, u64) -> c_int,
     answer: c_int,
@@ -144,7 +144,8 @@ impl<'v> DeviceCallout<'v> {
         self.answer
     }
 
-    /// Shows `sectors` sectors from `start` of `device`, if the target has opened it.
+    /// Calls the function for `sectors` sectors from `start` of `device`, if the target has opened
+    /// it.
     pub fn call(&mut self, device: &Device, start: u64, sectors: u64) -> ControlFlow<()> {
         if self.answer == 0 {
             self.answer = (self.call)(device, start, sectors);
@@ -192,7 +193,7 @@ impl<T: Target> TargetType<T> {
         }
     }
 
-    /// Makes `T` known to device-mapper, until the registration is dropped; once only.
+    /// Registers `T` with device-mapper, until the registration is dropped; once only.
     ///
     /// Nothing that can fail should follow in the module's initialisation: a table may be loaded at
     /// once.
@@ -218,7 +219,7 @@ impl<T: Target> TargetType<T> {
     }
 }
 
-/// A target that is known to device-mapper, until this is dropped.
+/// The registration of a target type, which ends when this is dropped.
 ///
 /// # Invariants
 ///

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! What a target may ask of its table at any time: events, the log, who it is.
+//! A reference to a `struct dm_target`: its events, its log, and its identity.
 
 use core::ptr::NonNull;
 use kernel::fmt::Arguments;
@@ -70,7 +70,7 @@ impl TargetRef {
         self.len() == 0
     }
 
-    /// Raises an event: the counter goes up and who waits for it wakes. May sleep.
+    /// Raises an event: increments the event counter and wakes all waiters. May sleep.
     pub fn event(&self) {
         // SAFETY: By the type invariant the table is valid.
         unsafe { dm_bindings::dm_table_event(self.table()) };
@@ -115,7 +115,7 @@ impl TargetRef {
         pr_warn!("{}: {}: {}\n", self.name, self.mapped_device(), text);
     }
 
-    /// Logs for information.
+    /// Logs an informational message.
     pub fn info(&self, text: Arguments<'_>) {
         pr_info!("{}: {}: {}\n", self.name, self.mapped_device(), text);
     }

@@ -224,11 +224,11 @@ impl Bio {
 
     /// Has the bio completed by an interrupt, also if its submitter polls.
     ///
-    /// Who polls for a bio that device-mapper has cloned polls for the one clone that device-mapper
-    /// knows, from where `map` has sent it. What is sent from elsewhere, or is a bio of ours that
-    /// shares its data, goes to a queue that nobody polls for it, and that has no interrupt: it
-    /// would complete when somebody else happens to poll there, or never. Who polls for a bio
-    /// without the flag finds that it has completed.
+    /// The submitter of a bio that device-mapper has cloned polls for the one clone that
+    /// device-mapper knows, from where `map` has sent it. What is sent from elsewhere, or is a bio
+    /// of ours that shares its data, goes to a queue that nobody polls for it, and that has no
+    /// interrupt: it would complete when somebody else happens to poll there, or never. A submitter
+    /// that polls for a bio without the flag finds it completed.
     pub fn clear_polled(self: Pin<&mut Self>) {
         self.raw_mut().bi_opf &= !POLLED;
     }
@@ -273,9 +273,9 @@ impl Bio {
         raw.bi_iter.bi_sector = sector;
     }
 
-    /// As [`set_target`](Self::set_target), for a clone that device-mapper is to send there: it puts
-    /// the clone down to the control group of the bio that it stands for, just before it does so,
-    /// whatever the clone was put down to. Once is enough: it takes longer than all else here.
+    /// As [`set_target`](Self::set_target), for a clone that device-mapper is to send there: it
+    /// puts the clone down to the control group of the bio that it stands for, just before it does
+    /// so, whatever the clone was put down to. Once is enough: it takes longer than all else here.
     #[inline]
     pub fn set_target_of_clone(self: Pin<&mut Self>, device: &BlockDevice, sector: u64) {
         const REMAPPED: u16 = 1 << bindings::BIO_REMAPPED;

@@ -4,7 +4,7 @@
 //!
 //! The kernel crate's `SpinLock` leaves interrupts on, and 7.2 has no `SpinLockIrq`. This one
 //! saves and disables them. All locks are of one lockdep class: no two are ever held at once, and
-//! a debug kernel reports whoever tries. A closure instead of a guard, because no future may keep
+//! a debug kernel reports violations. A closure instead of a guard, because no future may keep
 //! the lock while it waits.
 
 use core::cell::UnsafeCell;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Handles that somebody waits for before he takes away what they refer to.
+//! Handles whose return is waited for before the object that they refer to is released.
 //!
 //! Device-mapper tears a target down when it says so, not when the last handle to a device of the
 //! target is dropped. A [`Lender`] gives out [`Lease`]s and, when it is dropped, waits until all
@@ -22,7 +22,7 @@ struct Shared {
 }
 
 impl Shared {
-    /// Counts one lease less, or the lender's own. Who does may not look at `self` again.
+    /// Drops a lease, or the lender's own count. The caller must not access `self` after this.
     fn give_back(&self) {
         if self.out.fetch_sub(1) == 1 {
             self.all_back.complete_all();

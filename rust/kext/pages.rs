@@ -148,8 +148,8 @@ impl Pages {
         Some(unsafe { page.as_ref() })
     }
 
-    /// Returns where page `index` is. It may be written through the pointer by who sees to it
-    /// that nobody else has a reference to the page.
+    /// Returns the address of page `index`. The caller may write through it while it ensures that
+    /// there is no reference to the page.
     pub fn page_ptr(&self, index: usize) -> Option<NonNull<PageBytes>> {
         self.pages.get(index).copied()
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A limit on how often the log is written.
+//! Rate limits for log messages.
 
 use kernel::prelude::*;
 

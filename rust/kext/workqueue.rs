@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A work queue of one's own, and work items for those who manage their memory themselves.
+//! Creation of work queues, and work items in memory that the user manages.
 //!
 //! The kernel crate can use queues but not create them, and its `Work` insists on an `Arc` or a
 //! box; a work item in the memory of a bio is neither.

@@ -56,7 +56,7 @@ struct Core {
     saved: UnsafeCell<Option<Saved>>,
     /// Parts of the bio that are below.
     parts: parts::Parts,
-    /// Where the task is polled; only who polls may look.
+    /// Where the task is polled; accessed by the poller only.
     site: UnsafeCell<PollSite>,
     /// Polls the task where it is called, in any context.
     poll_here: unsafe fn(NonNull<Core>),

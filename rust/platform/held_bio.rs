@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Bios that leave `map` uncompleted, and are completed later by whoever has them then.
+//! Bios that leave `map` uncompleted, and are completed later by their owner.
 //!
 //! The memory that device-mapper reserves with each bio links those that wait in line: taking one,
 //! and having it wait, allocates nothing.

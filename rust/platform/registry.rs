@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Who uses which device, of all that a module's tables have opened.
+//! The devices that a module's targets use, and the volumes on them.
 //!
 //! A volume may outlive the table that made it: another one of the same mapped device takes its
 //! place and goes on with it. The registry is where that one finds it, and where a table is refused

@@ -3,9 +3,9 @@
 //! What all tasks have in common, whatever memory they live in: state, references, wakers.
 //!
 //! A task begins with a [`Header`]. The task itself holds one reference to it until its future
-//! has returned and was dropped; each waker holds one. Who drops the last one sees to it that the
-//! task is finished, and only then is its memory given back: a waker that somebody kept too long
-//! never points to memory that is gone.
+//! has returned and was dropped; each waker holds one. When the last one is dropped the task is
+//! finished, and only then is its memory released: a waker that is kept too long never points to
+//! freed memory.
 
 use core::future::Future;
 use core::mem::ManuallyDrop;
@@ -55,7 +55,7 @@ impl Header {
         }
     }
 
-    /// Returns true if nobody but who asks knows the task any more.
+    /// Returns true if the last reference is gone.
     pub(crate) fn is_unreferenced(&self) -> bool {
         self.references.load_acquire() == 0
     }

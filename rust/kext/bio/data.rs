@@ -2,10 +2,10 @@
 
 //! The data of a bio.
 //!
-//! It belongs to whoever made the bio, and may be changed by others at any time: what was read of
-//! it may be different when it is read again. All functions stop at its end. A bio of a kind that
-//! has no data, or not in this direction, is treated as one whose data has ended: a discard has a
-//! length, but no memory, and the memory that a write comes from is not to be changed.
+//! It belongs to the submitter of the bio, and may be changed by others at any time: what was read
+//! of it may be different when it is read again. All functions stop at its end. A bio of a kind
+//! that has no data, or not in this direction, is treated as one whose data has ended: a discard
+//! has a length, but no memory, and the memory that a write comes from is not to be changed.
 
 use super::Bio;
 use super::Kind;
@@ -128,7 +128,7 @@ impl DataWriter<'_> {
     /// `from` is null, for zeroes, or valid for reads of `bytes`.
     unsafe fn copy_in(&mut self, from: *const u8, bytes: u32) {
         // SAFETY: The bio is valid, and by the type invariant the iterator one of its data, or at
-        // its end. Who makes a bio that reads wants its data written to. `from` is as the function
+        // its end. The submitter of a read wants its data written to. `from` is as the function
         // wants it, by the contract.
         unsafe {
             dm_bindings::dmox_bio_copy_in(self.bio.as_raw(), &mut self.at.0, from.cast(), bytes);

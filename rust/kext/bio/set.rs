@@ -54,8 +54,8 @@ impl BioSet {
     /// Takes a bio for a part of `original`: `sectors` sectors, `skip` sectors behind its start,
     /// to be found at `sector` of `device`.
     ///
-    /// With `wait` it sleeps until there is one; who has bios of the set already that are not in
-    /// flight must not wait.
+    /// With `wait` this sleeps until one is available; a caller that has bios of the set which are
+    /// not in flight must not wait.
     ///
     /// # Errors
     ///
@@ -84,8 +84,8 @@ impl BioSet {
             bindings::bio_alloc_clone(device.as_raw(), original.as_raw(), gfp, self.0.get())
         };
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
-        // SAFETY: The clone is ours. It inherits the flags of the original, and nobody polls for
-        // it.
+        // It inherits the flags of the original, and nobody polls for it.
+        // SAFETY: The clone is valid, and nobody else knows it.
         unsafe { Bio::from_raw_mut(raw) }.clear_polled();
         // SAFETY: The clone is valid, and nobody else knows it. It has the original's size, and the
         // part is inside that.
@@ -100,8 +100,8 @@ impl BioSet {
 impl Drop for BioSet {
     fn drop(&mut self) {
         // SAFETY: By the invariant the set is initialised. All bios are back: a `Part` borrows the
-        // set, and who submits one promises that the set stays until it is done. What was forgotten
-        // is not used again.
+        // set, and the submitter of one promises that the set stays until it is done. What was
+        // forgotten is not used again.
         unsafe { bindings::bioset_exit(self.0.get()) };
     }
 }

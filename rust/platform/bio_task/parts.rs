@@ -38,13 +38,13 @@ pub struct Part {
 /// # Invariants
 ///
 /// While `open` is true or `out` is not 0, the parts have one reference to the task, which is given
-/// up by whoever takes `out` to 0.
+/// up by the one that takes `out` to 0.
 pub(super) struct Parts {
     /// How many they are, plus one while `open`.
     out: AtomicU32,
     /// The status of the first one that failed.
     failed: AtomicU32,
-    /// Parts have been started and not been waited for. Only who polls may look.
+    /// Parts have been started and not been waited for. Accessed by the poller only.
     open: UnsafeCell<bool>,
 }
 
@@ -77,7 +77,7 @@ impl<'a> BioIo<'a> {
             Err(error) if error == ENOMEM => (),
             result => return result,
         }
-        // Who waits for a bio must be where those that others have make progress, and have none.
+        // A task that waits for a bio must hold none itself, and not keep others from progress.
         self.leave_map().await;
         AllBack(self).await;
         self.try_start(set, device, part, true)
