@@ -37,5 +37,5 @@ pub use target::Target;
 pub use target::TargetType;
 pub use target_ref::TargetRef;
 
-/// What [`target_ref`] and [`log`] print before each line.
+/// What [`log`] prints before each line.
 const __LOG_PREFIX: &[u8] = b"device-mapper\0";

@@ -8,12 +8,12 @@ use kernel::prelude::*;
 
 /// Logs a warning, as `device-mapper: clone: Text`.
 pub fn warn(target: &str, text: Arguments<'_>) {
-    pr_warn!("{target}: {text}\n");
+    line(Level::Warning, fmt!("{target}: {text}"));
 }
 
 /// Logs an error, as `device-mapper: clone: Text`.
 pub fn error(target: &str, text: Arguments<'_>) {
-    pr_err!("{target}: {text}\n");
+    line(Level::Error, fmt!("{target}: {text}"));
 }
 
 /// The level of a message.

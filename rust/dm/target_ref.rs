@@ -2,6 +2,8 @@
 
 //! A reference to a `struct dm_target`: its events, its log, and its identity.
 
+use crate::log;
+use crate::log::Level;
 use core::ptr::NonNull;
 use kernel::fmt::Arguments;
 use kernel::prelude::*;
@@ -100,7 +102,7 @@ impl TargetRef {
 
     /// Logs an error, as `device-mapper: clone: 254:3: Text`.
     pub fn error(&self, text: Arguments<'_>) {
-        pr_err!("{}: {}: {}\n", self.name, self.mapped_device(), text);
+        self.log(Level::Error, text);
     }
 
     /// Logs an error unless there were too many of late: see [`kext::print::ratelimit`].
@@ -110,13 +112,13 @@ impl TargetRef {
         }
     }
 
-    /// Logs a warning.
-    pub fn warn(&self, text: Arguments<'_>) {
-        pr_warn!("{}: {}: {}\n", self.name, self.mapped_device(), text);
-    }
-
     /// Logs an informational message.
     pub fn info(&self, text: Arguments<'_>) {
-        pr_info!("{}: {}: {}\n", self.name, self.mapped_device(), text);
+        self.log(Level::Info, text);
+    }
+
+    fn log(&self, level: Level, text: Arguments<'_>) {
+        let device = self.mapped_device();
+        log::line(level, fmt!("{}: {device}: {text}", self.name));
     }
 }

@@ -8,8 +8,8 @@ mod set;
 pub use data::DataReader;
 pub use data::DataWriter;
 pub use set::free;
+pub use set::BioClone;
 pub use set::BioSet;
-pub use set::Part;
 
 use crate::block::BlockDevice;
 use core::ptr::NonNull;
@@ -336,10 +336,10 @@ pub unsafe fn end(bio: NonNull<bindings::bio>, status: Status) {
     unsafe { bindings::bio_endio(bio.as_ptr()) };
 }
 
-/// What a bio from above looks like before it is sent below, to be put back when it returns.
+/// The state of a bio from above before it is sent below, to be restored when it returns.
 ///
 /// The block layer moves a bio's position, sets flags, and counts splits in it.
-pub struct Saved {
+pub struct BioRecord {
     opf: bindings::blk_opf_t,
     flags: c_ushort,
     iter: bindings::bvec_iter,
@@ -347,8 +347,8 @@ pub struct Saved {
     private: *mut c_void,
 }
 
-impl Saved {
-    /// Notes what `bio` looks like, then makes `end_io` its completion function.
+impl BioRecord {
+    /// Records the state of `bio`, then makes `end_io` its completion function.
     ///
     /// # Safety
     ///
@@ -373,11 +373,11 @@ impl Saved {
         saved
     }
 
-    /// Puts everything back but the status and the device.
+    /// Restores everything but the status and the device.
     ///
     /// # Safety
     ///
-    /// `bio` is the bio of [`Saved::hook`], is valid, was completed, and is ours again.
+    /// `bio` is the bio of [`BioRecord::hook`], is valid, was completed, and is ours again.
     pub unsafe fn restore(self, bio: NonNull<bindings::bio>) {
         // SAFETY: By the contract the bio is valid, and nobody else looks at it.
         let raw = unsafe { &mut *bio.as_ptr() };

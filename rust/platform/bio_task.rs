@@ -34,7 +34,7 @@ use kernel::bindings;
 use kernel::prelude::*;
 use kext::bio;
 use kext::bio::Bio;
-use kext::bio::Saved;
+use kext::bio::BioRecord;
 use kext::bio::Status;
 use runtime::sync::AtomicU32;
 
@@ -53,7 +53,7 @@ struct Core {
     /// Where a forwarded bio is.
     forward: AtomicU32,
     /// What a forwarded bio looked like.
-    saved: UnsafeCell<Option<Saved>>,
+    saved: UnsafeCell<Option<BioRecord>>,
     /// Parts of the bio that are below.
     parts: parts::Parts,
     /// Where the task is polled; accessed by the poller only.
@@ -425,7 +425,7 @@ impl<'a> BioIo<'a> {
         core.forward.store_relaxed(FORWARD_IN_FLIGHT);
         // SAFETY: The bio is valid and ours. Both completion functions may be called with it once
         // it is submitted, and `bi_private` a task.
-        let saved = unsafe { Saved::hook(core.bio, back, self.task.as_ptr().cast()) };
+        let saved = unsafe { BioRecord::hook(core.bio, back, self.task.as_ptr().cast()) };
         // SAFETY: This runs in a poll of the task, and only who polls or finishes looks at it.
         unsafe { *core.saved.get() = Some(saved) };
         self.bio_mut().set_target(device, sector);

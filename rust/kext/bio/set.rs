@@ -29,7 +29,7 @@ unsafe impl Sync for BioSet {}
 /// # Invariants
 ///
 /// The bio is ours, came from a set that lives for `'s`, and is not submitted.
-pub struct Part<'s>(NonNull<bindings::bio>, PhantomData<&'s BioSet>);
+pub struct BioClone<'s>(NonNull<bindings::bio>, PhantomData<&'s BioSet>);
 
 impl BioSet {
     /// Creates a set that keeps `reserve` bios in reserve.
@@ -60,7 +60,7 @@ impl BioSet {
     /// # Errors
     ///
     /// `EINVAL` if the part is not inside the original; `ENOMEM` if there is no bio now.
-    pub fn part(
+    pub fn clone_part(
         &self,
         original: &Bio,
         skip: u32,
@@ -68,7 +68,7 @@ impl BioSet {
         device: &BlockDevice,
         sector: u64,
         wait: bool,
-    ) -> Result<Part<'_>> {
+    ) -> Result<BioClone<'_>> {
         if skip.checked_add(sectors).ok_or(EINVAL)? > original.sectors() {
             return Err(EINVAL);
         }
@@ -79,7 +79,7 @@ impl BioSet {
         };
         // SAFETY: The device is open, the original valid and not changed meanwhile, and by the type
         // invariant the set is initialised. What the clone shares with the original is used only
-        // once it is submitted: see `Part::submit`.
+        // once it is submitted: see `BioClone::submit`.
         let raw = unsafe {
             bindings::bio_alloc_clone(device.as_raw(), original.as_raw(), gfp, self.0.get())
         };
@@ -93,20 +93,20 @@ impl BioSet {
         // SAFETY: The clone is valid, and nobody else knows it.
         unsafe { (*raw.as_ptr()).bi_iter.bi_sector = sector };
         // INVARIANT: It is ours, from this set, and not submitted.
-        Ok(Part(raw, PhantomData))
+        Ok(BioClone(raw, PhantomData))
     }
 }
 
 impl Drop for BioSet {
     fn drop(&mut self) {
-        // SAFETY: By the invariant the set is initialised. All bios are back: a `Part` borrows the
-        // set, and the submitter of one promises that the set stays until it is done. What was
+        // SAFETY: By the invariant the set is initialised. All bios are back: a `BioClone` borrows
+        // the set, and the submitter of one promises that the set stays until it is done. What was
         // forgotten is not used again.
         unsafe { bindings::bioset_exit(self.0.get()) };
     }
 }
 
-impl Part<'_> {
+impl BioClone<'_> {
     /// Submits the bio; `end_io` is called when it is done, and has to call [`free`].
     ///
     /// # Safety
@@ -131,7 +131,7 @@ impl Part<'_> {
     }
 }
 
-impl Drop for Part<'_> {
+impl Drop for BioClone<'_> {
     fn drop(&mut self) {
         // SAFETY: By the invariant the bio is ours, and its set is alive; nobody uses it after
         // this.
@@ -143,7 +143,7 @@ impl Drop for Part<'_> {
 ///
 /// # Safety
 ///
-/// It came from [`BioSet::part`], was completed, and is not used after this.
+/// It came from [`BioSet::clone_part`], was completed, and is not used after this.
 pub unsafe fn free(bio: *mut bindings::bio) {
     // SAFETY: By the contract there is one reference left, which is given up with this.
     unsafe { bindings::bio_put(bio) };

@@ -126,7 +126,7 @@ impl<'a> BioIo<'a> {
         }
         let core = self.core();
         core.parts.failure()?;
-        let below = set.part(
+        let below = set.clone_part(
             self.bio(),
             part.skip,
             part.sectors,
