@@ -41,7 +41,8 @@ struct Inner {
 }
 
 enum Flight {
-    Flying(Waker),
+    /// With whom to wake, once somebody waits.
+    Flying(Option<Waker>),
     Landed(Status),
 }
 
@@ -87,8 +88,7 @@ impl KernelBuffer {
         unsafe { &(*self.0.as_ptr()).pages }
     }
 
-    /// Starts an I/O between the buffer, from page `page` on, and `sector` of `device`; `waker` is
-    /// called when it is done.
+    /// Starts an I/O between the buffer, from page `page` on, and `sector` of `device`.
     ///
     /// # Errors
     ///
@@ -106,7 +106,6 @@ impl KernelBuffer {
         sector: u64,
         sectors: u32,
         page: usize,
-        waker: Waker,
     ) -> Result {
         if operation.is_read() && self.is_viewed() {
             return Err(EBUSY);
@@ -123,7 +122,8 @@ impl KernelBuffer {
                 page,
             )
         }?;
-        self.flight().with(|flight| *flight = Flight::Flying(waker));
+        // Nobody waits yet: what is done at once wakes nobody, who would be polled for nothing.
+        self.flight().with(|flight| *flight = Flight::Flying(None));
         // SAFETY: The bio was prepared, and nobody touches it before it has landed.
         unsafe { OwnBio::submit(self.bio(), landed, self.0.as_ptr().cast()) };
         Ok(())
@@ -133,7 +133,10 @@ impl KernelBuffer {
     pub(crate) fn land(&mut self, waker: &Waker) -> Option<Result> {
         let status = self.flight().with(|flight| match flight {
             Flight::Flying(old) => {
-                old.clone_from(waker);
+                match old {
+                    Some(old) => old.clone_from(waker),
+                    None => *old = Some(waker.clone()),
+                }
                 None
             }
             Flight::Landed(status) => Some(*status),
@@ -157,7 +160,7 @@ unsafe extern "C" fn landed(raw: *mut bindings::bio) {
     let flight = unsafe { &(*inner.cast::<Inner>()).flight };
     let before = flight.with(|flight| core::mem::replace(flight, Flight::Landed(status)));
     // The buffer may be gone from here on.
-    if let Flight::Flying(waker) = before {
+    if let Flight::Flying(Some(waker)) = before {
         waker.wake();
     }
 }

@@ -143,12 +143,10 @@ impl Future for Transfer<'_> {
                     sectors,
                     page,
                 } = this.io;
-                let waker = context.waker().clone();
                 let open = device.clone();
                 // SAFETY: Buffer and handle stay in this future, unused, until the buffer has
                 // landed, or are leaked. The handle keeps the device open.
-                let launched =
-                    unsafe { buffer.launch(&open, operation, sector, sectors, page, waker) };
+                let launched = unsafe { buffer.launch(&open, operation, sector, sectors, page) };
                 if let Err(error) = launched {
                     return Poll::Ready((buffer, Err(error)));
                 }
