@@ -142,6 +142,26 @@ async fn exercise(disk: &KernelDisk) -> Result {
     Ok(())
 }
 
+/// Reads 16 MiB of the metadata device; returns how often that was polled.
+async fn polls_to_read(disk: &KernelDisk) -> Result<u32> {
+    let mut read = pin!(async {
+        let mut buffer = disk.buffer(256)?;
+        for _ in 0..16 {
+            let result;
+            (buffer, result) = disk.read(0, 2048, buffer).await;
+            result?;
+        }
+        Ok(())
+    });
+    let mut polls = 0;
+    let done: Result = poll_fn(|context| {
+        polls += 1;
+        read.as_mut().poll(context)
+    })
+    .await;
+    done.map(|()| polls)
+}
+
 impl Passthrough {
     /// Writes a block of its own first, then the bio, then tells.
     async fn write<'a>(&'a self, mut io: BioIo<'a>) -> BioResult<'a> {
@@ -325,6 +345,10 @@ impl Target for Passthrough {
             Some(b"event") => {
                 self.shared.handle.event();
                 Ok(())
+            }
+            Some(b"polls") => {
+                let polls = block_on(polls_to_read(&self.shared.metadata))?;
+                write!(reply, "{polls}").map_err(|_| EINVAL)
             }
             _ => Err(EINVAL),
         }

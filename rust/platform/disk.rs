@@ -3,6 +3,7 @@
 //! A device of a table, as `runtime` wants its disks.
 
 use crate::buffer::KernelBuffer;
+use crate::task::may_begin;
 use core::future::Future;
 use core::mem;
 use core::pin::Pin;
@@ -117,6 +118,9 @@ struct Io<'d> {
 
 /// One I/O. Dropped in flight it leaks its buffer, which the device may still write to, and a
 /// handle of the device, which then is never closed.
+///
+/// If the task has done much I/O in this poll already, which then completed at once, others are let
+/// run before it begins: a work queue expects that an item ends soon.
 struct Transfer<'d> {
     io: Io<'d>,
     stage: Stage,
@@ -134,6 +138,10 @@ impl Future for Transfer<'_> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        if matches!(this.stage, Stage::Ready(_)) && !may_begin(context.waker(), this.io.sectors) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let (mut buffer, open) = match mem::replace(&mut this.stage, Stage::Done) {
             Stage::Ready(mut buffer) => {
                 let Io {

@@ -20,6 +20,7 @@ use kext::noio::noio;
 use runtime::sync::AtomicU32;
 use runtime::task::AfterPoll;
 use runtime::task::TaskState;
+use runtime::task::Turn;
 
 /// What a kind of tasks does when they are woken and released; in any context.
 pub(crate) struct TaskOps {
@@ -42,6 +43,7 @@ pub(crate) struct TaskOps {
 pub(crate) struct Header {
     state: TaskState,
     references: AtomicU32,
+    turn: Turn,
     ops: &'static TaskOps,
 }
 
@@ -51,6 +53,7 @@ impl Header {
         Self {
             state: TaskState::new_queued(),
             references: AtomicU32::new(1),
+            turn: Turn::new(),
             ops,
         }
     }
@@ -81,6 +84,7 @@ impl Header {
         // alive.
         let header = unsafe { this.as_ref() };
         header.state.start_poll();
+        header.turn.begin();
         // The task's own reference stands for this waker, hence no drop.
         // SAFETY: The functions of the table do what `RawWaker` asks, for a pointer to a header
         // that is alive. They may be called from any thread.
@@ -167,6 +171,19 @@ impl Header {
 
 static WAKER: RawWakerVTable =
     RawWakerVTable::new(clone_waker, wake_waker, wake_waker_by_ref, drop_waker);
+
+/// Returns true if the task that is polled with `waker` may begin an I/O of `sectors`. If not, it has
+/// done so much in this poll that others are to run first.
+pub(crate) fn may_begin(waker: &Waker, sectors: u32) -> bool {
+    if !core::ptr::eq(waker.vtable(), &WAKER) {
+        return true;
+    }
+    // SAFETY: A waker with this table was made by `raw_waker`, for a pointer to a header.
+    let header = unsafe { header_of(waker.data()) };
+    // SAFETY: The waker has a reference, which keeps the header alive while it is borrowed.
+    let header = unsafe { header.as_ref() };
+    header.turn.spend(sectors)
+}
 
 fn raw_waker(header: NonNull<Header>) -> RawWaker {
     RawWaker::new(header.as_ptr().cast_const().cast(), &WAKER)

@@ -4,7 +4,8 @@
 //!
 //! An executor queues a task, polls it, and learns from wakers that it should be polled again.
 //! Wakes come from any CPU, also while the task is being polled. [`TaskState`] makes sure that a
-//! task is queued at most once, never polled twice at once, and never misses a wake.
+//! task is queued at most once, never polled twice at once, and never misses a wake. [`Turn`] says
+//! when a task that has not waited for anything is to let others run.
 
 use crate::sync::AtomicU32;
 use core::future::poll_fn;
@@ -76,6 +77,49 @@ impl TaskState {
     /// The poll returned `Ready`.
     pub fn finish(&self) {
         self.0.swap(DONE);
+    }
+}
+
+/// I/O of a task, in sectors, after which others are let run; an I/O more if it is large.
+const TURN_SECTORS: u32 = (2 << 20) / 512;
+
+/// What an I/O costs beside its sectors.
+const IO_SECTORS: u32 = 8;
+
+/// How much I/O a task has done in a poll.
+///
+/// I/O that has to be waited for ends the poll. But memory, and what is on it, completes I/O at once:
+/// a task that goes from one I/O to the next, as a commit or a load does, would never return to its
+/// executor, and whoever is to run on the same CPU would wait.
+pub struct Turn(AtomicU32);
+
+impl Turn {
+    /// Returns the turn of a task that was not polled yet.
+    pub fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// A poll begins.
+    pub fn begin(&self) {
+        self.0.store_relaxed(0);
+    }
+
+    /// Returns true if the task may begin an I/O of `sectors`. If not, it is to let others run first.
+    pub fn spend(&self, sectors: u32) -> bool {
+        // Only the task itself comes here.
+        let spent = self.0.load_relaxed();
+        if spent >= TURN_SECTORS {
+            return false;
+        }
+        let more = sectors.saturating_add(IO_SECTORS);
+        self.0.store_relaxed(spent.saturating_add(more));
+        true
+    }
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
