@@ -6,7 +6,6 @@ Measures the rows of one pass, and leaves the figures as JSON in /share/<pass>.j
 """
 
 import argparse
-import itertools
 import json
 import os
 import platform
@@ -57,11 +56,11 @@ def say(text):
     print(text, flush=True)
 
 
-def measure(bench, target, row, subject, scene=None):
+def measure(bench, target, row, subject):
     if subject in (C, RUST):
         target.MODULE.use(subject)
     with profiled(say) if bench.profile else nullcontext():
-        value = row.measure(bench, scene or subject)
+        value = row.measure(bench, subject)
     say(f"# {row.key} {subject}: {value:.6g} {row.unit}")
     return value
 
@@ -75,24 +74,16 @@ def counted(bench, target, rows, values):
 
 
 def in_turns(bench, target, rows, values):
-    """The subjects in turns, so that what else the machine does meets them all: row by row, or
-    scene by scene."""
-    for _, group in itertools.groupby(rows, lambda row: row.scene or row.key):
-        group = list(group)
-        first = group[0]
-        subjects = [s for s in first.subjects if s in (BARE, LINEAR, *bench.implementations)]
-        runs = {(row.key, subject): [] for row in group for subject in subjects}
-        for _ in range(bench.runs or first.runs):
+    """Row by row, the subjects in turns, so that what else the machine does meets them all."""
+    for row in rows:
+        subjects = [s for s in row.subjects if s in (BARE, LINEAR, *bench.implementations)]
+        runs = {subject: [] for subject in subjects}
+        for _ in range(bench.runs or row.runs):
             for subject in subjects:
-                if first.scene and subject in (C, RUST):
-                    target.MODULE.use(subject)
-                with first.scene(bench, subject) if first.scene else nullcontext() as scene:
-                    for row in group:
-                        value = measure(bench, target, row, subject, scene)
-                        runs[row.key, subject].append(value)
-        for (key, subject), found in runs.items():
-            values[key][subject] = statistics.median(found)
-            values[key][f"{subject}_runs"] = found
+                runs[subject].append(measure(bench, target, row, subject))
+        for subject in subjects:
+            values[row.key][subject] = statistics.median(runs[subject])
+            values[row.key][f"{subject}_runs"] = runs[subject]
 
 
 def main():

@@ -8,10 +8,12 @@ from bench import inside
 from bench import vdo
 from bench.row import BARE
 from bench.row import C
+from bench.row import Goal
 from bench.row import LINEAR
 from bench.row import NATIVE
 from bench.row import RUST
 from bench.row import Row
+from bench.row import above_bare
 from lib import devices
 from lib.blockio import BlockFile
 from lib.dm import Device
@@ -139,27 +141,31 @@ def _rows():
     def row(key, title, unit, measure, subjects=_ALL, table=_TABLE, **more):
         return Row(f"native.vdo.{key}", title, unit, measure, NATIVE, subjects, table, **more)
     yield row("write-1m", "1 MiB writes of new data, depth 4", _FOUR_KIB,
-              _on(_new, _sequential("write")))
+              _on(_new, _sequential("write")), goal=above_bare(0.12))
     yield row("overwrite-1m", "1 MiB writes over data, depth 4", _FOUR_KIB,
-              _on(filled, _sequential("write", seed=2)))
+              _on(filled, _sequential("write", seed=2)), goal=above_bare(0.12))
     yield row("zero-1m", "1 MiB writes of zeroes, depth 4", _FOUR_KIB,
-              _on(_new, _sequential("write", zero=True)))
-    yield row("read-1m", "1 MiB reads, depth 4", _FOUR_KIB, _on(filled, _sequential("read")))
+              _on(_new, _sequential("write", zero=True)), goal=above_bare(0.1))
+    yield row("read-1m", "1 MiB reads, depth 4", _FOUR_KIB, _on(filled, _sequential("read")),
+              goal=above_bare(0.25))
     yield row("randread-4k", "4 KiB random reads, depth 64", _REQUEST,
-              _on(filled, _random("read", 64)))
+              _on(filled, _random("read", 64)), goal=above_bare(0.25))
     yield row("randwrite-4k.d256", "4 KiB random writes, depth 256", _REQUEST,
-              _on(filled, _random("write", 256)))
+              _on(filled, _random("write", 256)), goal=above_bare(0.25))
     for depth, share in ((64, 1), (8, 2), (1, 4)):
         yield row(f"randwrite-4k.d{depth}", f"4 KiB random writes, depth {depth}", _REQUEST,
-                  _on(filled, _random("write", depth, share)))
+                  _on(filled, _random("write", depth, share)),
+                  goal=above_bare(0.25 if depth == 64 else 0.3))
         if depth > 1:
             yield row(f"randwrite-4k.d{depth}.refill", "the same, buffers filled anew", _REQUEST,
-                      _on(filled, _random("write", depth, share, refill=True)))
+                      _on(filled, _random("write", depth, share, refill=True)),
+                      goal=above_bare(0.3))
     yield row("partial", "512 byte random writes, depth 16", _REQUEST,
               _on(filled, _random("write", 16, 4, block=512), sector_size=512))
     yield row("discard", "discard of all data, each with its best maxDiscard", _FOUR_KIB,
-              _discard(None), (C, RUST))
-    yield row("discard-1m", "the same in discards of 1 MiB", _FOUR_KIB, _discard(MIB), (C, RUST))
+              _discard(None), (C, RUST), goal=Goal(RUST, C, at_most=0.03))
+    yield row("discard-1m", "the same in discards of 1 MiB", _FOUR_KIB, _discard(MIB), (C, RUST),
+              goal=Goal(RUST, C, at_most=0.06))
     yield row("fsync", "4 KiB random write and flush", _REQUEST, _on(filled, _flushed(1)),
               table=_LIFE)
     yield row("fsync-8", "the same, 8 jobs", _REQUEST, _on(filled, _flushed(8)), table=_LIFE)

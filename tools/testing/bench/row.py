@@ -65,9 +65,6 @@ def above_bare(at_most):
 class Row:
     """One line: `measure(bench, subject)` gives the figure for the bare device, linear, C or Rust.
 
-    Rows with a `scene`, a context manager made of the same arguments, are measured one after the
-    other in it, and get what it gives instead of the subject.
-
     In all passes but the counted one each subject is measured `runs` times, in turns, and the median
     counts.
     """
@@ -82,4 +79,3 @@ class Row:
     goal: Goal | None = None
     runs: int = 5
     more_is_better: bool = False
-    scene: Callable | None = None
