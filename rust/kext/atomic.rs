@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Atomic integers with the operations of `runtime::sync`, under the kernel's memory model.
+//! Atomic integers with the operations of `runtime::sync`, by the kernel crate's `Atomic`.
 //!
-//! The kernel's `Atomic` calls a C function even to load and has no bit operations. A plain load
-//! or store is `READ_ONCE` or `WRITE_ONCE`, that is a volatile access; on x86-64 acquire and
-//! release add nothing to it but that the compiler keeps the order.
+//! That has no bit operations yet: those are C's.
 
-use core::sync::atomic::compiler_fence;
-use core::sync::atomic::Ordering;
 use kernel::sync::atomic::Acquire;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Full;
+use kernel::sync::atomic::Relaxed;
 use kernel::sync::atomic::Release;
 
 macro_rules! atomic {
@@ -27,38 +24,25 @@ macro_rules! atomic {
             /// Reads without ordering.
             #[inline(always)]
             pub fn load_relaxed(&self) -> $int {
-                // SAFETY: The pointer is valid; a volatile read is what READ_ONCE does.
-                unsafe { self.0.as_ptr().read_volatile() }
+                self.0.load(Relaxed)
             }
 
             /// Reads; what comes later in this task stays later.
             #[inline(always)]
             pub fn load_acquire(&self) -> $int {
-                if cfg!(target_arch = "x86_64") {
-                    let value = self.load_relaxed();
-                    compiler_fence(Ordering::Acquire);
-                    value
-                } else {
-                    self.0.load(Acquire)
-                }
+                self.0.load(Acquire)
             }
 
             /// Writes without ordering.
             #[inline(always)]
             pub fn store_relaxed(&self, value: $int) {
-                // SAFETY: The pointer is valid; a volatile write is what WRITE_ONCE does.
-                unsafe { self.0.as_ptr().write_volatile(value) }
+                self.0.store(value, Relaxed);
             }
 
             /// Writes; what came earlier in this task stays earlier.
             #[inline(always)]
             pub fn store_release(&self, value: $int) {
-                if cfg!(target_arch = "x86_64") {
-                    compiler_fence(Ordering::Release);
-                    self.store_relaxed(value);
-                } else {
-                    self.0.store(value, Release);
-                }
+                self.0.store(value, Release);
             }
 
             /// Replaces the value, fully ordered, and returns the old one.
@@ -92,14 +76,16 @@ macro_rules! atomic {
             /// Sets bits, fully ordered, and returns the old value.
             #[inline(always)]
             pub fn fetch_or(&self, bits: $int) -> $int {
-                // SAFETY: The pointer is valid and aligned as the C atomic of this size wants.
+                // SAFETY: The pointer is valid, and aligned as C's atomic of this size is: the kernel
+                // crate's functions take it for one, too.
                 unsafe { dm_bindings::$fetch_or(bits, self.0.as_ptr()) }
             }
 
             /// Keeps only `bits`, fully ordered, and returns the old value.
             #[inline(always)]
             pub fn fetch_and(&self, bits: $int) -> $int {
-                // SAFETY: The pointer is valid and aligned as the C atomic of this size wants.
+                // SAFETY: The pointer is valid, and aligned as C's atomic of this size is: the kernel
+                // crate's functions take it for one, too.
                 unsafe { dm_bindings::$fetch_and(bits, self.0.as_ptr()) }
             }
         }

@@ -6,6 +6,7 @@ use core::ptr;
 use kernel::prelude::*;
 use kernel::sync::atomic::Atomic;
 use kernel::sync::atomic::Full;
+use kernel::sync::atomic::Relaxed;
 use kernel::sync::rcu;
 
 /// A boxed value that is read without a lock until somebody takes it away.
@@ -36,9 +37,8 @@ impl<T: Send + Sync> RcuBox<T> {
     /// Runs `f` with the value, or with `None` after it was taken. `f` must not sleep.
     pub fn read<R>(&self, f: impl FnOnce(Option<&T>) -> R) -> R {
         let _guard = rcu::read_lock();
-        // SAFETY: The pointer to the pointer is valid. A volatile read is `READ_ONCE`; what is
-        // read through its result is ordered by the dependency, as in `rcu_dereference`.
-        let value = unsafe { self.value.as_ptr().read_volatile() };
+        // What is read through the result is ordered by the dependency, as in `rcu_dereference`.
+        let value = self.value.load(Relaxed);
         // SAFETY: By the type invariant the pointer is null or valid: it was read under the guard,
         // and `take` gives the value away only after a grace period, that is not before the guard
         // is dropped. Until then there are only shared references.
@@ -48,9 +48,8 @@ impl<T: Send + Sync> RcuBox<T> {
     /// Returns true if the value was taken away, for good.
     #[inline]
     pub fn is_taken(&self) -> bool {
-        // SAFETY: The pointer to the pointer is valid. A volatile read is `READ_ONCE`; what it
-        // points to is not looked at, so that no reader's section is needed.
-        unsafe { self.value.as_ptr().read_volatile() }.is_null()
+        // What it points to is not looked at, so that no reader's section is needed.
+        self.value.load(Relaxed).is_null()
     }
 
     /// Takes the value away, when the last reader is done; sleeps.
