@@ -274,9 +274,10 @@ impl SpaceMap {
         if self.is_new(block) {
             return Ok(block);
         }
-        let new = self.allocate(cache).await?;
+        // In this order: `block` may be free in a map that is damaged. It must not become its own
+        // successor, as it would be free again after that, and had to be moved for ever.
         self.dec(cache, block).await?;
-        Ok(new)
+        self.allocate(cache).await
     }
 
     /// Returns the first block in `from..to` that may be handed out.

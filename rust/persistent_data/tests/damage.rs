@@ -205,3 +205,25 @@ fn a_shrunk_device_opens_if_the_user_wants_it() {
     // As mainline: blocks 6 to 49 in steps of four.
     assert_eq!((commits, error.errno().to_errno()), (11, EIO));
 }
+
+#[test]
+fn a_bitmap_whose_own_block_is_the_only_free_one_is_not_moved_for_ever() {
+    let (disk, mut tm) = format(5, SMALL);
+    commit(&mut tm, User::of(2, 0)).unwrap();
+    let mut image = disk.image();
+    // It moves from block 3 to block 4, and both are free.
+    damage(&mut image, 3, Some(&BITMAP), |block| block[16] &= 0x3f);
+    image.copy_within(3 * 4096..4 * 4096, 4 * 4096);
+    damage(&mut image, 4, Some(&BITMAP), |_| ());
+    damage(&mut image, 1, Some(&INDEX), |block| {
+        block[16] = 4;
+        let free = u32::from_le_bytes(block[24..28].try_into().unwrap()) + 1;
+        block[24..28].copy_from_slice(&free.to_le_bytes());
+        block[28] = 3;
+    });
+    let (mut tm, user) = open(&MemDisk::new(image), SMALL).unwrap();
+    now(tm.inc(2)).unwrap();
+    // The index takes block 3, which leaves the bitmap its own.
+    let error = commit(&mut tm, user).unwrap_err();
+    assert_eq!(error.errno().to_errno(), EILSEQ);
+}
