@@ -3,10 +3,12 @@
 //! Block I/O requests.
 
 mod data;
+mod group;
 mod set;
 
 pub use data::DataReader;
 pub use data::DataWriter;
+pub use group::BioGroup;
 pub use set::free;
 pub use set::BioClone;
 pub use set::BioSet;
@@ -444,64 +446,17 @@ impl OwnBio {
         // SAFETY: By the contract `this` is valid and ours, and the block layer has no use for the
         // table: the bio is not in flight.
         let vecs = unsafe { &mut (*this.as_ptr()).vecs };
-        let raw = Self::raw(this);
         let max = u16::try_from(vecs.len())?;
-        let left = u32::try_from(u64::from(sectors) << SECTOR_SHIFT)?;
-        let skip = u32::try_from(page.saturating_mul(PAGE_SIZE))?;
-        // SAFETY: `raw` is valid for writes, and the table for `max` segments. Both stay where they
-        // are until the bio was completed, by the contract: the table is on the heap. The device is
-        // open.
-        unsafe {
-            dm_bindings::dmox_bio_init_internal(
-                raw,
-                device.as_raw(),
-                vecs.as_mut_ptr(),
-                max,
-                operation.0,
-            );
-        }
-        // SAFETY: `raw` is valid, and not in flight.
-        unsafe { (*raw).bi_iter.bi_sector = sector };
-        // SAFETY: The bio was initialised just now, and the pieces outlive the I/O.
-        let added = unsafe { Self::add(raw, pieces, skip, left) };
-        if added.is_err() {
-            // SAFETY: The bio was initialised just now, and is not in flight.
-            unsafe { Self::finish(this) };
-        }
-        added
-    }
-
-    /// Adds `left` bytes of `pieces` to the bio, those after the first `skip`.
-    ///
-    /// # Safety
-    ///
-    /// The bio is initialised and ours, and the pieces are valid.
-    unsafe fn add(
-        raw: *mut bindings::bio,
-        pieces: &[crate::pages::Piece],
-        mut skip: u32,
-        mut left: u32,
-    ) -> Result {
-        for piece in pieces {
-            let offset = skip.min(piece.bytes());
-            skip = skip.saturating_sub(offset);
-            let part = left.min(piece.bytes().saturating_sub(offset));
-            if part == 0 {
-                continue;
-            }
-            // SAFETY: By the contract the bio and the page are valid. The part is inside the piece,
-            // whose pages are contiguous.
-            let added = unsafe { bindings::bio_add_page(raw, piece.as_ptr(), part, offset) };
-            if u32::try_from(added) != Ok(part) {
-                return Err(EINVAL);
-            }
-            left = left.saturating_sub(part);
-        }
-        if left == 0 {
-            Ok(())
-        } else {
-            Err(EINVAL)
-        }
+        let io = OwnIo {
+            device,
+            operation,
+            sector,
+            sectors,
+            pieces,
+            page,
+        };
+        // SAFETY: The bio and the table are ours and stay where they are, by the contract.
+        unsafe { io.prepare(Self::raw(this), vecs.as_mut_ptr(), max) }
     }
 
     /// Submits the bio at `this`; `end_io` is called when it is done.
@@ -539,6 +494,90 @@ impl OwnBio {
     fn raw(this: NonNull<Self>) -> *mut bindings::bio {
         // SAFETY: All callers have a valid pointer; no reference is made.
         unsafe { Opaque::cast_into(core::ptr::addr_of!((*this.as_ptr()).bio)) }
+    }
+}
+
+/// What a bio of our own is to do.
+struct OwnIo<'a> {
+    device: &'a BlockDevice,
+    operation: Operation,
+    sector: u64,
+    sectors: u32,
+    pieces: &'a [crate::pages::Piece],
+    /// The first page of the pieces.
+    page: usize,
+}
+
+impl OwnIo<'_> {
+    /// Makes the bio at `raw` ready, with a table of `max` segments at `vecs`.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the pieces are too small or too many; there is nothing to finish then.
+    ///
+    /// # Safety
+    ///
+    /// The bio and the table are ours, and neither moves before the bio was completed. The bio is
+    /// not in flight. The pieces outlive the I/O.
+    unsafe fn prepare(
+        &self,
+        raw: *mut bindings::bio,
+        vecs: *mut bindings::bio_vec,
+        max: u16,
+    ) -> Result {
+        let left = u32::try_from(u64::from(self.sectors) << SECTOR_SHIFT)?;
+        let skip = u32::try_from(self.page.saturating_mul(PAGE_SIZE))?;
+        // SAFETY: `raw` is valid for writes, and the table for `max` segments. Both stay where they
+        // are until the bio was completed, by the contract. The device is open.
+        unsafe {
+            dm_bindings::dmox_bio_init_internal(
+                raw,
+                self.device.as_raw(),
+                vecs,
+                max,
+                self.operation.0,
+            );
+        }
+        // SAFETY: `raw` is valid, and not in flight.
+        unsafe { (*raw).bi_iter.bi_sector = self.sector };
+        // SAFETY: The bio was initialised just now, and the pieces outlive the I/O.
+        let added = unsafe { self.add(raw, skip, left) };
+        if added.is_err() {
+            // SAFETY: The bio was initialised just now, and is not in flight.
+            unsafe { bindings::bio_uninit(raw) };
+        }
+        added
+    }
+
+    /// Adds `left` bytes of the pieces to the bio, those after the first `skip`.
+    ///
+    /// # Safety
+    ///
+    /// The bio is initialised and ours, and the pieces are valid.
+    unsafe fn add(&self, raw: *mut bindings::bio, mut skip: u32, mut left: u32) -> Result {
+        for piece in self.pieces {
+            if left == 0 {
+                break;
+            }
+            let offset = skip.min(piece.bytes());
+            skip = skip.saturating_sub(offset);
+            let part = left.min(piece.bytes().saturating_sub(offset));
+            if part == 0 {
+                continue;
+            }
+            // SAFETY: By the contract the bio and the page are valid. The part is inside the piece,
+            // whose pages are contiguous.
+            let added = unsafe { bindings::bio_add_page(raw, piece.as_ptr(), part, offset) };
+            if u32::try_from(added) != Ok(part) {
+                return Err(EINVAL);
+            }
+            left = left.saturating_sub(part);
+        }
+        if left == 0 {
+            Ok(())
+        } else {
+            Err(EINVAL)
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Buffers with all that one I/O needs beside the memory.
+//! Buffers with all that I/O needs beside the memory.
+
+mod parts;
 
 use core::ptr::NonNull;
 use core::task::Waker;
@@ -38,6 +40,8 @@ struct Inner {
     pages: Arc<Viewed>,
     bio: OwnBio,
     flight: Lock<Flight>,
+    /// For parts that are in flight at once.
+    group: Option<parts::Group>,
 }
 
 enum Flight {
@@ -56,13 +60,36 @@ impl KernelBuffer {
     ///
     /// `ENOMEM`.
     pub(crate) fn new(pages: usize, may_wait: bool) -> Result<Self> {
+        Self::make(pages, 1, may_wait)
+    }
+
+    /// As [`new`](Self::new), of which `parts` parts can be in flight at once; may sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn of_parts(pages: usize, parts: usize) -> Result<Self> {
+        Self::make(pages, parts, true)
+    }
+
+    fn make(pages: usize, parts: usize, may_wait: bool) -> Result<Self> {
         let flags = if may_wait { GFP_KERNEL } else { GFP_NOWAIT };
         let views = AtomicU32::new(0);
         let pages = Pages::new(pages, may_wait)?;
         let bio = OwnBio::new(pages.pieces().len(), flags)?;
+        let group = match parts {
+            0 | 1 => None,
+            _ => Some(parts::Group::new(parts, pages.pieces().len())?),
+        };
         let pages = Arc::new(Viewed { pages, views }, flags)?;
         let flight = Lock::new(Flight::Landed(Status::from_result(Ok(()))));
-        let inner = KBox::new(Inner { pages, bio, flight }, flags)?;
+        let inner = Inner {
+            pages,
+            bio,
+            flight,
+            group,
+        };
+        let inner = KBox::new(inner, flags)?;
         // SAFETY: `into_raw` never returns null.
         Ok(Self(unsafe {
             NonNull::new_unchecked(KBox::into_raw(inner))
@@ -182,6 +209,18 @@ impl Buffer for KernelBuffer {
         // SAFETY: There is no view, and none can be made while `self` is borrowed for writing; the
         // bio is not in flight. So nobody else has a reference.
         Some(unsafe { page.as_mut() })
+    }
+
+    fn copy_page(&mut self, from: usize, to: usize) {
+        let (Some(from), Some(to)) = (self.memory().page_ptr(from), self.memory().page_ptr(to))
+        else {
+            return;
+        };
+        if from != to && !self.is_viewed() {
+            // SAFETY: Both are pages of this buffer, and not the same. There is no view, none can be
+            // made while `self` is borrowed for writing, and no bio is in flight.
+            unsafe { to.as_ptr().copy_from_nonoverlapping(from.as_ptr(), 1) };
+        }
     }
 
     type View = KernelView;

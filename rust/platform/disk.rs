@@ -2,6 +2,8 @@
 
 //! A device of a table, as `runtime` wants its disks.
 
+mod parts;
+
 use crate::buffer::KernelBuffer;
 use crate::task::may_begin;
 use core::future::Future;
@@ -13,8 +15,10 @@ use dm::Device;
 use kernel::prelude::*;
 pub use kext::bio::Class;
 use kext::bio::Operation;
+use parts::Parts;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
+use runtime::disk::Part;
 
 const SECTOR_SHIFT: u32 = 9;
 
@@ -72,6 +76,10 @@ impl Disk for KernelDisk {
         KernelBuffer::new(pages, true)
     }
 
+    fn buffer_of_parts(&self, pages: usize, parts: usize) -> Result<KernelBuffer> {
+        KernelBuffer::of_parts(pages, parts)
+    }
+
     fn page_now(&self) -> Result<KernelBuffer> {
         KernelBuffer::new(1, false)
     }
@@ -100,6 +108,30 @@ impl Disk for KernelDisk {
             Durability::Ordered => Operation::ordered_write(self.class),
         };
         self.transfer(operation, sector, sectors, buffer, page)
+    }
+
+    async fn read_parts(&self, mut buffer: KernelBuffer, parts: &mut [Part]) -> KernelBuffer {
+        if parts.len() > 1 && buffer.parts() > 1 {
+            let operation = Operation::read(self.class);
+            return Parts::new(&self.device, operation, buffer, parts).await;
+        }
+        for part in parts {
+            let read = self.read_into(part.sector, part.sectors, buffer, part.page);
+            (buffer, part.result) = read.await;
+        }
+        buffer
+    }
+
+    async fn write_parts(&self, mut buffer: KernelBuffer, parts: &mut [Part]) -> KernelBuffer {
+        let operation = Operation::write(self.class, false);
+        if parts.len() > 1 && buffer.parts() > 1 {
+            return Parts::new(&self.device, operation, buffer, parts).await;
+        }
+        for part in parts {
+            let write = self.transfer(operation, part.sector, part.sectors, buffer, part.page);
+            (buffer, part.result) = write.await;
+        }
+        buffer
     }
 
     fn flush(&self, buffer: KernelBuffer) -> impl Future<Output = (KernelBuffer, Result)> + Send {

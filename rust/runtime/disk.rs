@@ -31,6 +31,9 @@ pub trait Buffer: Send + Sized + 'static {
     /// Returns page `index` for writing, or `None` behind the last one, and while a view exists.
     fn page_mut(&mut self, index: usize) -> Option<&mut Page>;
 
+    /// Copies page `from` to page `to`, if both are there and no view exists.
+    fn copy_page(&mut self, from: usize, to: usize);
+
     /// What [`view`](Self::view) returns.
     type View: View;
 
@@ -59,6 +62,40 @@ pub enum Durability {
     Ordered,
 }
 
+/// Some pages of a buffer, and the sectors that they are read from or written to.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// The first sector.
+    pub sector: u64,
+    /// The number of sectors.
+    pub sectors: u32,
+    /// The first page.
+    pub page: usize,
+    /// What became of it; `EIO` before it was tried.
+    pub result: Result,
+}
+
+impl Part {
+    /// Returns a part of which nothing has become yet.
+    pub fn new(sector: u64, sectors: u32, page: usize) -> Self {
+        Self {
+            sector,
+            sectors,
+            page,
+            result: Err(EIO),
+        }
+    }
+}
+
+/// Returns the first error among these parts.
+///
+/// # Errors
+///
+/// That one.
+pub fn result_of(parts: &[Part]) -> Result {
+    parts.iter().try_for_each(|part| part.result)
+}
+
 /// A block device.
 ///
 /// `sector` counts from the start of the device, `sectors` is at most what the buffer holds.
@@ -83,6 +120,12 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Allocates a buffer of `pages` pages. May sleep: called when a table is loaded, not later.
     fn buffer(&self, pages: usize) -> Result<Self::Buffer>;
+
+    /// As [`buffer`](Self::buffer), of which so many parts can be on their way at once.
+    fn buffer_of_parts(&self, pages: usize, parts: usize) -> Result<Self::Buffer> {
+        let _ = parts;
+        self.buffer(pages)
+    }
 
     /// As [`buffer`](Self::buffer) of one page, at any time: fails rather than wait for memory.
     fn page_now(&self) -> Result<Self::Buffer> {
@@ -127,6 +170,44 @@ pub trait Disk: Send + Sync + 'static {
         durability: Durability,
     ) -> impl Future<Output = (Self::Buffer, Result)> + Send {
         self.write_from(sector, sectors, buffer, 0, durability)
+    }
+
+    /// Reads parts of a buffer that do not overlap, as many at once as it was made for. Leaves with
+    /// each part what became of it.
+    fn read_parts(
+        &self,
+        mut buffer: Self::Buffer,
+        parts: &mut [Part],
+    ) -> impl Future<Output = Self::Buffer> + Send {
+        async move {
+            for part in parts {
+                let read = self.read_into(part.sector, part.sectors, buffer, part.page);
+                (buffer, part.result) = read.await;
+            }
+            buffer
+        }
+    }
+
+    /// Writes parts of a buffer, as many at once as it was made for. Leaves with each part what
+    /// became of it. What is written is not stable.
+    fn write_parts(
+        &self,
+        mut buffer: Self::Buffer,
+        parts: &mut [Part],
+    ) -> impl Future<Output = Self::Buffer> + Send {
+        async move {
+            for part in parts {
+                let Part {
+                    sector,
+                    sectors,
+                    page,
+                    ..
+                } = *part;
+                let write = self.write_from(sector, sectors, buffer, page, Durability::Volatile);
+                (buffer, part.result) = write.await;
+            }
+            buffer
+        }
     }
 
     /// Puts every write that completed before this call on stable storage. The buffer lends its

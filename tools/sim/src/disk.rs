@@ -17,7 +17,9 @@ use cache::Cache;
 use kernel::prelude::*;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
+use runtime::disk::Part;
 use runtime::disk::SECTOR_SIZE;
+use std::future::poll_fn;
 use std::future::Future;
 use std::ops::Range;
 use std::task::Context;
@@ -265,6 +267,28 @@ impl SimDisk {
     }
 }
 
+/// Waits until all of these have ended.
+pub(crate) async fn all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
+    let mut results: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
+    poll_fn(|context| {
+        let mut pending = false;
+        for (future, result) in futures.iter_mut().zip(&mut results) {
+            if result.is_none() {
+                match Pin::new(future).poll(context) {
+                    Poll::Ready(value) => *result = Some(value),
+                    Poll::Pending => pending = true,
+                }
+            }
+        }
+        match pending {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
+    })
+    .await;
+    results.into_iter().flatten().collect()
+}
+
 /// An operation that somebody waits for.
 pub struct Io {
     world: World,
@@ -471,6 +495,10 @@ impl Disk for SimDisk {
         SimBuffer::new(pages)
     }
 
+    fn buffer_of_parts(&self, pages: usize, parts: usize) -> Result<SimBuffer> {
+        Ok(self.buffer(pages)?.in_parts(parts))
+    }
+
     fn page_now(&self) -> Result<SimBuffer> {
         SimBuffer::new_by(1, GFP_NOWAIT)
     }
@@ -508,6 +536,38 @@ impl Disk for SimDisk {
         let fua = durability != Durability::Volatile;
         let (_, result) = self.submit(Operation::write(sector, data, fua)).await;
         (buffer, result)
+    }
+
+    async fn read_parts(&self, mut buffer: SimBuffer, parts: &mut [Part]) -> SimBuffer {
+        for some in parts.chunks_mut(buffer.parts()) {
+            for part in &*some {
+                let junk = pattern::run(pattern::JUNK, part.sector, part.sectors.into());
+                buffer.scatter(part.page, &junk);
+            }
+            let read = |part: &Part| self.submit(Operation::read(part.sector, part.sectors.into()));
+            let results = all(some.iter().map(read).collect()).await;
+            for (part, (data, result)) in some.iter_mut().zip(results) {
+                if result.is_ok() {
+                    buffer.scatter(part.page, &data);
+                }
+                part.result = result;
+            }
+        }
+        buffer
+    }
+
+    async fn write_parts(&self, buffer: SimBuffer, parts: &mut [Part]) -> SimBuffer {
+        for some in parts.chunks_mut(buffer.parts()) {
+            let write = |part: &Part| {
+                let data = buffer.to_bytes(part.page, part.sectors.into());
+                self.submit(Operation::write(part.sector, data, false))
+            };
+            let results = all(some.iter().map(write).collect()).await;
+            for (part, (_, result)) in some.iter_mut().zip(results) {
+                part.result = result;
+            }
+        }
+        buffer
     }
 
     async fn flush(&self, buffer: SimBuffer) -> (SimBuffer, Result) {

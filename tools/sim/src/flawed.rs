@@ -3,12 +3,14 @@
 //! A disk that breaks rules: what a core is given instead of the simulated disk, to see whether
 //! that is found.
 
+use crate::disk::all;
 use crate::disk::Operation;
 use crate::disk::SimBuffer;
 use crate::disk::SimDisk;
 use kernel::prelude::*;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
+use runtime::disk::Part;
 use std::future::pending;
 use std::future::poll_fn;
 use std::future::Future;
@@ -70,11 +72,26 @@ impl<F: Flaws> FlawedDisk<F> {
         .await;
     }
 
-    async fn write_fickle(&self, sector: u64, data: Vec<u8>, durability: Durability) -> Result {
+    async fn write(&self, sector: u64, data: Vec<u8>, durability: Durability) -> Result {
+        let treatment = self.flaws.treat(sector, &data);
+        let durability = match treatment {
+            Treatment::Dropped => return Ok(()),
+            Treatment::Unawaited => {
+                self.write_behind(sector, data).await;
+                return Ok(());
+            }
+            Treatment::Stable => Durability::Stable,
+            Treatment::Fair | Treatment::Fickle => durability,
+        };
         if durability == Durability::Ordered {
             self.disk.submit(Operation::flush()).await.1?;
         }
-        let write = Operation::write(sector, data, false).fickle();
+        let fua = durability != Durability::Volatile;
+        let write = Operation::write(sector, data, fua);
+        let write = match treatment {
+            Treatment::Fickle => write.fickle(),
+            _ => write,
+        };
         self.disk.submit(write).await.1
     }
 }
@@ -92,6 +109,10 @@ impl<F: Flaws> Disk for FlawedDisk<F> {
 
     fn buffer(&self, pages: usize) -> Result<SimBuffer> {
         self.disk.buffer(pages)
+    }
+
+    fn buffer_of_parts(&self, pages: usize, parts: usize) -> Result<SimBuffer> {
+        self.disk.buffer_of_parts(pages, parts)
     }
 
     fn page_now(&self) -> Result<SimBuffer> {
@@ -120,22 +141,29 @@ impl<F: Flaws> Disk for FlawedDisk<F> {
         durability: Durability,
     ) -> (SimBuffer, Result) {
         let data = buffer.to_bytes(page, sectors.into());
-        let durability = match self.flaws.treat(sector, &data) {
-            Treatment::Fair => durability,
-            Treatment::Stable => Durability::Stable,
-            Treatment::Dropped => return (buffer, Ok(())),
-            Treatment::Unawaited => {
-                self.write_behind(sector, data).await;
-                return (buffer, Ok(()));
+        let result = self.write(sector, data, durability).await;
+        (buffer, result)
+    }
+
+    async fn read_parts(&self, buffer: SimBuffer, parts: &mut [Part]) -> SimBuffer {
+        if parts.iter().any(|_| self.flaws.loses_read(&self.disk)) {
+            pending::<()>().await;
+        }
+        self.disk.read_parts(buffer, parts).await
+    }
+
+    async fn write_parts(&self, buffer: SimBuffer, parts: &mut [Part]) -> SimBuffer {
+        for some in parts.chunks_mut(buffer.parts()) {
+            let write = |part: &Part| {
+                let data = buffer.to_bytes(part.page, part.sectors.into());
+                Box::pin(self.write(part.sector, data, Durability::Volatile))
+            };
+            let results = all(some.iter().map(write).collect()).await;
+            for (part, result) in some.iter_mut().zip(results) {
+                part.result = result;
             }
-            Treatment::Fickle => {
-                let result = self.write_fickle(sector, data, durability).await;
-                return (buffer, result);
-            }
-        };
-        self.disk
-            .write_from(sector, sectors, buffer, page, durability)
-            .await
+        }
+        buffer
     }
 
     async fn flush(&self, buffer: SimBuffer) -> (SimBuffer, Result) {

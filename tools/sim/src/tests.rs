@@ -22,6 +22,7 @@ use kernel::error::code::EIO;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
+use runtime::disk::Part;
 use std::collections::BTreeSet;
 
 const SECTORS: u64 = 16;
@@ -208,6 +209,40 @@ fn buffers_carry_data_there_and_back() {
     });
     assert_eq!(executor.run(), Outcome::Done);
     assert_eq!(world.images()[0][4 * 512..6 * 512], [9; 1024]);
+}
+
+/// A buffer has as many parts on their way as it was made for, and each has its own result.
+#[test]
+fn parts_of_a_buffer_are_on_their_way_together() {
+    let world = World::new(1);
+    let disk = world.add_disk("disk", pattern::run(0, 0, 8 * 8));
+    world.add_fault(Fault::new(0, &[Kind::Write]).sectors(24..32));
+    disk.hold(&[Kind::Write]);
+    let mut executor = Executor::new(&world);
+    let own = disk.clone();
+    let writer = executor.spawn("writer", async move {
+        let mut buffer = own.buffer_of_parts(5, 3).unwrap();
+        let mut parts = [];
+        buffer = own.write_parts(buffer, &mut parts).await;
+        let mut parts = [0, 1, 2, 3, 4].map(|page| Part::new(8 * page as u64, 8, page));
+        for page in 0..5 {
+            buffer.page_mut(page).unwrap().fill(page as u8);
+        }
+        buffer = own.write_parts(buffer, &mut parts).await;
+        let written = parts.map(|part| part.result);
+        buffer = own.read_parts(buffer, &mut parts).await;
+        assert!(parts.iter().all(|part| part.result.is_ok()));
+        (written, buffer.page(4).unwrap()[0])
+    });
+    executor.run_until(|_| disk.held() == 3);
+    disk.release_some(2);
+    assert!(executor.run_until(|_| disk.held() != 1) != Outcome::Done);
+    disk.release_some(1);
+    executor.run_until(|_| disk.held() == 2);
+    disk.release();
+    executor.run_until(|_| writer.is_done());
+    let expected = [Ok(()), Ok(()), Ok(()), Err(EIO), Ok(())];
+    assert_eq!(writer.take(), Some((expected, 4)));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::sync::Arc;
 /// Memory for one I/O.
 pub struct SimBuffer {
     pages: KVec<KBox<Page>>,
+    parts: usize,
 }
 
 impl SimBuffer {
@@ -36,7 +37,21 @@ impl SimBuffer {
         for _ in 0..pages {
             all.push(KBox::new([0xA5; PAGE_SIZE], flags)?, flags)?;
         }
-        Ok(Self { pages: all })
+        Ok(Self {
+            pages: all,
+            parts: 1,
+        })
+    }
+
+    /// Lets so many parts be on their way at once.
+    pub fn in_parts(mut self, parts: usize) -> Self {
+        self.parts = parts;
+        self
+    }
+
+    /// Returns how many parts can be on their way at once.
+    pub fn parts(&self) -> usize {
+        self.parts
     }
 
     /// Returns the bytes of `sectors` sectors from page `page` on.
@@ -85,6 +100,12 @@ impl Buffer for SimBuffer {
 
     fn page_mut(&mut self, index: usize) -> Option<&mut Page> {
         self.pages.get_mut(index).map(|page| &mut **page)
+    }
+
+    fn copy_page(&mut self, from: usize, to: usize) {
+        if let (Some(content), Some(to)) = (self.page(from).copied(), self.page_mut(to)) {
+            *to = content;
+        }
     }
 
     type View = SimView;
