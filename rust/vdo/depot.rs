@@ -53,6 +53,7 @@ mod slab_set;
 mod summary;
 
 pub use allocate::Run;
+pub use allocate::Runs;
 pub use load::Load;
 pub use save::Room;
 

@@ -196,16 +196,18 @@ impl<W: World> Engine<W> {
         let mut page = 0;
         let mut error = Status::NoSpace.into();
         while page < batch.pages {
-            match self.depot.allocate((batch.pages - page) as u32).await {
-                Ok(Some(run)) => {
-                    // There is room for a run for each page.
-                    let _ = batch.runs.push_within_capacity(Stored {
-                        start: run.start,
-                        blocks: run.blocks,
-                        page,
-                        tries: 0,
-                    });
-                    page += run.blocks as usize;
+            match self.depot.allocate_runs((batch.pages - page) as u32).await {
+                Ok(Some(runs)) => {
+                    for run in runs.as_slice() {
+                        // There is room for a run for each page.
+                        let _ = batch.runs.push_within_capacity(Stored {
+                            start: run.start,
+                            blocks: run.blocks,
+                            page,
+                            tries: 0,
+                        });
+                        page += run.blocks as usize;
+                    }
                 }
                 Ok(None) if room.make().await => {}
                 Ok(None) => break,

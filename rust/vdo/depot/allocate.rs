@@ -9,6 +9,7 @@ use super::IMPOSSIBLE;
 use crate::error::Error;
 use crate::error::Result;
 use crate::format::Pbn;
+use crate::format::Sbn;
 use crate::format::SlabNumber;
 use crate::world::World;
 use kernel::prelude::ENOMEM;
@@ -28,11 +29,81 @@ pub struct Run {
     pub blocks: u32,
 }
 
+/// The most runs that are taken under one lock.
+const RUNS: usize = 16;
+
+/// Runs of one slab that were taken together.
+pub struct Runs {
+    runs: [Run; RUNS],
+    len: usize,
+    most: usize,
+}
+
+impl Runs {
+    /// None yet, and room for `most`.
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            runs: [Run {
+                start: 0,
+                blocks: 0,
+            }; RUNS],
+            len: 0,
+            most: most.clamp(1, RUNS),
+        }
+    }
+
+    /// Returns the runs.
+    pub fn as_slice(&self) -> &[Run] {
+        self.runs.get(..self.len).unwrap_or_default()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.len >= self.most
+    }
+
+    /// Adds a run of a slab, for which there is room.
+    pub(super) fn push(&mut self, start: Sbn, blocks: u32) {
+        if let Some(run) = self.runs.get_mut(self.len) {
+            let start = start.into();
+            *run = Run { start, blocks };
+            self.len += 1;
+        }
+    }
+
+    /// The runs were counted from the start of a slab, which is at `start`.
+    fn moved_to(mut self, start: Pbn) -> Self {
+        for run in self.runs.iter_mut().take(self.len) {
+            run.start = run.start.saturating_add(start);
+        }
+        self
+    }
+
+    fn blocks(&self) -> i64 {
+        let blocks = self.as_slice().iter().map(|run| i64::from(run.blocks));
+        blocks.sum()
+    }
+}
+
 impl<W: World> Depot<W> {
-    /// Takes a run of at most `wanted` neighbouring free blocks, and makes them provisional: they
-    /// are free again after [`release`](Self::release), or after a crash. Returns `None` if no
-    /// block of a slab that is ready is free; [`wait_for_scrubbed`](Self::wait_for_scrubbed) tells
-    /// whether to try again.
+    /// Takes a run of at most `wanted` neighbouring free blocks; see
+    /// [`allocate_runs`](Self::allocate_runs).
+    ///
+    /// # Errors
+    ///
+    /// `ReadOnly`.
+    pub async fn allocate(&self, wanted: u32) -> Result<Option<Run>> {
+        let runs = self.take_runs(wanted, 1).await?;
+        Ok(runs.and_then(|runs| runs.as_slice().first().copied()))
+    }
+
+    /// Takes `wanted` free blocks, or some of them, in as few runs as there are, and makes them
+    /// provisional: they are free again after [`release`](Self::release), or after a crash. Returns
+    /// `None` if no block of a slab that is ready is free;
+    /// [`wait_for_scrubbed`](Self::wait_for_scrubbed) tells whether to try again.
     ///
     /// Waits for nothing, but where slabs are needed that were never used, and there is no memory for
     /// them.
@@ -40,7 +111,11 @@ impl<W: World> Depot<W> {
     /// # Errors
     ///
     /// `ReadOnly`.
-    pub async fn allocate(&self, wanted: u32) -> Result<Option<Run>> {
+    pub async fn allocate_runs(&self, wanted: u32) -> Result<Option<Runs>> {
+        self.take_runs(wanted, RUNS).await
+    }
+
+    async fn take_runs(&self, wanted: u32, most: usize) -> Result<Option<Runs>> {
         // Each slab may be at its end, then be looked at from its start, in as many parts as it has
         // reference blocks.
         let parts = self.slab_config.reference_blocks.saturating_add(3);
@@ -61,13 +136,13 @@ impl<W: World> Depot<W> {
                 self.desk.tell(|work| work.scrubbing.unused.insert(next));
             }
             let slab = open.slab;
-            match self.slab(slab, |slab| slab.find_run(wanted))? {
-                Some(Found::Run(sbn, blocks)) => {
-                    let taken = -i64::from(blocks);
+            let mut runs = Runs::new(most);
+            match self.slab(slab, |slab| slab.find_runs(wanted, &mut runs))? {
+                Some(Found::Runs) => {
+                    let taken = -runs.blocks();
                     self.allocator
                         .with(|allocator| allocator.adjust(slab, taken));
-                    let start = self.layout().pbn(slab, sbn);
-                    return Ok(Some(Run { start, blocks }));
+                    return Ok(Some(runs.moved_to(self.layout().pbn(slab, 0))));
                 }
                 Some(Found::NotYet) => {}
                 Some(Found::End) => self.allocator.with(|allocator| allocator.close(slab)),

@@ -11,6 +11,7 @@
 //! - A block stands in `dirty` exactly if its `hold` is not 0; holds rise along `dirty`.
 //! - `in_flight` is not behind the hold of any dirty block.
 
+use super::allocate::Runs;
 use super::fits;
 use super::ring::Ring;
 use crate::error::Error;
@@ -30,6 +31,10 @@ use kernel::prelude::KVVec;
 
 /// How many reference blocks a search for free blocks looks into before it lets go of the lock.
 const SEARCH_BLOCKS: u32 = 4;
+
+/// From so many blocks on, a run that has all of them is looked for in the same reference block
+/// before shorter ones are taken.
+const LONG: u32 = 16;
 
 /// The reference counts of a slab.
 pub(super) struct Counts {
@@ -57,8 +62,8 @@ struct Block {
 /// What a search for free blocks has found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// So many blocks from here on; they are provisional now.
-    Run(Sbn, u32),
+    /// Some; they are provisional now.
+    Runs,
     /// Nothing yet.
     NotYet,
     /// Nothing up to the end of the slab; the next search starts from its start.
@@ -252,16 +257,18 @@ impl Counts {
         self.in_flight = None;
     }
 
-    /// Looks for a run of at most `wanted` free blocks, behind those that were found before, and
-    /// makes them provisional.
-    pub(super) fn find_run(&mut self, wanted: u32) -> Found {
-        let wanted = wanted.max(1);
+    /// Looks for `wanted` free blocks, behind those that were found before, in at most as many runs
+    /// as there is room for, and makes them provisional.
+    pub(super) fn find_runs(&mut self, wanted: u32, runs: &mut Runs) -> Found {
+        let mut left = wanted.max(1);
         let mut searched = 0;
-        loop {
+        let end = loop {
+            if left == 0 || runs.is_full() {
+                return Found::Runs;
+            }
             let block = self.cursor / COUNTS_PER_BLOCK;
             let Some(free) = self.blocks.get(block as usize).map(|block| block.free) else {
-                self.cursor = 0;
-                return Found::End;
+                break Found::End;
             };
             let end = (block + 1) * COUNTS_PER_BLOCK;
             if free == 0 {
@@ -269,21 +276,38 @@ impl Counts {
                 continue;
             }
             if searched == SEARCH_BLOCKS {
-                return Found::NotYet;
+                break Found::NotYet;
             }
-            searched += 1;
             let end = end.min(self.counts.len() as u32);
             let counts = self.counts.get(self.cursor as usize..end as usize);
-            match first_zero(counts.unwrap_or_default()) {
-                Some(offset) => {
-                    let start = self.cursor + offset as u32;
-                    let length = self.take_run(start, wanted);
-                    self.cursor = start + length;
-                    return Found::Run(start, length);
-                }
-                None => self.cursor = (block + 1) * COUNTS_PER_BLOCK,
-            }
+            let counts = counts.unwrap_or_default();
+            let Some(first) = first_zero(counts) else {
+                searched += 1;
+                self.cursor = (block + 1) * COUNTS_PER_BLOCK;
+                continue;
+            };
+            let looks_further = left >= LONG && left <= free.into();
+            let rest = counts.get(first..).unwrap_or_default();
+            let long = looks_further.then(|| first_zeroes(rest, left as usize));
+            let further = long.flatten().unwrap_or(0) as u32;
+            let first = self.cursor + first as u32;
+            let length = self.take_run(first + further, left);
+            // What was passed over for a longer run is found the next time.
+            self.cursor = match further {
+                0 => first + length,
+                _ => first,
+            };
+            runs.push(first + further, length);
+            left -= length;
+        };
+        if !runs.is_empty() {
+            // The next search begins with what has ended this one.
+            return Found::Runs;
         }
+        if end == Found::End {
+            self.cursor = 0;
+        }
+        end
     }
 
     /// Lets the search go on behind `end`, if it would come from `start` to there.
@@ -356,6 +380,36 @@ fn first_zero(bytes: &[u8]) -> Option<usize> {
     }
     let rest = words.remainder().iter().position(|byte| *byte == 0)?;
     Some(at + rest)
+}
+
+/// Returns the index of the first of `wanted` 0 in a row, if there are so many.
+fn first_zeroes(bytes: &[u8], wanted: usize) -> Option<usize> {
+    let mut at = 0_usize;
+    loop {
+        let window = bytes.get(at..at.saturating_add(wanted))?;
+        match last_nonzero(window) {
+            None => return Some(at),
+            // Whatever there is in front of it is too short.
+            Some(last) => at = at.saturating_add(last + 1),
+        }
+    }
+}
+
+/// Returns the index of the last byte that is not 0.
+fn last_nonzero(bytes: &[u8]) -> Option<usize> {
+    let words = bytes.rchunks_exact(8);
+    let rest = words.remainder();
+    let mut end = bytes.len();
+    for word in words {
+        let value = word
+            .first_chunk()
+            .map_or(0, |word| u64::from_le_bytes(*word));
+        if value != 0 {
+            return Some(end - 1 - (value.leading_zeros() / 8) as usize);
+        }
+        end -= 8;
+    }
+    rest.iter().rposition(|byte| *byte != 0)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 //! A slab in memory.
 
+use super::allocate::Runs;
 use super::counts::Counts;
 use super::counts::Found;
 use super::holds::Hold;
@@ -244,8 +245,8 @@ impl<B: Buffer> Slab<B> {
     }
 
     /// Looks for free blocks; `None` if the counts are not in memory.
-    pub(super) fn find_run(&mut self, wanted: u32) -> Option<Found> {
-        Some(self.counts()?.find_run(wanted))
+    pub(super) fn find_runs(&mut self, wanted: u32, runs: &mut Runs) -> Option<Found> {
+        Some(self.counts()?.find_runs(wanted, runs))
     }
 
     /// Makes the next changes, as long as they are of this slab, the one with `number`.

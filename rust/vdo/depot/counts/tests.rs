@@ -18,6 +18,20 @@ fn config(data_blocks: u32) -> SlabConfig {
     }
 }
 
+/// Looks for one run.
+fn find_run(counts: &mut Counts, wanted: u32) -> Result<(Sbn, u32), Found> {
+    let mut runs = Runs::new(1);
+    match counts.find_runs(wanted, &mut runs) {
+        Found::Runs => {
+            let [run] = runs.as_slice() else {
+                panic!("there was to be one")
+            };
+            Ok((run.start as Sbn, run.blocks))
+        }
+        found => Err(found),
+    }
+}
+
 #[test]
 fn the_first_zero_is_found_wherever_it_is() {
     for length in 0..40 {
@@ -96,9 +110,9 @@ fn what_is_loaded_has_no_provisional_ones() {
     assert_eq!(counts.get(5), Some(0));
     assert_eq!(counts.get(COUNTS_PER_BLOCK + 9), Some(3));
     assert_eq!(counts.get(COUNTS_PER_BLOCK + 10), None);
-    assert_eq!(counts.find_run(9), Found::Run(5, 1));
-    assert_eq!(counts.find_run(9), Found::Run(COUNTS_PER_BLOCK + 5, 1));
-    assert_eq!(counts.find_run(9), Found::End);
+    assert_eq!(find_run(&mut counts, 9), Ok((5, 1)));
+    assert_eq!(find_run(&mut counts, 9), Ok((COUNTS_PER_BLOCK + 5, 1)));
+    assert_eq!(find_run(&mut counts, 9), Err(Found::End));
 }
 
 #[test]
@@ -117,21 +131,21 @@ fn a_long_search_lets_go_of_the_lock() {
     counts.set(0, 1);
     counts.set(1, 0);
     counts.cursor = 2;
-    let mut found = counts.find_run(5);
-    assert_eq!(found, Found::Run(COUNTS_PER_BLOCK, 1));
+    let mut found = find_run(&mut counts, 5);
+    assert_eq!(found, Ok((COUNTS_PER_BLOCK, 1)));
     for block in 2..blocks {
-        found = counts.find_run(5);
-        assert_eq!(found, Found::Run(block * COUNTS_PER_BLOCK, 1));
+        found = find_run(&mut counts, 5);
+        assert_eq!(found, Ok((block * COUNTS_PER_BLOCK, 1)));
     }
-    assert_eq!(counts.find_run(5), Found::End);
-    assert_eq!(counts.find_run(5), Found::Run(1, 1));
+    assert_eq!(find_run(&mut counts, 5), Err(Found::End));
+    assert_eq!(find_run(&mut counts, 5), Ok((1, 1)));
 }
 
 proptest! {
     #[test]
     fn runs_are_those_of_a_list(
         counts in prop::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(255)], 1..200),
-        wanted in 1_u32..20,
+        wanted in prop_oneof![1_u32..20, 10_u32..30],
     ) {
         let mut model: Vec<u8> = counts;
         let mut counts = Counts::new(&config(model.len() as u32), GFP_KERNEL).unwrap();
@@ -140,21 +154,69 @@ proptest! {
         }
         loop {
             counts.check();
-            let start = model.iter().position(|count| *count == 0);
-            match counts.find_run(wanted) {
-                Found::Run(sbn, length) => {
+            let free = model.iter().filter(|count| **count == 0).count();
+            let is_free = |run: &[u8]| run.iter().all(|count| *count == 0);
+            let first = model.iter().position(|count| *count == 0);
+            let long = model.windows(wanted as usize).position(is_free);
+            // A long run is looked for, if there is one behind what was passed over before.
+            let start = match wanted >= LONG && wanted as usize <= free {
+                true => long.or(first),
+                false => first,
+            };
+            match find_run(&mut counts, wanted) {
+                Ok((sbn, length)) => {
                     prop_assert_eq!(Some(sbn as usize), start);
                     let range = sbn as usize..(sbn + length) as usize;
                     prop_assert!(model[range.clone()].iter().all(|count| *count == 0));
                     prop_assert!(length == wanted || model.get(range.end) != Some(&0));
                     model[range].fill(PROVISIONAL);
                 }
-                Found::End => break,
-                Found::NotYet => prop_assert!(false, "there is one block only"),
+                Err(Found::End) => break,
+                Err(_) => prop_assert!(false, "there is one block only"),
             }
         }
         prop_assert!(!model.contains(&0));
         let provisional = model.iter().filter(|count| **count == PROVISIONAL).count();
         prop_assert_eq!(counts.release(0, model.len() as u32), provisional as u32);
     }
+}
+
+#[test]
+fn the_last_that_is_not_zero_is_found_wherever_it_is() {
+    for length in 0..40 {
+        for last in 0..=length {
+            let mut bytes = vec![0; length];
+            bytes[..last].fill(0x80);
+            assert_eq!(last_nonzero(&bytes), last.checked_sub(1));
+        }
+    }
+}
+
+#[test]
+fn a_run_of_all_that_is_wanted_comes_before_pieces() {
+    let mut counts = Counts::new(&config(COUNTS_PER_BLOCK), GFP_KERNEL).unwrap();
+    for sbn in 0..400 {
+        // Every second is free, then a hundred.
+        counts.set(sbn, u8::from(sbn < 300 && sbn % 2 == 0));
+    }
+    for sbn in 400..COUNTS_PER_BLOCK {
+        counts.set(sbn, 1);
+    }
+    // Few are taken from pieces.
+    let mut runs = Runs::new(16);
+    assert_eq!(counts.find_runs(2, &mut runs), Found::Runs);
+    let starts = |runs: &Runs| {
+        runs.as_slice()
+            .iter()
+            .map(|run| run.start)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(starts(&runs), [1, 3]);
+    assert_eq!(find_run(&mut counts, 60), Ok((300 - 1, 60)));
+    // What was passed over is there still, up to where the rest is one run.
+    runs = Runs::new(16);
+    assert_eq!(counts.find_runs(50, &mut runs), Found::Runs);
+    let expected: Vec<u64> = (5..23).step_by(2).chain([359]).collect();
+    assert_eq!(starts(&runs), expected);
+    counts.check();
 }
