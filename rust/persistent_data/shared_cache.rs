@@ -36,6 +36,7 @@
 //! [`Size::holders`].
 
 mod dirty;
+mod prefetch;
 mod shard;
 mod write_back;
 
@@ -48,6 +49,7 @@ use kernel::prelude::KVVec;
 use kernel::prelude::KVec;
 use kernel::prelude::GFP_KERNEL;
 use kernel::prelude::GFP_NOWAIT;
+use runtime::disk;
 use runtime::disk::Buffer;
 use runtime::disk::Page;
 use runtime::monitor::Entries;
@@ -66,6 +68,7 @@ use shard::LOADS;
 use write_back::Desk;
 
 pub use dirty::Change;
+pub use prefetch::Prefetch;
 pub use shard::Counters;
 pub use write_back::Gate;
 pub use write_back::Writer;
@@ -88,27 +91,14 @@ pub enum Origin {
     Fresh,
 }
 
-/// Blocks that follow each other, for one write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
-    /// The first block.
-    pub first: u64,
-    /// How many.
-    pub blocks: u32,
-    /// Where in the buffer they start.
-    pub page: usize,
-    /// What kind of residents they are.
-    pub residence: Residence,
-}
-
 /// Where the blocks of a cache come from, and what they are.
 pub trait Store: Send + Sync + 'static {
     /// Memory for I/O.
     type Buffer: Buffer;
     /// What can go wrong.
-    type Error: Copy + Send + From<AllocError>;
+    type Error: Copy + Send + From<AllocError> + From<kernel::error::Error>;
 
-    /// Allocates a buffer of `pages` pages.
+    /// Allocates a buffer of `pages` pages, each of which can be on its way by itself.
     fn buffer(&self, pages: usize) -> Result<Self::Buffer, Self::Error>;
 
     /// Reads a block into the first page of `buffer`.
@@ -119,12 +109,28 @@ pub trait Store: Send + Sync + 'static {
         buffer: Self::Buffer,
     ) -> impl Future<Output = (Self::Buffer, Result<(), Self::Error>)> + Send;
 
-    /// Writes the blocks of a run.
-    fn write(
+    /// As [`buffer`](Self::buffer) of one page, at any time: fails rather than wait for memory.
+    fn buffer_now(&self) -> Result<Self::Buffer, Self::Error>;
+
+    /// Returns the part of a buffer from page `page` on that `blocks` blocks from `block` on belong
+    /// to.
+    fn part(&self, block: u64, blocks: u32, page: usize) -> disk::Part;
+
+    /// Reads blocks into parts of a buffer, all at once. Leaves with each part what became of it.
+    fn read_parts(
         &self,
-        run: Run,
+        residence: Residence,
         buffer: Self::Buffer,
-    ) -> impl Future<Output = (Self::Buffer, Result<(), Self::Error>)> + Send;
+        parts: &mut [disk::Part],
+    ) -> impl Future<Output = Self::Buffer> + Send;
+
+    /// Writes blocks from parts of a buffer, all at once. Leaves with each part what became of it.
+    fn write_parts(
+        &self,
+        residence: Residence,
+        buffer: Self::Buffer,
+        parts: &mut [disk::Part],
+    ) -> impl Future<Output = Self::Buffer> + Send;
 
     /// Puts every write that completed before this call on stable storage.
     fn flush(
@@ -157,7 +163,7 @@ pub struct Size {
     pub pages: usize,
     /// The largest number of parts.
     pub parts: usize,
-    /// How many blocks can be read at once; at least 1.
+    /// How many blocks can be read at once without more memory; at least 1.
     pub loaders: usize,
     /// Tasks that may wait for a block while they have another one, or a vacancy. So many frames
     /// and one more have their memory from the start.
@@ -313,8 +319,13 @@ impl<S: Store> SharedCache<S> {
     /// Returns the part of a block. Neighbours share one, so that they are written together.
     #[inline]
     fn part(&self, block: u64) -> Option<&Part> {
+        self.parts.get(self.part_number(block))
+    }
+
+    #[inline]
+    fn part_number(&self, block: u64) -> usize {
         let hash = mix(block >> NEIGHBOURS_SHIFT) >> 32;
-        self.parts.get((hash >> self.shift) as usize)
+        (hash >> self.shift) as usize
     }
 
     fn pinned<'c>(&'c self, part: &'c Part, frame: u32, block: u64) -> Pinned<'c, S> {
@@ -366,7 +377,13 @@ impl<S: Store> SharedCache<S> {
         residence: Residence,
         mut page: KBox<Page>,
     ) -> Result<(), S::Error> {
-        let buffer = self.loaders.take().await;
+        let buffer = match self.loaders.try_take() {
+            Some(buffer) => buffer,
+            None => match self.store.buffer_now() {
+                Ok(buffer) => buffer,
+                Err(_) => self.loaders.take().await,
+            },
+        };
         let (mut buffer, result) = self.store.read(block, residence, buffer).await;
         let content = buffer.page_mut(0);
         let origin = match (result, content) {
@@ -378,6 +395,7 @@ impl<S: Store> SharedCache<S> {
             (Ok(()), None) => Err(AllocError.into()),
             (Err(error), _) => Err(error),
         };
+        // One that was allocated is dropped, or the next that comes back is.
         self.loaders.give(buffer);
         let unused = part
             .shard

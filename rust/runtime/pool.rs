@@ -46,6 +46,15 @@ impl<T> Pool<T> {
             .with(|shelf, _| shelf.things.len() == self.size)
     }
 
+    /// Takes a thing, if there is one and nobody waits. Waits for nothing.
+    pub fn try_take(&self) -> Option<T> {
+        self.monitor
+            .with(|shelf, waiting| match waiting.first_of(0) {
+                Some(_) => None,
+                None => shelf.things.pop(),
+            })
+    }
+
     /// Waits for a thing and takes it.
     pub async fn take(&self) -> T {
         let entry = pin!(self.monitor.entry(()));

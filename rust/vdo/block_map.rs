@@ -50,6 +50,7 @@ use persistent_data::shared_cache::Gate;
 use persistent_data::shared_cache::Residence;
 use persistent_data::shared_cache::SharedCache;
 use persistent_data::shared_cache::Size;
+use runtime::disk::Disk;
 use runtime::pool::Pool;
 use runtime::range_lock::RangeLock;
 use runtime::sync::Arc;
@@ -58,6 +59,7 @@ use runtime::sync::AtomicU64;
 pub use allocate::Allocator;
 pub use allocate::Log;
 pub use persistent_data::shared_cache::Change;
+pub use persistent_data::shared_cache::Prefetch;
 
 /// A page that stays in memory until this is dropped.
 pub type Pinned<'m, W> = shared_cache::Pinned<'m, Pages<W>>;
@@ -68,7 +70,7 @@ pub type Writer<W> = shared_cache::Writer<Pages<W>>;
 /// Largest number of parts of the page cache; CPUs that use different parts do not meet.
 const PARTS: usize = 16;
 
-/// How many pages can be read at once.
+/// How many pages can be read at once without memory for more.
 const LOADERS: usize = 32;
 
 /// What a page of the block map is.
@@ -126,6 +128,7 @@ pub struct BlockMap<W: World> {
     directory: Directory,
     /// Entries of interior pages whose page is being allocated.
     allocating: RangeLock,
+    cache_pages: usize,
     write_pages: usize,
     /// For [`write_all`](Self::write_all).
     writer: Pool<Writer<W>>,
@@ -180,6 +183,7 @@ impl<W: World> BlockMap<W> {
             logical_blocks: AtomicU64::new(config.logical_blocks),
             directory: Directory::new(config.cache_pages)?,
             allocating: RangeLock::new(),
+            cache_pages: config.cache_pages,
             write_pages: config.write_pages,
             writer: Pool::new(writers),
             reads: AtomicU64::new(0),
@@ -265,6 +269,32 @@ impl<W: World> BlockMap<W> {
     /// It cannot be read, or is a page of another place.
     pub async fn pin(&self, pbn: Pbn, kind: Kind) -> Result<Pinned<'_, W>> {
         self.cache.pin(pbn, kind.residence()).await
+    }
+
+    /// Returns true if a page is in memory, or on its way there.
+    pub fn has(&self, pbn: Pbn) -> bool {
+        self.cache.has(pbn)
+    }
+
+    /// Allocates what a task needs for [`prefetch`](Self::prefetch), of up to `pages` pages at once,
+    /// and not of more than half the cache.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn prefetcher(&self, pages: usize) -> Result<Prefetch> {
+        Ok(Prefetch::new(pages.min(self.cache_pages.div_ceil(2)))?)
+    }
+
+    /// Reads leaf pages that are not in memory, all at once, through `buffer`. Those that cannot be
+    /// had now are left to [`pin`](Self::pin).
+    pub async fn prefetch(
+        &self,
+        leaves: impl Iterator<Item = Pbn>,
+        prefetch: &mut Prefetch,
+        buffer: <W::Disk as Disk>::Buffer,
+    ) -> <W::Disk as Disk>::Buffer {
+        self.cache.prefetch(leaves, prefetch, buffer).await
     }
 
     /// Makes a page empty, whatever is on the storage; what it is in memory it stays. For recovery.

@@ -12,6 +12,7 @@ use crate::format::Pbn;
 use kernel::prelude::EIO;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
+use runtime::disk::Part;
 use runtime::sync::Arc;
 use runtime::sync::AtomicU64;
 use runtime::sync::Lock;
@@ -151,6 +152,26 @@ impl<D: Disk> Storage<D> {
         Ok(self.disk().buffer(pages)?)
     }
 
+    /// As [`buffer`](Self::buffer), of which so many parts can be on their way at once.
+    pub fn buffer_of_parts(&self, pages: usize, parts: usize) -> Result<D::Buffer> {
+        Ok(self.disk().buffer_of_parts(pages, parts)?)
+    }
+
+    /// Returns the part of a buffer from page `page` on that belongs to `blocks` blocks from `pbn`
+    /// on, for [`read_parts`](Self::read_parts) and [`write_parts`](Self::write_parts). Blocks that
+    /// are not on the device fail there.
+    pub fn part(&self, pbn: Pbn, blocks: u32, page: usize) -> Part {
+        let sector = self
+            .sector(pbn)
+            .unwrap_or(u64::MAX / BLOCK_SECTORS * BLOCK_SECTORS);
+        Part::new(sector, sectors(blocks), page)
+    }
+
+    /// Returns the first block of a part.
+    pub fn block(&self, part: &Part) -> Pbn {
+        (part.sector / BLOCK_SECTORS).saturating_add(self.offset)
+    }
+
     /// Allocates a buffer of one page; fails rather than wait for memory.
     pub fn page_now(&self) -> Result<D::Buffer> {
         Ok(self.disk().page_now()?)
@@ -199,6 +220,39 @@ impl<D: Disk> Storage<D> {
             .await;
         self.completed(purpose).count_write(units, durability);
         (buffer, result.map_err(Error::from))
+    }
+
+    /// Reads parts of a buffer, all at once; leaves the result with each.
+    pub async fn read_parts(
+        &self,
+        purpose: Purpose,
+        buffer: D::Buffer,
+        parts: &mut [Part],
+    ) -> D::Buffer {
+        let units = units_of(purpose, parts);
+        self.submitted(purpose).read.fetch_add(units);
+        let disk = self.disk();
+        let buffer = disk.read_parts(buffer, parts).await;
+        self.completed(purpose).read.fetch_add(units);
+        buffer
+    }
+
+    /// Writes parts of a buffer, all at once; leaves the result with each. They are on stable
+    /// storage after the next flush.
+    pub async fn write_parts(
+        &self,
+        purpose: Purpose,
+        buffer: D::Buffer,
+        parts: &mut [Part],
+    ) -> D::Buffer {
+        let units = units_of(purpose, parts);
+        self.submitted(purpose)
+            .count_write(units, Durability::Volatile);
+        let disk = self.disk();
+        let buffer = disk.write_parts(buffer, parts).await;
+        self.completed(purpose)
+            .count_write(units, Durability::Volatile);
+        buffer
     }
 
     /// Puts every write that completed before this call on stable storage.
@@ -253,6 +307,11 @@ fn units(purpose: Purpose, blocks: u32) -> u64 {
         Purpose::Data => blocks.into(),
         _ => 1,
     }
+}
+
+fn units_of(purpose: Purpose, parts: &[Part]) -> u64 {
+    let blocks = |part: &Part| part.sectors / BLOCK_SECTORS as u32;
+    parts.iter().map(|part| units(purpose, blocks(part))).sum()
 }
 
 fn sectors(blocks: u32) -> u32 {

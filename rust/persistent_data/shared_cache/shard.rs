@@ -283,6 +283,15 @@ enum Step {
     Wait(Waits),
 }
 
+impl Step {
+    fn admission(self) -> Option<Admission> {
+        match self {
+            Step::Done(admission) => Some(admission),
+            _ => None,
+        }
+    }
+}
+
 impl Shard {
     /// Returns true if no frame is pinned, read or written.
     pub(super) fn is_idle(&self) -> bool {
@@ -558,6 +567,37 @@ impl Shard {
         }
         self.pressed = true;
         Step::Press
+    }
+
+    /// Returns true if a block is in memory, or on its way there.
+    pub(super) fn has(&self, block: u64) -> bool {
+        self.table.find(block).is_some()
+    }
+
+    /// Gives an evictable block that is not in memory a frame, for who does not wait for one.
+    pub(super) fn admit_now(
+        &mut self,
+        block: u64,
+        supplies: &mut Supplies,
+        waiting: &mut Entries<'_, Wish>,
+    ) -> Option<Admission> {
+        // Those who wait are first.
+        let has_queue = waiting.first_of(FRAMES).is_some();
+        if has_queue || self.free_loads.is_empty() || self.has(block) {
+            return None;
+        }
+        if self.has_room(true) {
+            match self.supply(supplies) {
+                Supply::Page(page) => {
+                    self.evictable.counters.fetch_required += 1;
+                    return self.install(block, Residence::Evictable, page).admission();
+                }
+                Supply::Needs(needs) => return Some(Admission::Needs(needs)),
+                Supply::None => {}
+            }
+        }
+        let page = self.spare(self.has_room(true))?;
+        self.install(block, Residence::Evictable, page).admission()
     }
 
     /// Returns true if there may be one more evictable frame. What can no longer be written has to

@@ -12,7 +12,7 @@ use super::*;
 use kernel::error::code::EIO;
 use kernel::error::Error;
 use runtime::disk::Disk;
-use runtime::disk::Durability;
+use runtime::disk::Part;
 use runtime::disk::PAGE_SECTORS;
 use runtime::disk::PAGE_SIZE;
 use sim::clock::sleep;
@@ -116,7 +116,11 @@ impl Store for Sectors {
     type Error = Error;
 
     fn buffer(&self, pages: usize) -> Result<SimBuffer, Error> {
-        self.disk.buffer(pages)
+        self.disk.buffer_of_parts(pages, pages)
+    }
+
+    fn buffer_now(&self) -> Result<SimBuffer, Error> {
+        self.disk.page_now()
     }
 
     async fn read(
@@ -130,12 +134,17 @@ impl Store for Sectors {
         self.disk.read(sector, PAGE_SECTORS as u32, buffer).await
     }
 
-    async fn write(&self, run: Run, buffer: SimBuffer) -> (SimBuffer, Result<(), Error>) {
-        let sectors = run.blocks * PAGE_SECTORS as u32;
-        let sector = run.first * PAGE_SECTORS;
-        self.disk
-            .write_from(sector, sectors, buffer, run.page, Durability::Volatile)
-            .await
+    fn part(&self, block: u64, blocks: u32, page: usize) -> Part {
+        Part::new(block * PAGE_SECTORS, blocks * PAGE_SECTORS as u32, page)
+    }
+
+    async fn read_parts(&self, _: Residence, buffer: SimBuffer, parts: &mut [Part]) -> SimBuffer {
+        self.loads.fetch_add(parts.len() as u64, SeqCst);
+        self.disk.read_parts(buffer, parts).await
+    }
+
+    async fn write_parts(&self, _: Residence, buffer: SimBuffer, parts: &mut [Part]) -> SimBuffer {
+        self.disk.write_parts(buffer, parts).await
     }
 
     async fn flush(&self, buffer: SimBuffer) -> (SimBuffer, Result<(), Error>) {

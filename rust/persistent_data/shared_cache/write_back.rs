@@ -7,14 +7,16 @@
 //! Several writers may run: a block is in the hands of one at a time.
 
 use super::dirty::Chosen;
-use super::Run;
+use super::Residence;
 use super::SharedCache;
 use super::Store;
 use core::future::Future;
 use core::pin::pin;
 use kernel::prelude::KVec;
 use kernel::prelude::GFP_KERNEL;
+use runtime::disk::result_of;
 use runtime::disk::Buffer;
+use runtime::disk::Part;
 use runtime::monitor::Entries;
 use runtime::monitor::Rules;
 use runtime::sort::sort_by_key;
@@ -67,6 +69,8 @@ impl Desk {
 pub struct Writer<S: Store> {
     buffer: Option<S::Buffer>,
     batch: KVec<Chosen>,
+    /// Scratch: what is written at once.
+    parts: KVec<Part>,
     /// How many blocks fit into the buffer.
     pages: usize,
     /// The part to look at first.
@@ -81,6 +85,7 @@ impl<S: Store> SharedCache<S> {
         Ok(Writer {
             buffer: Some(self.store.buffer(pages)?),
             batch: KVec::with_capacity(pages, GFP_KERNEL)?,
+            parts: KVec::with_capacity(pages, GFP_KERNEL)?,
             pages,
             part: 0,
             reasons: 0,
@@ -288,17 +293,33 @@ impl<S: Store> SharedCache<S> {
         }
     }
 
-    /// Writes the copies, neighbours together; all, or only those of new blocks.
+    /// Writes the copies, neighbours together, and all at once; all, or only those of new blocks.
     async fn write_runs(&self, writer: &mut Writer<S>, fresh: bool) -> Result<(), S::Error> {
-        let mut at = 0;
-        while let Some(run) = next_run(&writer.batch, &mut at, fresh) {
+        for residence in [Residence::Evictable, Residence::Kept] {
+            let Writer {
+                buffer,
+                batch,
+                parts,
+                ..
+            } = writer;
+            parts.clear();
+            let mut at = 0;
+            while let Some(run) = next_run(batch, &mut at, fresh) {
+                if run.residence == residence {
+                    let part = self.store.part(run.first, run.blocks, run.page);
+                    // There is room for a run for each block.
+                    let _ = parts.push_within_capacity(part);
+                }
+            }
             // It is there but after an I/O that was dropped, and those are never dropped.
-            let Some(buffer) = writer.buffer.take() else {
-                return Ok(());
+            let own = match parts.is_empty() {
+                true => None,
+                false => buffer.take(),
             };
-            let (buffer, result) = self.store.write(run, buffer).await;
-            writer.buffer = Some(buffer);
-            result?;
+            if let Some(own) = own {
+                *buffer = Some(self.store.write_parts(residence, own, parts).await);
+                result_of(parts)?;
+            }
         }
         Ok(())
     }
@@ -324,6 +345,18 @@ impl<S: Store> SharedCache<S> {
         }
         writer.batch.clear();
     }
+}
+
+/// Blocks that follow each other, for one write.
+struct Run {
+    /// The first block.
+    first: u64,
+    /// How many.
+    blocks: u32,
+    /// Where in the buffer they start.
+    page: usize,
+    /// What kind of residents they are.
+    residence: Residence,
 }
 
 /// Returns the next run of neighbours from `at` on, and moves that behind it.

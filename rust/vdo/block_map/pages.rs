@@ -23,10 +23,9 @@ use crate::world::World;
 use kernel::prelude::*;
 use persistent_data::shared_cache::Origin;
 use persistent_data::shared_cache::Residence;
-use persistent_data::shared_cache::Run;
 use persistent_data::shared_cache::Store;
 use runtime::disk::Disk;
-use runtime::disk::Durability;
+use runtime::disk::Part;
 use runtime::sync::Arc;
 use runtime::sync::AtomicU32;
 use runtime::sync::Lock;
@@ -142,6 +141,13 @@ impl<W: World> Pages<W> {
         result
     }
 
+    fn log_failed_parts(&self, what: &str, residence: Residence, parts: &[Part]) {
+        for part in parts {
+            let result = part.result.map_err(Error::from);
+            let _ = self.log_failed(what, residence, self.storage.block(part), result);
+        }
+    }
+
     /// Returns the page that an entry of an interior page names, if it names one.
     ///
     /// # Errors
@@ -185,7 +191,11 @@ impl<W: World> Store for Pages<W> {
     type Error = Error;
 
     fn buffer(&self, pages: usize) -> Result<Self::Buffer> {
-        self.storage.buffer(pages)
+        self.storage.buffer_of_parts(pages, pages)
+    }
+
+    fn buffer_now(&self) -> Result<Self::Buffer> {
+        self.storage.page_now()
     }
 
     async fn read(
@@ -199,22 +209,32 @@ impl<W: World> Store for Pages<W> {
         (buffer, self.log_failed("read", residence, block, result))
     }
 
-    async fn write(&self, run: Run, buffer: Self::Buffer) -> (Self::Buffer, Result) {
-        let (buffer, result) = self
-            .storage
-            .write(
-                purpose(run.residence),
-                run.first,
-                run.blocks,
-                buffer,
-                run.page,
-                Durability::Volatile,
-            )
-            .await;
-        (
-            buffer,
-            self.log_failed("write", run.residence, run.first, result),
-        )
+    fn part(&self, block: u64, blocks: u32, page: usize) -> Part {
+        self.storage.part(block, blocks, page)
+    }
+
+    async fn read_parts(
+        &self,
+        residence: Residence,
+        buffer: Self::Buffer,
+        parts: &mut [Part],
+    ) -> Self::Buffer {
+        let purpose = purpose(residence);
+        let buffer = self.storage.read_parts(purpose, buffer, parts).await;
+        self.log_failed_parts("read", residence, parts);
+        buffer
+    }
+
+    async fn write_parts(
+        &self,
+        residence: Residence,
+        buffer: Self::Buffer,
+        parts: &mut [Part],
+    ) -> Self::Buffer {
+        let purpose = purpose(residence);
+        let buffer = self.storage.write_parts(purpose, buffer, parts).await;
+        self.log_failed_parts("write", residence, parts);
+        buffer
     }
 
     async fn flush(&self, buffer: Self::Buffer) -> (Self::Buffer, Result) {

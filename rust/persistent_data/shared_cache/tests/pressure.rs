@@ -150,13 +150,16 @@ fn only_what_is_old_is_written() {
 fn without_memory_frames_are_shared() {
     let machine = &machine(6, 10, Flaw::None);
     let mut executor = Executor::new(&machine.world);
-    executor.spawn_daemon("writer", machine.writer(4));
+    let (cache, journal) = (&machine.cache, &machine.journal);
+    let writer = cache.writer(4).unwrap();
+    executor.spawn_daemon("writer", cache.run_writer(writer, journal));
     for seed in 0..5 {
         executor.spawn("user", machine.user(Rng::new(seed), 40));
     }
-    let task = executor.spawn("last", save(machine));
-    // The tasks take their own memory at once.
-    fail_after(Some(20));
+    let mut writer = cache.writer(8).unwrap();
+    let last = async move { cache.write_all(&mut writer, journal).await };
+    let task = executor.spawn("last", last);
+    fail_after(Some(4));
     let outcome = executor.run();
     fail_after(None);
     assert_eq!(outcome, Outcome::Done);
@@ -396,4 +399,62 @@ fn a_crowd_that_waits_for_a_load_costs_others_nothing() {
     }
     let steps = steps::take();
     assert!(steps.all < 20 * CROWD && steps.longest < 20, "{steps:?}");
+}
+
+/// Blocks that are read before they are needed: at once, each once, and no frame is waited for.
+#[test]
+fn blocks_are_prefetched_at_once_and_as_far_as_there_are_frames() {
+    let machine = &machine(9, 3, Flaw::None);
+    run(machine, async {
+        let mut prefetch = Prefetch::new(8).unwrap();
+        let mut buffer = machine.disk.buffer_of_parts(8, 8).unwrap();
+        let blocks = [0, 3, 3, 6, 9, 12];
+        machine.disk.hold(&[Kind::Read]);
+        {
+            let blocks = blocks.into_iter();
+            let mut reading = pin!(machine.cache.prefetch(blocks, &mut prefetch, buffer));
+            poll_fn(|context| {
+                assert!(reading.as_mut().poll(context).is_pending());
+                Poll::Ready(())
+            })
+            .await;
+            assert_eq!(machine.disk.held(), 3, "there are three frames");
+            assert!(machine.cache.has(6) && !machine.cache.has(9));
+            assert!(machine.cache.try_read(0, |_| ()).is_none());
+            machine.disk.release();
+            buffer = reading.await;
+        }
+        assert!(machine.cache.is_idle());
+        for block in [0, 3, 6] {
+            assert!(machine
+                .cache
+                .try_read(block, |page| is_valid(page, block))
+                .unwrap());
+        }
+        // What nobody holds makes room.
+        buffer = machine
+            .cache
+            .prefetch(blocks.into_iter().skip(4), &mut prefetch, buffer)
+            .await;
+        assert!(machine.cache.has(9) && machine.cache.has(12));
+        // A block that cannot be read leaves no frame behind.
+        let bad = Fault::new(0, &[Kind::Read]);
+        machine.world.add_fault(bad);
+        let free = counters(machine).clean_pages;
+        drop(
+            machine
+                .cache
+                .prefetch([15].into_iter(), &mut prefetch, buffer)
+                .await,
+        );
+        assert!(!machine.cache.has(15));
+        assert_eq!(counters(machine).clean_pages, free - 1);
+        machine.world.clear_faults();
+        machine
+            .cache
+            .pin(15, Residence::Evictable)
+            .await
+            .map(drop)
+            .unwrap();
+    });
 }
