@@ -9,9 +9,11 @@ mod request;
 
 pub(crate) use block::Block;
 pub(crate) use block::Leaf;
+pub(crate) use block::Partial;
 pub(crate) use block::Stored;
 pub(crate) use request::Request;
 
+use crate::block_map::Prefetch;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Result;
@@ -37,6 +39,7 @@ use request::blocks_of;
 use request::lbns_of;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
+use runtime::disk::Part;
 
 /// The most bios in a batch.
 pub(crate) const MAX_BIOS: usize = 128;
@@ -69,6 +72,14 @@ pub struct Batch<W: World> {
     pub(crate) leaves: KVec<Leaf>,
     /// Runs of the buffer that are to be written.
     pub(crate) runs: KVec<Stored>,
+    /// Scratch: those that the storage has not taken, and where they are tried next.
+    pub(crate) moved: KVec<Stored>,
+    /// Scratch: parts of the buffer that are read or written, all at once.
+    pub(crate) parts: KVec<Part>,
+    /// Blocks that are written in part, and what they were.
+    pub(crate) partial: KVec<Partial>,
+    /// For leaf pages that are not in memory.
+    pub(crate) prefetch: Prefetch,
     /// Scratch: entries for the journal.
     pub(crate) entries: KVec<RecoveryEntry>,
     max_blocks: usize,
@@ -87,7 +98,7 @@ impl<W: World> Batch<W> {
             worker,
             // Discards can take long: they never have all workers.
             serves_discards: worker >= engine.workers() / 4 || engine.workers() == 1,
-            buffer: Some(engine.storage.buffer(max_blocks)?),
+            buffer: Some(engine.storage.buffer_of_parts(max_blocks, max_blocks)?),
             scratch: Some(engine.storage.buffer(SCRATCH_PAGES)?),
             pages: 0,
             bios: KVec::with_capacity(max_bios, GFP_KERNEL)?,
@@ -95,7 +106,12 @@ impl<W: World> Batch<W> {
             blocks: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
             // A bio touches two leaf pages at most.
             leaves: KVec::with_capacity(2 * max_bios, GFP_KERNEL)?,
+            // Its first block and its last.
+            partial: KVec::with_capacity(2 * max_bios, GFP_KERNEL)?,
+            prefetch: engine.map.prefetcher(2 * max_bios)?,
             runs: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
+            moved: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
+            parts: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
             entries: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
             max_blocks,
         })
@@ -158,7 +174,10 @@ impl<W: World> Batch<W> {
         self.requests.clear();
         self.blocks.clear();
         self.leaves.clear();
+        self.partial.clear();
         self.runs.clear();
+        self.moved.clear();
+        self.parts.clear();
         self.pages = 0;
     }
 
@@ -263,6 +282,26 @@ impl<W: World> Batch<W> {
         }
     }
 
+    /// Finds the blocks that are written in part, of requests that have not failed.
+    pub(crate) fn collect_partial(&mut self) {
+        let requests = self.requests.iter().enumerate();
+        for (request, own) in requests.filter(|(_, request)| request.error.is_none()) {
+            let (first, last) = (own.blocks.start, own.blocks.end.saturating_sub(1));
+            let ends = [Some(first), (first != last).then_some(last)];
+            for at in ends.into_iter().flatten() {
+                let block = self.blocks.get(at);
+                if block.is_some_and(|block| !block.is_whole()) {
+                    // There is room for all of them.
+                    let _ = self.partial.push_within_capacity(Partial {
+                        request,
+                        block: at,
+                        old: Mapping::UNMAPPED,
+                    });
+                }
+            }
+        }
+    }
+
     /// The request cannot be served: none of its blocks is recorded.
     pub(crate) fn fail(&mut self, request: usize, error: Error) {
         if let Some(request) = self.requests.get_mut(request) {
@@ -293,6 +332,13 @@ impl<W: World> Batch<W> {
             block.new = run.map(|run| Mapping::plain(run.start + (page - run.page) as u64));
         }
         self.find_failed(error);
+    }
+
+    /// Returns run `at` if the storage has not taken it, and why.
+    pub(crate) fn failed_run(&self, at: usize) -> Option<(Stored, Error)> {
+        let (run, part) = (self.runs.get(at)?, self.parts.get(at));
+        let error = part.map_or(Err(EIO), |part| part.result).err()?;
+        Some((*run, error.into()))
     }
 
     /// Blocks were moved to another run.

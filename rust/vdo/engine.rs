@@ -24,7 +24,6 @@ use crate::counters::Counters;
 use crate::depot::Depot;
 use crate::depot::DepotConfig;
 use crate::depot::Run;
-use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
 use crate::flush::SharedFlush;
@@ -55,7 +54,6 @@ use crate::locks::LbnLocks;
 use crate::read::Fragments;
 use crate::set_aside::SetAside;
 use crate::shown::Shown;
-use crate::storage::Purpose;
 use crate::storage::Storage;
 use crate::super_block::SuperBlockStore;
 use crate::unsettled::Unsettled;
@@ -378,39 +376,6 @@ impl<W: World> Engine<W> {
         }
         let page = self.pin_leaf(pbn).await?;
         Ok(page.read(|page| block_map::entry(page, slot)))
-    }
-
-    /// Reads a whole block into page `page` of `buffer`.
-    ///
-    /// # Errors
-    ///
-    /// That of the read; or the block is a fragment that cannot be decompressed.
-    pub(crate) async fn read_whole(
-        &self,
-        mapping: Mapping,
-        buffer: &mut Option<<W::Disk as Disk>::Buffer>,
-        page: usize,
-        scratch: &mut Option<<W::Disk as Disk>::Buffer>,
-    ) -> Result {
-        let mapping = self.layout.get().sound(mapping);
-        if mapping.pbn == 0 {
-            if let Some(page) = buffer.as_mut().and_then(|buffer| buffer.page_mut(page)) {
-                page.fill(0);
-            }
-            return Ok(());
-        }
-        if let Some(slot) = mapping.state.slot() {
-            self.read_block(mapping.pbn, scratch).await?;
-            let into = buffer.as_mut().and_then(|buffer| buffer.page_mut(page));
-            return self.decompress_fragment(scratch, slot, into);
-        }
-        let own = buffer.take().ok_or(Error::Errno(EIO))?;
-        let (own, result) = self
-            .storage
-            .read(Purpose::Data, mapping.pbn, 1, own, page)
-            .await;
-        *buffer = Some(own);
-        result
     }
 }
 

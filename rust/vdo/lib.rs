@@ -37,6 +37,7 @@ mod discard;
 pub mod dump;
 pub mod engine;
 pub mod error;
+mod fill;
 mod flush;
 pub mod format;
 mod growth;

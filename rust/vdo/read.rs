@@ -235,7 +235,8 @@ impl<W: World> Engine<W> {
         }
         let mut block = own.stored.as_ref();
         if let (Ok(()), Some(slot)) = (result, slot) {
-            result = self.decompress_fragment(&own.stored, slot, own.block.page_mut(0));
+            let stored = own.stored.as_ref().and_then(|stored| stored.page(0));
+            result = self.decompress_fragment(stored, slot, own.block.page_mut(0));
             block = Some(&own.block);
         }
         if result.is_err() {
@@ -334,7 +335,7 @@ fn run_in(page: &Page, slot: u16, limit: u64, depot: &DepotLayout) -> Run {
 
 impl<W: World> Engine<W> {
     /// Reads block `pbn` of data into the first page of `buffer`.
-    pub(crate) async fn read_block(&self, pbn: Pbn, buffer: &mut Option<BufferOf<W>>) -> Result {
+    async fn read_block(&self, pbn: Pbn, buffer: &mut Option<BufferOf<W>>) -> Result {
         let own = buffer.take().ok_or(Error::Errno(EIO))?;
         let (own, result) = self.storage.read(Purpose::Data, pbn, 1, own, 0).await;
         *buffer = Some(own);
@@ -344,12 +345,11 @@ impl<W: World> Engine<W> {
     /// Decompresses fragment `slot` of the compressed block in `from`.
     pub(crate) fn decompress_fragment(
         &self,
-        from: &Option<BufferOf<W>>,
+        from: Option<&Page>,
         slot: u8,
         into: Option<&mut Page>,
     ) -> Result {
-        let block = from.as_ref().and_then(|buffer| buffer.page(0));
-        let (Some(block), Some(into)) = (block, into) else {
+        let (Some(block), Some(into)) = (from, into) else {
             return Err(Error::Errno(EIO));
         };
         let fragment = compressed::fragment(block, slot)?;

@@ -6,10 +6,11 @@
 //! |---|---|
 //! | claim the blocks | nothing is held yet |
 //! | find the leaf pages | tree pages are allocated here, so that a block can be mapped later |
+//! | read the leaf pages | those that are not in memory, all at once, through our buffer |
 //! | fill our buffer | the data is ours from here on: the caller may change its own |
 //! | allocate | a block of zeroes needs none |
 //! | acknowledge | from here on a failure can only make the volume read-only |
-//! | store | one I/O for each run of blocks |
+//! | store | one I/O for each run of blocks, all at once |
 //! | record | the journal has an entry only for data that the storage has taken |
 //! | finish | who wants stable storage waits for the commit |
 
@@ -24,9 +25,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
 use crate::format::Lbn;
-use crate::format::Mapping;
 use crate::format::Page;
-use crate::format::BLOCK_SIZE;
 use crate::journal::Position;
 use crate::journal::Reservation;
 use crate::locks::Access;
@@ -40,10 +39,8 @@ use core::ops::Range;
 use core::pin::pin;
 use kernel::prelude::*;
 use persistent_data::shared_cache::Change;
-use runtime::disk::Buffer;
 use runtime::disk::Durability;
 use runtime::stack::apart;
-use runtime::task::yield_now;
 
 /// The bios of a world.
 pub(crate) type BioOf<W> = <<W as World>::Bios as BioList>::Bio;
@@ -65,6 +62,7 @@ impl<W: World> Engine<W> {
         self.claim(batch).await;
         let unsettled = self.unsettled.begin(batch.worker);
         self.find_leaves(batch).await;
+        self.read_leaves(batch).await;
         self.fill(batch).await;
         self.allocate(batch).await;
         batch.acknowledge(self);
@@ -123,73 +121,6 @@ impl<W: World> Engine<W> {
         }
     }
 
-    /// Copies the data into our buffer; of blocks of zeroes nothing, and of blocks that are
-    /// written in part, what they hold so far as well.
-    async fn fill(&self, batch: &mut Batch<W>) {
-        // Readers of the batch before copy what they look at, and are gone soon.
-        while batch.buffer.as_ref().is_some_and(Buffer::is_viewed) {
-            yield_now().await;
-        }
-        let mut page = 0;
-        for request in 0..batch.requests.len() {
-            let before = page;
-            if let Err(error) = self.fill_request(batch, request, &mut page).await {
-                batch.fail(request, error);
-                page = before;
-            }
-        }
-        batch.pages = page;
-    }
-
-    async fn fill_request(&self, batch: &mut Batch<W>, request: usize, page: &mut usize) -> Result {
-        let Batch {
-            requests,
-            blocks,
-            leaves,
-            buffer,
-            scratch,
-            ..
-        } = batch;
-        let request = requests.get(request).ok_or(Error::Errno(EIO))?;
-        if request.error.is_some() {
-            return Ok(());
-        }
-        let mut data = request.data();
-        for block in blocks.get_mut(request.blocks.clone()).unwrap_or_default() {
-            if block.is_whole() && data.is_zero(BLOCK_SIZE) {
-                block.new = Some(Mapping::ZERO);
-                data.skip(BLOCK_SIZE);
-                continue;
-            }
-            if !block.is_whole() {
-                let leaf = leaves.get(block.leaf).ok_or(Error::Errno(EIO))?;
-                let old = self.mapping(leaf.pbn, block.lbn).await?;
-                let read = self.read_whole(old, buffer, *page, scratch).await;
-                read.inspect_err(|_| {
-                    self.world.log_repeated(
-                        Repeated::ReadModifyWrite,
-                        fmt!(
-                            "Completing read-modify-write vio for LBN {} with error after \
-                             read_data_vio",
-                            block.lbn
-                        ),
-                    );
-                })?;
-            }
-            let own = buffer.as_mut().and_then(|buffer| buffer.page_mut(*page));
-            let own = own.ok_or(Error::Errno(EIO))?;
-            let part = own.get_mut(block.part.clone()).ok_or(Error::Errno(EIO))?;
-            data.copy(part);
-            if !block.is_whole() && own.iter().all(|&byte| byte == 0) {
-                block.new = Some(Mapping::ZERO);
-                continue;
-            }
-            block.page = Some(*page);
-            *page += 1;
-        }
-        Ok(())
-    }
-
     /// Finds a place for every page of the buffer that is in use.
     async fn allocate(&self, batch: &mut Batch<W>) {
         let mut room = self.room(batch.worker);
@@ -220,15 +151,36 @@ impl<W: World> Engine<W> {
         batch.place(error);
     }
 
-    /// Writes the runs; what the storage refuses is tried elsewhere.
+    /// Writes the runs, all at once; what the storage refuses is tried elsewhere.
     async fn store(&self, batch: &mut Batch<W>) {
-        while let Some(run) = batch.runs.pop() {
-            if let Err(error) = self.store_run(batch, &run).await {
-                let (failed, error) = self.narrow_down(batch, run, error).await;
-                if let Some(failed) = failed {
-                    self.store_elsewhere(batch, &failed, error).await;
+        while !batch.runs.is_empty() {
+            self.store_runs(batch).await;
+            for at in 0..batch.runs.len() {
+                if let Some((run, error)) = batch.failed_run(at) {
+                    let (failed, error) = self.narrow_down(batch, run, error).await;
+                    if let Some(failed) = failed {
+                        self.store_elsewhere(batch, &failed, error).await;
+                    }
                 }
             }
+            batch.runs.clear();
+            let Batch { runs, moved, .. } = batch;
+            core::mem::swap(runs, moved);
+        }
+    }
+
+    /// Writes the runs, and leaves with the parts what became of each.
+    async fn store_runs(&self, batch: &mut Batch<W>) {
+        batch.parts.clear();
+        for run in &batch.runs {
+            // There is room for all of them.
+            let part = self.storage.part(run.start, run.blocks, run.page);
+            let _ = batch.parts.push_within_capacity(part);
+        }
+        if let Some(buffer) = batch.buffer.take() {
+            let parts = &mut batch.parts;
+            let written = self.storage.write_parts(Purpose::Data, buffer, parts);
+            batch.buffer = Some(written.await);
         }
     }
 
@@ -286,7 +238,8 @@ impl<W: World> Engine<W> {
                 tries: failed.tries + 1,
             };
             batch.move_to(&stored);
-            let _ = batch.runs.push_within_capacity(stored);
+            // There is room for a run for each page.
+            let _ = batch.moved.push_within_capacity(stored);
             done += run.blocks;
         }
         if done < failed.blocks {

@@ -31,6 +31,17 @@ pub(crate) struct Leaf {
     pub(crate) blocks: Range<usize>,
 }
 
+/// A block that is written in part: what it held so far is read before.
+#[derive(Clone, Copy)]
+pub(crate) struct Partial {
+    /// Its request.
+    pub(crate) request: usize,
+    /// Its place among the blocks of the batch.
+    pub(crate) block: usize,
+    /// Where it is so far.
+    pub(crate) old: Mapping,
+}
+
 /// A run of blocks that hold pages of the buffer.
 #[derive(Clone, Copy)]
 pub(crate) struct Stored {
