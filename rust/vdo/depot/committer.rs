@@ -25,9 +25,11 @@ use crate::storage::Storage;
 use crate::world::World;
 use kernel::prelude::KVec;
 use kernel::prelude::GFP_KERNEL;
+use runtime::disk::result_of;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
+use runtime::disk::Part;
 use runtime::sync::Arc;
 
 /// How many slabs one write of the summary may call clean.
@@ -37,6 +39,9 @@ const CLEAN_AT_ONCE: usize = 64;
 pub(super) struct Tools<B> {
     /// One page, for the summary.
     buffer: Option<B>,
+    /// A page for each block of this round.
+    copies: Option<B>,
+    parts: KVec<Part>,
     /// The blocks of this round.
     blocks: Ring<Closed<B>>,
     /// What the summary is to say from this round on.
@@ -48,6 +53,8 @@ impl<B: Buffer> Tools<B> {
         let blocks = blocks.max(1);
         Ok(Self {
             buffer: Some(storage.buffer(1)?),
+            copies: Some(storage.buffer_of_parts(blocks, blocks)?),
+            parts: KVec::with_capacity(blocks, GFP_KERNEL)?,
             blocks: Ring::new(blocks)?,
             entries: KVec::with_capacity(blocks + CLEAN_AT_ONCE, GFP_KERNEL)?,
         })
@@ -112,24 +119,19 @@ impl<W: World> Depot<W> {
         Ok(())
     }
 
+    /// Writes the blocks of this round, all at once.
     async fn write_blocks(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
-        let layout = self.layout();
+        self.copy_blocks(tools)?;
+        let copies = tools.copies.take().ok_or(IMPOSSIBLE)?;
+        let written = self
+            .storage
+            .write_parts(Purpose::Metadata, copies, &mut tools.parts);
+        tools.copies = Some(written.await);
+        result_of(&tools.parts)?;
         for index in 0..tools.blocks.len() {
             let Some(closed) = tools.blocks.get_mut(index) else {
                 break;
             };
-            let page = closed.page.take().ok_or(IMPOSSIBLE)?;
-            let offset = closed
-                .sequence
-                .checked_rem(layout.slab.journal_blocks.into())
-                .unwrap_or(0);
-            let pbn = layout.journal_block(closed.slab, offset as u32);
-            let (page, result) = self
-                .storage
-                .write(Purpose::Metadata, pbn, 1, page, 0, Durability::Volatile)
-                .await;
-            closed.page = Some(page);
-            result?;
             if self.breaks(Flaw::SealedIsFollowed) && closed.is_sealed {
                 self.slab(closed.slab, |slab| slab.journal.unseal(closed))?;
                 self.desk.tell(|_| ());
@@ -138,6 +140,30 @@ impl<W: World> Depot<W> {
                 self.let_go(closed)?;
             }
             self.counters.journal_written.fetch_add(1);
+        }
+        Ok(())
+    }
+
+    /// Copies the blocks of this round to where they are written from together.
+    fn copy_blocks(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
+        let layout = self.layout();
+        tools.parts.clear();
+        for index in 0..tools.blocks.len() {
+            let closed = tools.blocks.get(index).ok_or(IMPOSSIBLE)?;
+            let content = closed.page.as_ref().and_then(|page| page.page(0));
+            let copies = tools.copies.as_mut();
+            let copy = copies.and_then(|copies| copies.page_mut(index));
+            let (Some(content), Some(copy)) = (content, copy) else {
+                return Err(IMPOSSIBLE);
+            };
+            copy.copy_from_slice(content);
+            let offset = closed
+                .sequence
+                .checked_rem(layout.slab.journal_blocks.into())
+                .unwrap_or(0);
+            let pbn = layout.journal_block(closed.slab, offset as u32);
+            let part = self.storage.part(pbn, 1, index);
+            fits(tools.parts.push_within_capacity(part))?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! First [`Depot::load`], then the replay of the recovery journal or the rebuild if there is one,
 //! then [`Depot::start`]. The tasks of the depot run by then.
 
+use super::fits;
 use super::scrubber::Tools;
 use super::slab::Slab;
 use super::slab::State;
@@ -28,6 +29,7 @@ use crate::format::SlabNumber;
 use crate::format::MAX_SEQUENCE;
 use crate::storage::Purpose;
 use crate::world::World;
+use core::ops::Range;
 use kernel::prelude::KVec;
 use kernel::prelude::GFP_KERNEL;
 use runtime::disk::Buffer;
@@ -92,8 +94,12 @@ impl<W: World> Depot<W> {
         }
         self.read_summary(tools).await?;
         self.write_copies(tools).await?;
-        for number in 0..self.layout().slab_count {
-            self.load_slab(number, tools).await?;
+        let mut slabs = 0..self.layout().slab_count;
+        while let Some(some) = tools.next_slabs(&mut slabs) {
+            self.read_journal_ends(some.clone(), tools).await?;
+            for (page, number) in some.enumerate() {
+                self.load_slab(number, page, tools)?;
+            }
         }
         Ok(())
     }
@@ -104,13 +110,21 @@ impl<W: World> Depot<W> {
         let mut tools = self.scrubber.take().await;
         let mut latest = JournalPoint::NONE;
         if self.read_summary(&mut tools).await.is_ok() {
-            for number in 0..self.layout().slab_count {
-                let Some(entry) = self.summary.get(number) else {
+            let mut slabs = 0..self.layout().slab_count;
+            while let Some(some) = tools.next_slabs(&mut slabs) {
+                if self
+                    .read_journal_ends(some.clone(), &mut tools)
+                    .await
+                    .is_err()
+                {
                     break;
-                };
-                let end = self.read_journal_end(number, entry, &mut tools).await;
-                if let Ok(Some((_, _, point))) = end {
-                    latest = latest.max(point);
+                }
+                for page in 0..some.len() {
+                    let entry = self.summary.get(some.start.saturating_add(page as u32));
+                    let end = entry.map(|entry| self.journal_end(entry, page, &tools));
+                    if let Some(Ok(Some((_, _, point)))) = end {
+                        latest = latest.max(point);
+                    }
                 }
             }
         }
@@ -165,13 +179,13 @@ impl<W: World> Depot<W> {
         result
     }
 
-    /// Reads how far the journal of a slab has got.
-    async fn load_slab(&self, number: SlabNumber, tools: &mut Tools<BufferOf<W>>) -> Result {
+    /// Begins with a slab whose journal has got as far as page `page` says.
+    fn load_slab(&self, number: SlabNumber, page: usize, tools: &Tools<BufferOf<W>>) -> Result {
         let entry = self.summary.get(number).ok_or(IMPOSSIBLE)?;
         if entry == SummaryEntry::unused(&self.slab_config) {
             return Ok(());
         }
-        let journal = self.read_journal_end(number, entry, tools).await?;
+        let journal = self.journal_end(entry, page, tools)?;
         let (head, tail, point) = journal.unwrap_or((1, 1, JournalPoint::NONE));
         let mut journal = SlabJournal::new(head, tail, point, self.nonce);
         let mut slab;
@@ -192,27 +206,61 @@ impl<W: World> Depot<W> {
         Ok(())
     }
 
-    /// Reads the block of a slab journal that was written last; returns where the journal begins
-    /// and goes on, and where the last entry came from; `None` if there is no such block.
-    async fn read_journal_end(
+    /// Reads the blocks of slab journals that were written last, all at once: that of each slab into
+    /// a page of its own.
+    async fn read_journal_ends(
         &self,
-        number: SlabNumber,
-        entry: SummaryEntry,
+        slabs: Range<SlabNumber>,
         tools: &mut Tools<BufferOf<W>>,
-    ) -> Result<Option<(Sequence, Sequence, JournalPoint)>> {
+    ) -> Result {
+        let layout = self.layout();
+        tools.parts.clear();
+        for (page, number) in slabs.enumerate() {
+            let entry = self.summary.get(number).ok_or(IMPOSSIBLE)?;
+            if let Ok(Some(offset)) = self.last_offset(entry) {
+                let part = self
+                    .storage
+                    .part(layout.journal_block(number, offset), 1, page);
+                fits(tools.parts.push_within_capacity(part))?;
+            }
+        }
+        let buffer = tools.buffer.take().ok_or(IMPOSSIBLE)?;
+        let parts = &mut tools.parts;
+        let read = self.storage.read_parts(Purpose::Metadata, buffer, parts);
+        tools.buffer = Some(read.await);
+        Ok(())
+    }
+
+    /// Returns where in its slab journal the block is that was written last; `None` if there is none.
+    fn last_offset(&self, entry: SummaryEntry) -> Result<Option<u32>> {
         if entry.tail_block_offset == 0 && !entry.load_ref_counts {
             return Ok(None);
         }
-        let layout = self.layout();
-        let size = layout.slab.journal_blocks;
-        let offset = match u32::from(entry.tail_block_offset) {
-            0 => size - 1,
-            offset if offset < size => offset - 1,
-            _ => return Err(Error::Status(Status::CorruptJournal)),
+        let size = self.slab_config.journal_blocks;
+        match u32::from(entry.tail_block_offset) {
+            0 => Ok(Some(size - 1)),
+            offset if offset < size => Ok(Some(offset - 1)),
+            _ => Err(Error::Status(Status::CorruptJournal)),
+        }
+    }
+
+    /// Looks at the block of a slab journal that was written last, which was read into page `page`;
+    /// returns where the journal begins and goes on, and where the last entry came from; `None` if
+    /// there is no such block.
+    fn journal_end(
+        &self,
+        entry: SummaryEntry,
+        page: usize,
+        tools: &Tools<BufferOf<W>>,
+    ) -> Result<Option<(Sequence, Sequence, JournalPoint)>> {
+        let Some(offset) = self.last_offset(entry)? else {
+            return Ok(None);
         };
-        self.read(tools, layout.journal_block(number, offset), 1)
-            .await?;
-        let page: Option<&Page> = tools.buffer.as_ref().and_then(|buffer| buffer.page(0));
+        let size = self.slab_config.journal_blocks;
+        let part = tools.parts.binary_search_by_key(&page, |part| part.page);
+        let part = part.ok().and_then(|part| tools.parts.get(part));
+        part.ok_or(IMPOSSIBLE)?.result?;
+        let page: Option<&Page> = tools.buffer.as_ref().and_then(|buffer| buffer.page(page));
         let header = Header::decode(page.ok_or(IMPOSSIBLE)?);
         if !header.is_valid(self.nonce) {
             return Ok(None);

@@ -3,15 +3,17 @@
 //! The reference writer: writes counts, so that slab journals can be overwritten.
 //!
 //! A round takes dirty reference blocks of the slabs that ask for it, as they are in memory now,
-//! and writes them. The first write flushes what is written already: the journals are ahead of the
-//! counts on stable storage. The last one need not be flushed here. A block of a slab journal is
+//! and writes them, all at once, after a flush of what is written already: the journals are ahead of
+//! the counts on stable storage. The last one need not be flushed here. A block of a slab journal is
 //! overwritten only after another that no longer needs it is in the summary, and a slab is clean
 //! only when the summary says so: each write of the summary flushes these counts before.
 
 use super::desk::Seat;
+use super::fits;
 use super::BufferOf;
 use super::Depot;
 use super::IMPOSSIBLE;
+use crate::error::Error;
 use crate::error::Result;
 use crate::format::reference;
 use crate::format::reference::Counts;
@@ -23,9 +25,10 @@ use crate::world::World;
 use kernel::prelude::KVVec;
 use kernel::prelude::KVec;
 use kernel::prelude::GFP_KERNEL;
+use runtime::disk::result_of;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
-use runtime::disk::Durability;
+use runtime::disk::Part;
 use runtime::sync::Arc;
 
 /// What the reference writer needs.
@@ -33,6 +36,7 @@ pub(super) struct Tools<B> {
     buffer: Option<B>,
     /// The reference blocks of this round, by page of the buffer.
     items: KVec<Item>,
+    parts: KVec<Part>,
     /// The counts of one block.
     counts: KVVec<u8>,
 }
@@ -47,8 +51,9 @@ struct Item {
 impl<B: Buffer> Tools<B> {
     pub(super) fn new<D: Disk<Buffer = B>>(storage: &Storage<D>, pages: usize) -> Result<Self> {
         Ok(Self {
-            buffer: Some(storage.buffer(pages)?),
+            buffer: Some(storage.buffer_of_parts(pages, pages)?),
             items: KVec::with_capacity(pages, GFP_KERNEL)?,
+            parts: KVec::with_capacity(pages, GFP_KERNEL)?,
             counts: KVVec::from_elem(0, COUNTS_PER_BLOCK as usize, GFP_KERNEL)?,
         })
     }
@@ -119,7 +124,7 @@ impl<W: World> Depot<W> {
     /// Writes what is in the buffer, neighbours in one I/O.
     async fn write_picked(&self, tools: &mut Tools<BufferOf<W>>) -> Result {
         let layout = self.layout();
-        let mut durability = Durability::Ordered;
+        tools.parts.clear();
         let mut start = 0;
         while let Some(first) = tools.items.get(start).copied() {
             let mut count = 1;
@@ -127,17 +132,21 @@ impl<W: World> Depot<W> {
                 count += 1;
             }
             let pbn = layout.reference_block(first.slab, first.block);
-            let buffer = tools.buffer.take().ok_or(IMPOSSIBLE)?;
-            let (buffer, result) = self
-                .storage
-                .write(Purpose::Metadata, pbn, count, buffer, start, durability)
-                .await;
-            tools.buffer = Some(buffer);
-            result?;
-            self.counters.references_written.fetch_add(count.into());
-            durability = Durability::Volatile;
+            let part = self.storage.part(pbn, count, start);
+            fits(tools.parts.push_within_capacity(part))?;
             start += count as usize;
         }
+        let (storage, purpose) = (&self.storage, Purpose::Metadata);
+        let buffer = tools.buffer.take().ok_or(IMPOSSIBLE)?;
+        let (mut buffer, mut result) = storage.flush(purpose, buffer).await;
+        if result.is_ok() {
+            buffer = storage.write_parts(purpose, buffer, &mut tools.parts).await;
+            result = result_of(&tools.parts).map_err(Error::from);
+        }
+        tools.buffer = Some(buffer);
+        result?;
+        let written = tools.items.len() as u64;
+        self.counters.references_written.fetch_add(written);
         Ok(())
     }
 

@@ -30,14 +30,17 @@ use crate::format::BLOCK_SIZE;
 use crate::storage::Purpose;
 use crate::storage::Storage;
 use crate::world::World;
+use core::ops::Range;
 use core::pin::pin;
 use kernel::alloc::flags::GFP_NOWAIT;
 use kernel::prelude::KVVec;
+use kernel::prelude::KVec;
 use kernel::prelude::ENOMEM;
 use kernel::prelude::GFP_KERNEL;
 use runtime::clock::Timer;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
+use runtime::disk::Part;
 use runtime::stack::apart;
 use runtime::sync::Arc;
 
@@ -48,6 +51,8 @@ const MEMORY_DELAY_MS: u64 = 100;
 pub(super) struct Tools<B> {
     pub(super) buffer: Option<B>,
     pub(super) pages: u32,
+    /// Scratch: what is read at once.
+    pub(super) parts: KVec<Part>,
     /// The counts of one block.
     counts: KVVec<u8>,
     /// A copy of the block of a slab journal under construction.
@@ -74,11 +79,19 @@ struct Slab {
 impl<B: Buffer> Tools<B> {
     pub(super) fn new<D: Disk<Buffer = B>>(storage: &Storage<D>, pages: usize) -> Result<Self> {
         Ok(Self {
-            buffer: Some(storage.buffer(pages)?),
+            buffer: Some(storage.buffer_of_parts(pages, pages)?),
             pages: pages as u32,
+            parts: KVec::with_capacity(pages, GFP_KERNEL)?,
             counts: KVVec::from_elem(0, COUNTS_PER_BLOCK as usize, GFP_KERNEL)?,
             page: KVVec::from_elem(0, BLOCK_SIZE, GFP_KERNEL)?,
         })
+    }
+
+    /// Takes as many slabs off `slabs` as there are pages; `None` if there are none.
+    pub(super) fn next_slabs(&self, slabs: &mut Range<SlabNumber>) -> Option<Range<SlabNumber>> {
+        let start = slabs.start;
+        slabs.start = start.saturating_add(self.pages.max(1)).min(slabs.end);
+        (start < slabs.end).then_some(start..slabs.start)
     }
 }
 

@@ -10,7 +10,7 @@ use core::task::Poll;
 use kernel::prelude::*;
 
 /// How many pages are read and written at once.
-pub(super) const LANES: usize = 16;
+pub(super) const LANES: usize = 64;
 
 /// Runs some futures until all have ended, and returns the first error.
 ///

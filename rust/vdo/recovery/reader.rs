@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Reads the blocks of the ring, many with one I/O.
+//! Reads the blocks of the ring, many with one I/O, and several I/Os at once.
 //!
 //! A block that the storage does not deliver hides none of its neighbours.
 
@@ -13,13 +13,22 @@ use crate::format::Page;
 use crate::format::Sequence;
 use crate::storage::Purpose;
 use crate::storage::Storage;
+use crate::storage::BLOCK_SECTORS;
 use core::ops::Range;
 use kernel::prelude::*;
+use runtime::disk::result_of;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
+use runtime::disk::Part;
 
 /// Blocks that are read at once.
-const READ_BLOCKS: u64 = 256;
+const READ_BLOCKS: u64 = PARTS as u64 * PART_BLOCKS;
+
+/// Blocks of an I/O.
+const PART_BLOCKS: u64 = 256;
+
+/// I/Os at once.
+const PARTS: usize = 8;
 
 /// Reads the blocks of the ring.
 pub(super) struct Reader<'a, D: Disk> {
@@ -41,7 +50,7 @@ impl<'a, D: Disk> Reader<'a, D> {
         Ok(Self {
             storage,
             volume,
-            buffer: Some(storage.buffer(pages)?),
+            buffer: Some(storage.buffer_of_parts(pages, PARTS)?),
             held: 0..0,
             unreadable: [0; WORDS],
         })
@@ -80,12 +89,32 @@ impl<'a, D: Disk> Reader<'a, D> {
         let blocks = (self.volume.size - position).min(READ_BLOCKS);
         self.held = position..position + blocks;
         self.unreadable = [0; WORDS];
-        if self.read(position, blocks, 0).await.is_ok() {
-            return Ok(());
+        let mut parts = [Part::new(0, 0, 0); PARTS];
+        let count = blocks.div_ceil(PART_BLOCKS) as usize;
+        let parts = parts.get_mut(..count).unwrap_or_default();
+        for (start, part) in (0..blocks).step_by(PART_BLOCKS as usize).zip(&mut *parts) {
+            let blocks = (blocks - start).min(PART_BLOCKS) as u32;
+            let pbn = self.volume.origin.saturating_add(position + start);
+            *part = self.storage.part(pbn, blocks, start as usize);
         }
+        self.read(parts).await?;
+        for part in parts.iter().filter(|part| part.result.is_err()) {
+            self.read_one_by_one(*part).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads blocks of which one cannot be read, each by itself.
+    async fn read_one_by_one(&mut self, part: Part) -> Result {
+        let blocks = part.sectors / BLOCK_SECTORS as u32;
+        let first = self.storage.block(&part);
         for index in 0..blocks {
-            let page = index as usize;
-            if self.read(position + index, 1, page).await.is_err() {
+            let page = part.page.saturating_add(index as usize);
+            let mut one = [self
+                .storage
+                .part(first.saturating_add(index.into()), 1, page)];
+            self.read(&mut one).await?;
+            if result_of(&one).is_err() {
                 if let Some(word) = self.unreadable.get_mut(page / 64) {
                     *word |= 1 << (page % 64);
                 }
@@ -94,15 +123,11 @@ impl<'a, D: Disk> Reader<'a, D> {
         Ok(())
     }
 
-    async fn read(&mut self, position: u64, blocks: u64, page: usize) -> Result {
-        let pbn = self.volume.origin.saturating_add(position);
+    async fn read(&mut self, parts: &mut [Part]) -> Result {
         let buffer = self.buffer.take().ok_or(Error::Errno(EIO))?;
-        let (buffer, result) = self
-            .storage
-            .read(Purpose::Journal, pbn, blocks as u32, buffer, page)
-            .await;
-        self.buffer = Some(buffer);
-        result
+        let read = self.storage.read_parts(Purpose::Journal, buffer, parts);
+        self.buffer = Some(read.await);
+        Ok(())
     }
 }
 

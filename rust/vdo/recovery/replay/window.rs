@@ -116,7 +116,8 @@ impl Window {
         sort_by_key(&mut self.items, |item| item.key);
         let next = Lock::new(0);
         let items: &[Item] = &self.items;
-        lanes::run(LANES, || apply_groups(items, &next, pages)).await?;
+        let lanes = LANES.min(items.len());
+        lanes::run(lanes, || apply_groups(items, &next, pages)).await?;
         self.items.clear();
         Ok(())
     }
