@@ -3,6 +3,8 @@
 //! What has to happen in a given situation: who waits for whom, and what is on the disk before
 //! what.
 
+#[path = "scenes/at_once.rs"]
+mod at_once;
 #[path = "scenes/order.rs"]
 mod order;
 #[path = "scenes/requests.rs"]
