@@ -42,7 +42,7 @@ fn tuning(opened: &Opened, settings: &Settings) -> Tuning {
         journal_memory_blocks: JOURNAL_MEMORY_BLOCKS,
         journal_io_blocks: 16,
         journal_grant: usize::MAX,
-        commit_delay_ms: 5,
+        commit_delay_ms: 100,
         cache_pages: settings.cache_blocks as usize,
         maximum_age: opened.maximum_age,
         slab_journal_pages: 16,

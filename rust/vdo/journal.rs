@@ -9,8 +9,8 @@
 //! Three tasks do the rest:
 //!
 //! - the writer writes all places that are filled without a gap, in one I/O as far as the ring
-//!   allows, whenever somebody waits for a commit, a block is full, or entries have waited long
-//!   enough;
+//!   allows, whenever somebody waits for a commit, half the memory or an I/O is full, or entries have
+//!   waited long enough;
 //! - the timer tells it of the last;
 //! - the applier hands committed entries to the depot, in order. Only then is their memory free.
 //!

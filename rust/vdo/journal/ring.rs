@@ -421,12 +421,8 @@ impl Ring {
 
     /// Wakes whom filled places are of interest to.
     pub(super) fn wake_for_filled(&mut self, tasks: &mut Entries<'_, Seat>) {
-        if self.writer_idle {
-            let full = self.filled - self.committed >= self.per_block.get()
-                || self.place_of(self.sequence_of(self.filled)) > self.committed;
-            if full || self.wanted > self.committed {
-                self.wake_writer(tasks);
-            }
+        if self.writer_idle && (self.is_half_full() || self.wanted > self.committed) {
+            self.wake_writer(tasks);
         }
         if self.timer_idle && self.filled > self.committed {
             self.wake_timer(tasks);

@@ -297,12 +297,28 @@ fn a_block_that_is_not_full_waits_for_company_and_is_written_again() {
 }
 
 #[test]
-fn a_full_block_does_not_wait() {
+fn when_half_the_memory_is_full_nobody_waits() {
     let rig = Rig::new();
     let mut executor = rig.executor();
-    let end = rig.fill(14);
+    let end = rig.fill(2 * PER_BLOCK as usize);
     executor.run_until(|_| rig.journal.committed() == end);
     assert!(rig.world.now() < 5_000);
+}
+
+/// Each write of the journal costs a flush.
+#[test]
+fn a_block_that_is_full_waits_for_company() {
+    let rig = Rig::new();
+    let mut executor = rig.executor();
+    rig.fill(PER_BLOCK as usize);
+    executor.run_for(4_000);
+    assert_eq!(rig.world.changes(), 0);
+    let end = rig.fill(3);
+    executor.run_for(10_000);
+    assert_eq!(rig.journal.committed(), end);
+    assert_eq!(rig.journal.statistics().blocks.written, 2);
+    let is_write = |record: &sim::world::Record| record.kind == Kind::Write;
+    assert_eq!(rig.world.log().into_iter().filter(is_write).count(), 1);
 }
 
 #[test]

@@ -76,8 +76,7 @@ impl Ring {
     pub(crate) fn next_work(&mut self) -> Option<Work> {
         let mut work = None;
         if self.filled > self.committed {
-            let full = self.place_of(self.sequence_of(self.filled));
-            if self.wanted.max(self.due).max(full) > self.committed {
+            if self.wanted.max(self.due) > self.committed || self.is_half_full() {
                 work = Some(Work::Write(self.batch()));
             }
         } else if self.look {
@@ -89,6 +88,17 @@ impl Ring {
         self.writer_idle = work.is_none();
         self.writing = work.is_some();
         work
+    }
+
+    /// Returns true if so many blocks are full that they had better be written: half of those that
+    /// there is memory for, so that there is room still while that goes on, or a whole I/O.
+    ///
+    /// A single full block is no reason: each write costs a flush, and nobody may want it yet.
+    pub(super) fn is_half_full(&self) -> bool {
+        let io = self.config.io_pages.clamp(1, MAX_BLOCKS_IN_FLIGHT);
+        let enough = (self.memory.blocks() / 2).min(io);
+        let full = self.sequence_of(self.filled);
+        full.saturating_sub(self.sequence_of(self.committed)) >= enough
     }
 
     /// Returns what can be written at once.
