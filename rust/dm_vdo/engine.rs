@@ -24,6 +24,11 @@ const PAGE_WRITERS: usize = 2;
 /// Workers that serve what changes something. Each has memory for one batch.
 const WORKERS: usize = 8;
 
+/// Workers for a few blocks each, for storage that takes its time: who writes block by block, and
+/// waits for each to be taken, has so many more on their way.
+const SMALL_WORKERS: usize = 120;
+const SMALL_BLOCKS: usize = 4;
+
 /// Journal blocks that are not applied yet, at most.
 ///
 /// What a crash leaves of them must fit into one slab journal on top of what blocks new entries
@@ -37,6 +42,8 @@ const BATCH_BLOCKS: usize = 256;
 fn tuning(opened: &Opened, settings: &Settings) -> Tuning {
     Tuning {
         workers: WORKERS,
+        small_workers: SMALL_WORKERS,
+        small_blocks: SMALL_BLOCKS,
         batch_blocks: BATCH_BLOCKS,
         fragment_reads: 16,
         journal_memory_blocks: JOURNAL_MEMORY_BLOCKS,

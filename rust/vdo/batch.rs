@@ -28,6 +28,7 @@ use crate::format::Pbn;
 use crate::format::RecoveryEntry;
 use crate::format::BLOCK_SIZE;
 use crate::format::SECTOR_SIZE;
+use crate::inbox::Kind;
 use crate::world::Bio;
 use crate::world::Operation;
 use crate::world::World;
@@ -54,8 +55,8 @@ const SCRATCH_PAGES: usize = 1;
 pub struct Batch<W: World> {
     /// The number of the worker.
     pub(crate) worker: usize,
-    /// Whether the worker serves discards.
-    pub(crate) serves_discards: bool,
+    /// What the worker takes.
+    pub(crate) kind: Kind,
     /// The data, a page a block.
     pub(crate) buffer: Option<<W::Disk as Disk>::Buffer>,
     /// For compressed blocks.
@@ -92,12 +93,21 @@ impl<W: World> Batch<W> {
     ///
     /// `ENOMEM`.
     pub fn new(engine: &Engine<W>, worker: usize) -> Result<Self> {
-        let max_blocks = engine.tuning().batch_blocks;
+        let tuning = engine.tuning();
+        // Discards can take long: they never have all workers.
+        let kind = match worker {
+            small if small >= tuning.workers => Kind::Small(tuning.small_blocks as u64),
+            large if large >= tuning.workers / 4 || tuning.workers == 1 => Kind::All,
+            _ => Kind::Writer,
+        };
+        let max_blocks = match kind {
+            Kind::Small(_) => tuning.small_blocks,
+            _ => tuning.batch_blocks,
+        };
         let max_bios = max_blocks.min(MAX_BIOS);
         Ok(Self {
             worker,
-            // Discards can take long: they never have all workers.
-            serves_discards: worker >= engine.workers() / 4 || engine.workers() == 1,
+            kind,
             buffer: Some(engine.storage.buffer_of_parts(max_blocks, max_blocks)?),
             scratch: Some(engine.storage.buffer(SCRATCH_PAGES)?),
             pages: 0,

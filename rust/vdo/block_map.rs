@@ -128,6 +128,8 @@ pub struct BlockMap<W: World> {
     directory: Directory,
     /// Entries of interior pages whose page is being allocated.
     allocating: RangeLock,
+    /// Who allocates a page has one of these: there are frames for so many.
+    permits: Pool<Permit>,
     cache_pages: usize,
     write_pages: usize,
     /// For [`write_all`](Self::write_all).
@@ -135,6 +137,9 @@ pub struct BlockMap<W: World> {
     reads: AtomicU64,
     writes: AtomicU64,
 }
+
+/// The right to allocate a page.
+struct Permit;
 
 /// An entry of an interior page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,6 +179,10 @@ impl<W: World> BlockMap<W> {
             holders: config.workers,
         };
         let cache = SharedCache::new(pages, size)?;
+        let mut permits = KVec::with_capacity(config.workers, GFP_KERNEL)?;
+        for _ in 0..config.workers.max(1) {
+            permits.push(Permit, GFP_KERNEL)?;
+        }
         let mut writers = KVec::with_capacity(1, GFP_KERNEL)?;
         writers.push(cache.writer(config.write_pages)?, GFP_KERNEL)?;
         Ok(Self {
@@ -183,6 +192,7 @@ impl<W: World> BlockMap<W> {
             logical_blocks: AtomicU64::new(config.logical_blocks),
             directory: Directory::new(config.cache_pages)?,
             allocating: RangeLock::new(),
+            permits: Pool::new(permits),
             cache_pages: config.cache_pages,
             write_pages: config.write_pages,
             writer: Pool::new(writers),
@@ -193,7 +203,10 @@ impl<W: World> BlockMap<W> {
 
     /// Returns true if no page is pinned, read, written or allocated.
     pub fn is_idle(&self) -> bool {
-        self.cache.is_idle() && self.writer.is_full() && self.allocating.is_idle()
+        self.cache.is_idle()
+            && self.writer.is_full()
+            && self.permits.is_full()
+            && self.allocating.is_idle()
     }
 
     /// Returns the leaf page with this number, if it exists. Returns `None` if that cannot be said

@@ -73,8 +73,12 @@ use runtime::sync::AtomicU32;
 /// Sizes of an engine that are not those of its volume.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
-    /// Workers; some of them serve no discards.
+    /// Workers with a whole batch; some of them serve no discards.
     pub workers: usize,
+    /// Workers for few blocks, who are called when the others wait for the storage.
+    pub small_workers: usize,
+    /// The most blocks of theirs.
+    pub small_blocks: usize,
     /// Blocks in a batch; a bio with data must fit.
     pub batch_blocks: usize,
     /// Reads of compressed blocks at once.
@@ -274,17 +278,23 @@ impl<W: World> Engine<W> {
         let mut admin = KVec::with_capacity(1, GFP_KERNEL)?;
         admin.push(Admin, GFP_KERNEL)?;
         let batch = NonZeroU64::new(tuning.batch_blocks as u64).ok_or(Status::BadConfiguration)?;
+        let small_bios = tuning.small_blocks.min(MAX_BIOS);
         let next_claims = tuning.workers.saturating_mul(MAX_BIOS - 1);
+        let small_claims = tuning.small_workers.saturating_mul(small_bios);
+        let workers = tuning.workers.saturating_add(tuning.small_workers);
         Ok(Self {
             super_block,
             journal,
             depot,
             map,
-            locks: place(|| Ok(LbnLocks::new(next_claims)?))?,
-            shown: Shown::new(tuning.workers, MAX_BIOS)?,
+            locks: place(|| Ok(LbnLocks::new(next_claims.saturating_add(small_claims))?))?,
+            shown: Shown::new([
+                (tuning.workers, MAX_BIOS),
+                (tuning.small_workers, small_bios),
+            ])?,
             set_aside: place(SetAside::new)?,
-            inbox: place(|| Ok(Inbox::new(batch)))?,
-            unsettled: place(|| Ok(Unsettled::new(tuning.workers)?))?,
+            inbox: place(|| Ok(Inbox::new(batch)?))?,
+            unsettled: place(|| Ok(Unsettled::new(workers)?))?,
             flushing: place(|| Ok(SharedFlush::new()))?,
             carrier: Pool::new(carriers),
             fragments: Pool::new(fragments),
@@ -354,7 +364,7 @@ impl<W: World> Engine<W> {
     /// A worker: serves bios until the engine stops.
     pub async fn run_worker(engine: Arc<Self>, mut batch: Batch<W>) {
         loop {
-            match engine.inbox.next(batch.serves_discards).await {
+            match engine.inbox.next(batch.kind).await {
                 Work::Write(bio) => {
                     let work = pin!(engine.serve_writes(bio, &mut batch));
                     engine.inbox.at_work(work).await;
@@ -390,7 +400,9 @@ impl<W: World> Engine<W> {
 impl<W: World> Engine<W> {
     /// Returns the number of workers, each of which needs a [`Batch`].
     pub fn workers(&self) -> usize {
-        self.tuning.workers
+        self.tuning
+            .workers
+            .saturating_add(self.tuning.small_workers)
     }
 
     /// Writes the journal until the engine stops.

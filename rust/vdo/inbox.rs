@@ -7,6 +7,10 @@
 //! at work on some CPU is left for it, unless it is much: who submits small bios on another CPU
 //! would else get a worker for each of them. A worker that has to wait calls another one.
 //!
+//! When all these workers wait for the storage, *small* ones are called, who have room for few blocks
+//! only: so that one who writes block by block has more writes on their way than there are large
+//! batches, where the storage takes its time. They take no discards, and nothing that does not fit.
+//!
 //! Writes and discards wait in a line each, in order of arrival, because not every worker may be
 //! kept busy by a discard. Neither line starves the other: while discards wait, the workers that
 //! serve them take one after at most [`WRITES_BEFORE_DISCARD`] batches of writes.
@@ -19,6 +23,7 @@ use core::future::Future;
 use core::num::NonZeroU64;
 use core::pin::pin;
 use core::pin::Pin;
+use kernel::prelude::Result;
 use runtime::monitor::Entries;
 use runtime::monitor::Monitor;
 use runtime::monitor::Rules;
@@ -54,8 +59,40 @@ struct Desk<L> {
 
 /// A worker that waits.
 struct Worker {
-    serves_discards: bool,
+    kind: Kind,
     idle: bool,
+}
+
+/// What a worker takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Writes.
+    Writer,
+    /// Writes and discards.
+    All,
+    /// Writes of so many blocks at most, when no other worker is idle.
+    Small(u64),
+}
+
+/// The list of small workers that are idle, and that of those who were called; the others are in
+/// list 0.
+const SMALL: usize = 1;
+const CALLED: usize = 2;
+
+impl Kind {
+    fn list(self) -> usize {
+        match self {
+            Self::Small(_) => SMALL,
+            _ => 0,
+        }
+    }
+
+    fn fits(self, bio: &impl Bio) -> bool {
+        match self {
+            Self::Small(blocks) => touched_by(bio) <= blocks,
+            _ => true,
+        }
+    }
 }
 
 /// What a worker is to do.
@@ -86,9 +123,10 @@ impl<L: BioList> Desk<L> {
         if self.coming >= batches && !discards {
             return;
         }
-        let coming = &mut self.coming;
+        let Self { coming, writes, .. } = self;
         workers.wake_where(|worker| {
-            let wanted = *coming < batches || (discards && worker.serves_discards);
+            let serves_discards = worker.kind == Kind::All;
+            let wanted = *coming < batches || (discards && serves_discards);
             if !worker.idle || !wanted {
                 return false;
             }
@@ -99,6 +137,15 @@ impl<L: BioList> Desk<L> {
             *coming += 1;
             true
         });
+        if *coming < batches {
+            if let (Some(first), Some(worker)) = (writes.first(), workers.first_of(SMALL)) {
+                if worker.idle && worker.kind.fits(first) {
+                    worker.idle = false;
+                    *coming += 1;
+                    workers.wake_first_of(SMALL, CALLED);
+                }
+            }
+        }
     }
 
     fn take_write(&mut self) -> Option<L::Bio> {
@@ -107,11 +154,12 @@ impl<L: BioList> Desk<L> {
         Some(bio)
     }
 
-    /// Takes what a worker that `serves_discards`, or does not, is to begin with.
-    fn take(&mut self, serves_discards: bool) -> Option<Work<L::Bio>> {
-        let may_discard = serves_discards && self.discards.first().is_some();
+    /// Takes what a worker is to begin with.
+    fn take(&mut self, kind: Kind) -> Option<Work<L::Bio>> {
+        let may_discard = kind == Kind::All && self.discards.first().is_some();
         if !may_discard || self.went_before < WRITES_BEFORE_DISCARD {
-            if let Some(bio) = self.take_write() {
+            let fits = self.writes.first().is_some_and(|bio| kind.fits(bio));
+            if let Some(bio) = fits.then(|| self.take_write()).flatten() {
                 self.went_before += u32::from(may_discard);
                 return Some(Work::Write(bio));
             }
@@ -126,19 +174,26 @@ impl<L: BioList> Desk<L> {
 
 impl<L: BioList> Inbox<L> {
     /// Creates an empty one, for batches of `batch` blocks.
-    pub fn new(batch: NonZeroU64) -> Self {
-        Self {
-            monitor: Monitor::new(Desk {
-                writes: L::default(),
-                discards: L::default(),
-                blocks: 0,
-                batch,
-                went_before: 0,
-                coming: 0,
-                running: 0,
-                stopping: false,
-            }),
-        }
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn new(batch: NonZeroU64) -> Result<Self> {
+        Ok(Self {
+            monitor: Monitor::with_lists(
+                Desk {
+                    writes: L::default(),
+                    discards: L::default(),
+                    blocks: 0,
+                    batch,
+                    went_before: 0,
+                    coming: 0,
+                    running: 0,
+                    stopping: false,
+                },
+                CALLED + 1,
+            )?,
+        })
     }
 
     /// Leaves a bio for the workers. Never waits.
@@ -165,11 +220,9 @@ impl<L: BioList> Inbox<L> {
     }
 
     /// Waits for something to do.
-    pub async fn next(&self, serves_discards: bool) -> Work<L::Bio> {
-        let entry = pin!(self.monitor.entry(Worker {
-            serves_discards,
-            idle: false,
-        }));
+    pub async fn next(&self, kind: Kind) -> Work<L::Bio> {
+        let worker = Worker { kind, idle: false };
+        let entry = pin!(self.monitor.entry_in(kind.list(), worker));
         let mut called = false;
         entry
             .as_ref()
@@ -180,6 +233,9 @@ impl<L: BioList> Inbox<L> {
                 turn.key.idle = false;
                 let work = find(turn);
                 turn.key.idle = work.is_none();
+                if turn.key.idle && kind.list() == SMALL {
+                    turn.move_to(SMALL);
+                }
                 work
             })
             .await
@@ -221,7 +277,9 @@ impl<L: BioList> Inbox<L> {
     pub fn stop(&self) {
         self.monitor.with(|desk, workers| {
             desk.stopping = true;
-            workers.wake_where(|worker| core::mem::replace(&mut worker.idle, false));
+            for list in [0, SMALL] {
+                workers.wake_where_in(list, |worker| core::mem::replace(&mut worker.idle, false));
+            }
         });
     }
 }
@@ -230,17 +288,23 @@ impl<L: BioList> Inbox<L> {
 /// with a write: then it takes more first, see [`Inbox::leave`].
 fn find<L: BioList>(turn: &mut Turn<'_, Desk<L>>) -> Option<Work<L::Bio>> {
     let desk = &mut *turn.state;
-    let work = match desk.take(turn.key.serves_discards) {
-        None if desk.stopping => Work::Stop,
-        work => work?,
+    let work = match desk.take(turn.key.kind) {
+        None if desk.stopping => Some(Work::Stop),
+        work => work,
     };
-    if !matches!(work, Work::Write(_)) {
+    if !matches!(work, Some(Work::Write(_))) {
         desk.call(&mut turn.others);
     }
-    Some(work)
+    work
 }
 
-/// Returns how many blocks a bio touches, at least one.
+/// Returns how many blocks a bio touches.
+fn touched_by(bio: &impl Bio) -> u64 {
+    let end = bio.sector().saturating_add(bio.sectors().into());
+    end.div_ceil(8).saturating_sub(bio.sector() / 8)
+}
+
+/// Returns how many blocks a bio has, at least one.
 fn blocks_of(bio: &impl Bio) -> u64 {
     u64::from(bio.sectors()).div_ceil(8).max(1)
 }

@@ -31,19 +31,22 @@ struct Piece {
 }
 
 impl<V: Clone> Shown<V> {
-    /// For so many workers, each with so many pieces.
+    /// For so many workers with so many pieces each, of every kind.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(workers: usize, pieces: usize) -> Result<Self> {
+    pub(crate) fn new(kinds: [(usize, usize); 2]) -> Result<Self> {
+        let workers = kinds.iter().map(|(workers, _)| workers).sum();
         let mut all = KVec::with_capacity(workers, GFP_KERNEL)?;
-        for _ in 0..workers {
-            let data = Data {
-                view: None,
-                pieces: KVec::with_capacity(pieces, GFP_KERNEL)?,
-            };
-            all.push(Lock::new(data), GFP_KERNEL)?;
+        for (workers, pieces) in kinds {
+            for _ in 0..workers {
+                let data = Data {
+                    view: None,
+                    pieces: KVec::with_capacity(pieces, GFP_KERNEL)?,
+                };
+                all.push(Lock::new(data), GFP_KERNEL)?;
+            }
         }
         Ok(Self { workers: all })
     }

@@ -103,6 +103,19 @@ impl<W: World> BlockMap<W> {
         log: &impl Log,
         allocator: &impl Allocator,
     ) -> Result<Pbn> {
+        // Before anything else that others may wait for.
+        let permit = self.permits.take().await;
+        let child = self.allocate_permitted(place, log, allocator).await;
+        self.permits.give(permit);
+        child
+    }
+
+    async fn allocate_permitted(
+        &self,
+        place: Place,
+        log: &impl Log,
+        allocator: &impl Allocator,
+    ) -> Result<Pbn> {
         let key = (place.page << SLOT_BITS) | u64::from(place.slot);
         let claim = pin!(self.allocating.claim(key..key.saturating_add(1)));
         range_lock::acquire(claim.as_ref()).await;

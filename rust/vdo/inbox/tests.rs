@@ -71,7 +71,7 @@ impl BioList for Papers {
 const BATCH: u32 = 256;
 
 fn inbox() -> Inbox<Papers> {
-    Inbox::new(NonZeroU64::new(BATCH.into()).unwrap())
+    Inbox::new(NonZeroU64::new(BATCH.into()).unwrap()).unwrap()
 }
 
 fn is_write(work: Option<Work<Paper>>) -> bool {
@@ -81,7 +81,7 @@ fn is_write(work: Option<Work<Paper>>) -> bool {
 #[test]
 fn a_burst_of_small_bios_wakes_one_worker() {
     let inbox = inbox();
-    let mut workers = [(); 3].map(|()| Hand::waiting(inbox.next(true)));
+    let mut workers = [(); 3].map(|()| Hand::waiting(inbox.next(Kind::All)));
     for _ in 0..20 {
         inbox.push(Paper(Operation::Write, 8));
     }
@@ -98,7 +98,7 @@ fn a_burst_of_small_bios_wakes_one_worker() {
 #[test]
 fn more_than_a_batch_wakes_more() {
     let inbox = inbox();
-    let mut workers = [(); 3].map(|()| Hand::waiting(inbox.next(true)));
+    let mut workers = [(); 3].map(|()| Hand::waiting(inbox.next(Kind::All)));
     for _ in 0..2 {
         inbox.push(Paper(Operation::Write, 8 * BATCH));
     }
@@ -120,7 +120,7 @@ fn workers(inbox: &Inbox<Papers>) -> (usize, usize) {
 #[test]
 fn little_is_left_for_a_worker_that_runs() {
     let inbox = inbox();
-    let _idle = Hand::waiting(inbox.next(true));
+    let _idle = Hand::waiting(inbox.next(Kind::All));
     let work = pin!(async {
         inbox.push(Paper(Operation::Write, 8 * (BATCH / 8)));
         assert_eq!(workers(&inbox), (0, 1));
@@ -139,7 +139,7 @@ fn little_is_left_for_a_worker_that_runs() {
 #[test]
 fn a_worker_that_waits_calls_another() {
     let inbox = inbox();
-    let mut idle = Hand::waiting(inbox.next(true));
+    let mut idle = Hand::waiting(inbox.next(Kind::All));
     let work = pin!(async {
         inbox.push(Paper(Operation::Write, 8));
         assert_eq!(workers(&inbox), (0, 1));
@@ -154,10 +154,10 @@ fn a_worker_that_waits_calls_another() {
 #[test]
 fn some_workers_leave_discards_alone() {
     let inbox = inbox();
-    let mut writer = Hand::waiting(inbox.next(false));
+    let mut writer = Hand::waiting(inbox.next(Kind::Writer));
     inbox.push(Paper(Operation::Discard, 1 << 20));
     assert!(writer.poll().is_none());
-    assert!(matches!(now(inbox.next(true)), Work::Discard(_)));
+    assert!(matches!(now(inbox.next(Kind::All)), Work::Discard(_)));
     inbox.push(Paper(Operation::Discard, 8));
     inbox.push(Paper(Operation::Write, 8));
     assert!(is_write(writer.poll()));
@@ -165,14 +165,10 @@ fn some_workers_leave_discards_alone() {
 
 /// Has a worker come for work `times` times, while a write waits each time. Returns which of those
 /// times it got a discard.
-fn discards_beside_writes(
-    inbox: &Inbox<Papers>,
-    serves_discards: bool,
-    times: usize,
-) -> Vec<usize> {
+fn discards_beside_writes(inbox: &Inbox<Papers>, kind: Kind, times: usize) -> Vec<usize> {
     let takes_discard = |_: &usize| {
         inbox.push(Paper(Operation::Write, 8 * BATCH));
-        matches!(now(inbox.next(serves_discards)), Work::Discard(_))
+        matches!(now(inbox.next(kind)), Work::Discard(_))
     };
     (0..times).filter(takes_discard).collect()
 }
@@ -182,7 +178,7 @@ fn a_discard_does_not_starve_while_writes_wait() {
     let inbox = inbox();
     inbox.push(Paper(Operation::Discard, 8));
     let after = WRITES_BEFORE_DISCARD as usize;
-    assert_eq!(discards_beside_writes(&inbox, true, 100), [after]);
+    assert_eq!(discards_beside_writes(&inbox, Kind::All, 100), [after]);
 }
 
 #[test]
@@ -193,9 +189,12 @@ fn writes_do_not_starve_while_discards_wait() {
     }
     let turn = WRITES_BEFORE_DISCARD as usize + 1;
     let expected: Vec<_> = (1..=10).map(|n| n * turn - 1).collect();
-    assert_eq!(discards_beside_writes(&inbox, true, 10 * turn), expected);
+    assert_eq!(
+        discards_beside_writes(&inbox, Kind::All, 10 * turn),
+        expected
+    );
     // Some workers are for writes only.
-    assert_eq!(discards_beside_writes(&inbox, false, 100), []);
+    assert_eq!(discards_beside_writes(&inbox, Kind::Writer, 100), []);
 }
 
 #[test]
@@ -203,19 +202,66 @@ fn what_went_before_other_discards_does_not_count() {
     let inbox = inbox();
     for _ in 0..100 {
         inbox.push(Paper(Operation::Write, 8 * BATCH));
-        assert!(is_write(Some(now(inbox.next(true)))));
+        assert!(is_write(Some(now(inbox.next(Kind::All)))));
     }
     inbox.push(Paper(Operation::Discard, 8));
     let after = WRITES_BEFORE_DISCARD as usize;
-    assert_eq!(discards_beside_writes(&inbox, true, 100), [after]);
+    assert_eq!(discards_beside_writes(&inbox, Kind::All, 100), [after]);
 }
 
 #[test]
 fn the_end_comes_after_the_work() {
     let inbox = inbox();
-    let mut idle = Hand::waiting(inbox.next(true));
+    let mut idle = Hand::waiting(inbox.next(Kind::All));
     inbox.push(Paper(Operation::Write, 8));
     inbox.stop();
     assert!(is_write(idle.poll()));
-    assert!(matches!(now(inbox.next(true)), Work::Stop));
+    assert!(matches!(now(inbox.next(Kind::All)), Work::Stop));
+}
+
+/// Returns whether a small worker was called and has not come yet.
+fn has_called(inbox: &Inbox<Papers>) -> bool {
+    inbox
+        .monitor
+        .with(|_, workers| workers.first_of(CALLED).is_some())
+}
+
+/// A small worker is called when no other one is idle, for what it has room for.
+#[test]
+fn small_workers_come_when_the_others_are_busy() {
+    let inbox = inbox();
+    let mut small = [(); 2].map(|()| Hand::waiting(inbox.next(Kind::Small(4))));
+    let mut large = Hand::waiting(inbox.next(Kind::Writer));
+    inbox.push(Paper(Operation::Write, 8));
+    assert!(!has_called(&inbox));
+    assert!(is_write(large.poll()));
+    // Now nobody else is there.
+    inbox.push(Paper(Operation::Write, 32));
+    inbox.push(Paper(Operation::Write, 16));
+    assert!(has_called(&inbox));
+    assert!(is_write(small[0].poll()));
+    assert!(!has_called(&inbox));
+    // A second one is called for what the first leaves.
+    inbox.leave();
+    assert!(has_called(&inbox));
+    assert!(is_write(small[1].poll()));
+}
+
+/// What is too large for a small worker waits for another one, whoever was called for what came
+/// before.
+#[test]
+fn small_workers_leave_what_does_not_fit() {
+    let inbox = inbox();
+    let mut small = Hand::waiting(inbox.next(Kind::Small(4)));
+    inbox.push(Paper(Operation::Write, 40));
+    inbox.push(Paper(Operation::Discard, 8));
+    assert!(small.poll().is_none());
+    assert!(is_write(Some(now(inbox.next(Kind::Writer)))));
+    // It is called, and comes when there is something else; a large one has become idle meanwhile.
+    inbox.push(Paper(Operation::Write, 8));
+    assert!(is_write(Some(now(inbox.next(Kind::Writer)))));
+    let mut large = Hand::waiting(inbox.next(Kind::Writer));
+    inbox.push(Paper(Operation::Write, 40));
+    assert!(small.poll().is_none());
+    assert!(is_write(large.poll()));
 }

@@ -92,6 +92,8 @@ const PAGES: [(Pbn, &Page, &Page); 5] = [
 fn tuning() -> Tuning {
     Tuning {
         workers: 0,
+        small_workers: 0,
+        small_blocks: 0,
         batch_blocks: 8,
         fragment_reads: 1,
         journal_memory_blocks: 32,

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn what_a_writer_shows_can_be_taken_by_part() {
-    let shown = Shown::new(2, 4).unwrap();
+    let shown = Shown::new([(1, 4), (1, 3)]).unwrap();
     assert!(shown.find(&(9..10)).is_none());
     shown.show(1, 'x', [(2..4, 1), (8..16, 3), (20..21, 0)].into_iter());
     shown.show(0, 'y', [(16..18, 7)].into_iter());

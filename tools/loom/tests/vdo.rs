@@ -127,6 +127,8 @@ impl Volume {
         let super_block = block_on(load::read_super_block(&storage, &geometry));
         let tuning = Tuning {
             workers,
+            small_workers: 0,
+            small_blocks: 0,
             batch_blocks: 2,
             fragment_reads: 1,
             journal_memory_blocks: 2,

@@ -240,6 +240,8 @@ impl Machine {
         let toy = self.toy();
         let tuning = Tuning {
             workers: self.plan.workers,
+            small_workers: self.plan.small_workers,
+            small_blocks: 2,
             batch_blocks: self.plan.batch_blocks,
             fragment_reads: 1,
             journal_memory_blocks: self.plan.journal_memory_blocks,

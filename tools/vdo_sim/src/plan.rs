@@ -27,6 +27,8 @@ pub struct Plan {
     pub space: Space,
     /// Workers of the engine.
     pub workers: usize,
+    /// Workers beside them that take two blocks at most, when the others wait.
+    pub small_workers: usize,
     /// Blocks in a batch, and so in a request.
     pub batch_blocks: usize,
     /// Journal blocks in memory.
@@ -72,6 +74,7 @@ impl Default for Plan {
             toy: Toy::default(),
             space: Space::new(&CLUSTERS),
             workers: 3,
+            small_workers: 0,
             batch_blocks: 8,
             journal_memory_blocks: 2,
             journal_io_blocks: 2,
@@ -126,10 +129,12 @@ impl Plan {
             1 => &CLUSTERS[..3],
             _ => &CLUSTERS[..],
         };
+        let workers = 1 + rng.below(4) as usize;
         Self {
             toy,
             space: Space::new(clusters),
-            workers: 1 + rng.below(4) as usize,
+            workers,
+            small_workers: workers % 3,
             batch_blocks: *rng.pick(&[8, 12, 24]),
             journal_memory_blocks,
             journal_io_blocks: 1 + rng.below(3),

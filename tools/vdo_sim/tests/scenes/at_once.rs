@@ -71,6 +71,33 @@ fn all_runs_of_a_batch_are_written_at_once() {
     });
 }
 
+/// Who waits until each write is taken has as many on their way as there are workers, small ones too.
+#[test]
+fn writes_block_by_block_are_on_their_way_together() {
+    let plan = Plan {
+        small_workers: 3,
+        ..plan()
+    };
+    Scene::new(&plan).play(|user| async move {
+        user.write(sectors(0..1), true).await.unwrap();
+        user.rest().await;
+        user.hold(Region::Data);
+        let since = user.log_len();
+        for lbn in 1..5 {
+            user.write(sectors(lbn..lbn + 1), false).await.unwrap();
+        }
+        user.rest().await;
+        assert_eq!(in_flight(&user, since), 4, "blocks that wait for others");
+        // There is nobody left, and what is too large is not for a small one.
+        let more = user.beside(|user| async move { user.write(sectors(8..16), false).await });
+        user.waits(&more).await;
+        user.release(Region::Data);
+        more.await.unwrap();
+        user.read_all().await.unwrap();
+        user.machine.remove().await;
+    });
+}
+
 /// One of eight runs fails, and goes elsewhere; the others are not written again.
 #[test]
 fn of_many_runs_only_what_fails_is_tried_again() {
