@@ -92,7 +92,12 @@ impl<W: World> Batch<W> {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn new(engine: &Engine<W>, worker: usize) -> Result<Self> {
+    #[inline(never)]
+    pub fn new(engine: &Engine<W>, worker: usize) -> Result<KBox<Self>> {
+        Ok(KBox::new(Self::make(engine, worker)?, GFP_KERNEL)?)
+    }
+
+    fn make(engine: &Engine<W>, worker: usize) -> Result<Self> {
         let tuning = engine.tuning();
         // Discards can take long: they never have all workers.
         let kind = match worker {

@@ -362,7 +362,7 @@ impl<W: World> Engine<W> {
     }
 
     /// A worker: serves bios until the engine stops.
-    pub async fn run_worker(engine: Arc<Self>, mut batch: Batch<W>) {
+    pub async fn run_worker(engine: Arc<Self>, mut batch: KBox<Batch<W>>) {
         loop {
             match engine.inbox.next(batch.kind).await {
                 Work::Write(bio) => {

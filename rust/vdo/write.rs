@@ -62,11 +62,11 @@ impl<W: World> Engine<W> {
         self.claim(batch).await;
         let unsettled = self.unsettled.begin(batch.worker);
         self.find_leaves(batch).await;
-        self.read_leaves(batch).await;
-        self.fill(batch).await;
+        apart(pin!(self.read_leaves(batch))).await;
+        apart(pin!(self.fill(batch))).await;
         self.allocate(batch).await;
         batch.acknowledge(self);
-        self.store(batch).await;
+        apart(pin!(self.store(batch))).await;
         let recorded = apart(pin!(self.record(batch))).await;
         if let Err(error) = recorded {
             if let Some(lbn) = batch.fail_all(error) {
