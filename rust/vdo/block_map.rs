@@ -141,6 +141,16 @@ pub struct BlockMap<W: World> {
 /// The right to allocate a page.
 struct Permit;
 
+/// Makes permits in a stack frame of their own.
+#[inline(never)]
+fn permits(count: usize) -> Result<Pool<Permit>> {
+    let mut permits = KVec::with_capacity(count, GFP_KERNEL)?;
+    for _ in 0..count.max(1) {
+        permits.push(Permit, GFP_KERNEL)?;
+    }
+    Ok(Pool::new(permits))
+}
+
 /// An entry of an interior page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
@@ -179,10 +189,6 @@ impl<W: World> BlockMap<W> {
             holders: config.workers,
         };
         let cache = SharedCache::new(pages, size)?;
-        let mut permits = KVec::with_capacity(config.workers, GFP_KERNEL)?;
-        for _ in 0..config.workers.max(1) {
-            permits.push(Permit, GFP_KERNEL)?;
-        }
         let mut writers = KVec::with_capacity(1, GFP_KERNEL)?;
         writers.push(cache.writer(config.write_pages)?, GFP_KERNEL)?;
         Ok(Self {
@@ -192,7 +198,7 @@ impl<W: World> BlockMap<W> {
             logical_blocks: AtomicU64::new(config.logical_blocks),
             directory: Directory::new(config.cache_pages)?,
             allocating: RangeLock::new(),
-            permits: Pool::new(permits),
+            permits: permits(config.workers)?,
             cache_pages: config.cache_pages,
             write_pages: config.write_pages,
             writer: Pool::new(writers),

@@ -18,15 +18,17 @@ use crate::storage::Purpose;
 use crate::world::Data;
 use crate::world::Repeated;
 use crate::world::World;
+use core::pin::pin;
 use kernel::prelude::*;
 use runtime::disk::Buffer;
 use runtime::disk::Part;
+use runtime::stack::apart;
 use runtime::task::yield_now;
 
 impl<W: World> Engine<W> {
     /// Reads the leaf pages of a batch that are not in memory, unless it is only one: that is read
     /// when it is needed.
-    pub(crate) async fn read_leaves(&self, batch: &mut Batch<W>) {
+    async fn read_leaves(&self, batch: &mut Batch<W>) {
         let is_missing = |pbn: &u64| !self.map.has(*pbn);
         let pbns = batch.leaves.iter().filter_map(|leaf| leaf.pbn);
         if batch.leaves.len() < 2 || pbns.filter(is_missing).nth(1).is_none() {
@@ -43,10 +45,11 @@ impl<W: World> Engine<W> {
     /// Copies the data into our buffer; of blocks of zeroes nothing, and of blocks that are
     /// written in part, what they hold so far as well.
     pub(crate) async fn fill(&self, batch: &mut Batch<W>) {
+        apart(pin!(self.read_leaves(batch))).await;
         batch.unviewed().await;
         batch.collect_partial();
         if !batch.partial.is_empty() {
-            self.read_partial(batch).await;
+            apart(pin!(self.read_partial(batch))).await;
         }
         let mut page = 0;
         for request in 0..batch.requests.len() {

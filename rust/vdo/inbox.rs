@@ -113,6 +113,7 @@ impl<L: BioList> Rules for Desk<L> {
 
 impl<L: BioList> Desk<L> {
     /// Wakes as many idle workers as there are batches that nobody comes for.
+    #[inline(never)]
     fn call(&mut self, workers: &mut Entries<'_, Worker>) {
         let batches = match self.running > 0 && self.blocks < self.batch.get() / PATIENCE {
             true => 0,
@@ -286,6 +287,7 @@ impl<L: BioList> Inbox<L> {
 
 /// Finds work for the worker whose turn it is. Calls others for what it leaves, unless it begins
 /// with a write: then it takes more first, see [`Inbox::leave`].
+#[inline(never)]
 fn find<L: BioList>(turn: &mut Turn<'_, Desk<L>>) -> Option<Work<L::Bio>> {
     let desk = &mut *turn.state;
     let work = match desk.take(turn.key.kind) {

@@ -30,6 +30,7 @@ use crate::journal::Position;
 use crate::journal::Reservation;
 use crate::locks::Access;
 use crate::storage::Purpose;
+use crate::unsettled;
 use crate::world::BioList;
 use crate::world::Data;
 use crate::world::Level;
@@ -59,15 +60,9 @@ impl<W: World> Engine<W> {
 
     /// Writes what the batch has collected.
     pub(crate) async fn write(&self, batch: &mut Batch<W>) {
-        self.claim(batch).await;
-        let unsettled = self.unsettled.begin(batch.worker);
-        self.find_leaves(batch).await;
-        apart(pin!(self.read_leaves(batch))).await;
-        apart(pin!(self.fill(batch))).await;
-        self.allocate(batch).await;
+        let unsettled = apart(pin!(self.make_ready(batch))).await;
         batch.acknowledge(self);
-        apart(pin!(self.store(batch))).await;
-        let recorded = apart(pin!(self.record(batch))).await;
+        let recorded = apart(pin!(self.store_and_record(batch))).await;
         if let Err(error) = recorded {
             if let Some(lbn) = batch.fail_all(error) {
                 self.lose(lbn, error);
@@ -79,6 +74,21 @@ impl<W: World> Engine<W> {
         if let Ok(end) = recorded {
             self.commit_for(batch, end).await;
         }
+    }
+
+    /// All that comes before the acknowledgement.
+    async fn make_ready(&self, batch: &mut Batch<W>) -> unsettled::Batch<'_> {
+        self.claim(batch).await;
+        let unsettled = self.unsettled.begin(batch.worker);
+        apart(pin!(self.find_leaves(batch))).await;
+        apart(pin!(self.fill(batch))).await;
+        self.allocate(batch).await;
+        unsettled
+    }
+
+    async fn store_and_record(&self, batch: &mut Batch<W>) -> Result<Position> {
+        self.store(batch).await;
+        apart(pin!(self.record(batch))).await
     }
 
     async fn claim(&self, batch: &mut Batch<W>) {

@@ -29,8 +29,8 @@ pub struct Run {
     pub blocks: u32,
 }
 
-/// The most runs that are taken under one lock.
-const RUNS: usize = 16;
+/// The most runs that are taken under one lock: few, since futures hold them.
+const RUNS: usize = 4;
 
 /// Runs of one slab that were taken together.
 pub struct Runs {
