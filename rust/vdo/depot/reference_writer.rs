@@ -102,20 +102,27 @@ impl<W: World> Depot<W> {
         };
         while let Some(number) = self.desk.with(|work| work.write.pop()) {
             loop {
-                let Some(page) = buffer.page_mut(tools.items.len()) else {
+                if tools.items.len() >= buffer.pages() {
                     // The rest is for the next round.
                     self.desk.with(|work| work.write.insert(number));
                     return Ok(());
-                };
+                }
                 let Some((block, point)) = self.slab(number, |slab| slab.pick(counts))? else {
                     break;
                 };
-                reference::encode(page, counts, point);
                 let item = Item {
                     slab: number,
                     block,
                 };
-                tools.items.push(item, GFP_KERNEL)?;
+                // A block may have changed again since it was picked. It is written once: of two
+                // writes on their way to one place either may be the last.
+                let picked = tools.items.iter().position(|own| *own == item);
+                let index = picked.unwrap_or(tools.items.len());
+                let page = buffer.page_mut(index).ok_or(IMPOSSIBLE)?;
+                reference::encode(page, counts, point);
+                if picked.is_none() {
+                    tools.items.push(item, GFP_KERNEL)?;
+                }
             }
         }
         Ok(())
