@@ -21,7 +21,6 @@ use crate::format::Pbn;
 use crate::format::RecoveryEntry;
 use crate::format::BLOCK_SIZE;
 use crate::format::SECTOR_SIZE;
-use crate::journal::Position;
 use crate::locks::Access;
 use crate::locks::CHUNK;
 use crate::storage::BLOCK_SECTORS;
@@ -37,26 +36,22 @@ impl<W: World> Engine<W> {
     pub(crate) async fn serve_discard(&self, bio: BioOf<W>, batch: &mut Batch<W>) {
         let sectors = bio.sector()..bio.sector().saturating_add(bio.sectors().into());
         let mut result = self.discard(sectors, batch).await;
-        if let (Ok(_), true) = (result, bio.is_fua()) {
+        if let (Ok(()), true) = (result, bio.is_fua()) {
             // Where nothing was mapped any more, others may have entries for that to commit.
-            let end = self.journal.end();
-            result = self.journal.commit(end).await.map(|()| end);
+            result = self.journal.commit(self.journal.end()).await;
         }
-        let result = result.map(|_| ());
         self.count_errors(&result, 1);
         self.count_done(&bio);
         bio.complete(result.map_err(Error::errno));
     }
 
-    /// Discards sectors. Returns what a commit has to cover.
-    async fn discard(&self, sectors: Range<u64>, batch: &mut Batch<W>) -> Result<Position> {
+    /// Discards sectors.
+    async fn discard(&self, sectors: Range<u64>, batch: &mut Batch<W>) -> Result {
         self.health.check()?;
-        let mut end = Position::default();
         let whole = sectors.start.div_ceil(BLOCK_SECTORS)..sectors.end / BLOCK_SECTORS;
         if whole.start > whole.end {
             // All inside one block.
-            self.zero_part(&sectors, batch).await?;
-            return Ok(self.journal.end());
+            return self.zero_part(&sectors, batch).await;
         }
         let (head, tail) = (
             sectors.start..whole.start * BLOCK_SECTORS,
@@ -64,14 +59,12 @@ impl<W: World> Engine<W> {
         );
         if !head.is_empty() {
             self.zero_part(&head, batch).await?;
-            end = self.journal.end();
         }
-        end = end.max(self.unmap(whole, batch).await?);
+        self.unmap(whole, batch).await?;
         if !tail.is_empty() {
             self.zero_part(&tail, batch).await?;
-            end = self.journal.end();
         }
-        Ok(end)
+        Ok(())
     }
 
     /// Zeroes some sectors of one block, if it has a leaf page.
@@ -95,8 +88,7 @@ impl<W: World> Engine<W> {
     }
 
     /// Takes the mappings of whole blocks away.
-    async fn unmap(&self, lbns: Range<Lbn>, batch: &mut Batch<W>) -> Result<Position> {
-        let mut end = Position::default();
+    async fn unmap(&self, lbns: Range<Lbn>, batch: &mut Batch<W>) -> Result {
         let mut next = lbns.start;
         while next < lbns.end {
             let (page_number, _) = tree::leaf(next);
@@ -111,20 +103,15 @@ impl<W: World> Engine<W> {
                     let most = next.saturating_add(batch.entries.capacity() as u64);
                     let chunk = next..chunk_end.min(page_end).min(most);
                     next = chunk.end;
-                    end = end.max(self.unmap_chunk(pbn, chunk, batch).await?);
+                    self.unmap_chunk(pbn, chunk, batch).await?;
                 }
             }
         }
-        Ok(end)
+        Ok(())
     }
 
     /// Takes the mappings of blocks of one chunk and one leaf page away.
-    async fn unmap_chunk(
-        &self,
-        pbn: Pbn,
-        lbns: Range<Lbn>,
-        batch: &mut Batch<W>,
-    ) -> Result<Position> {
+    async fn unmap_chunk(&self, pbn: Pbn, lbns: Range<Lbn>, batch: &mut Batch<W>) -> Result {
         let claim = self.locks.claim(lbns.clone(), Access::Exclusive).await;
         let (_, first) = tree::leaf(lbns.start);
         let count = lbns.end.saturating_sub(lbns.start) as u16;
@@ -133,7 +120,6 @@ impl<W: World> Engine<W> {
         let page = self.pin_leaf(pbn).await?;
         page.read(|page| batch.collect_mapped(page, pbn, slots, self.layout.get()))?;
         // What is claimed nobody else changes: the page is still as it was.
-        let mut end = Position::default();
         let mut left: &[RecoveryEntry] = &batch.entries;
         while let (Some(first), Some(last)) = (left.first(), left.last()) {
             let places = self.journal.reserve(left.len()).await?;
@@ -142,11 +128,11 @@ impl<W: World> Engine<W> {
             page.update(change_of(&places), |page| {
                 block_map::unmap(page, first.slot..after);
             });
-            end = end.max(self.journal.fill(places, now));
+            self.journal.fill(places, now);
             left = later;
         }
         drop(claim);
-        Ok(end)
+        Ok(())
     }
 }
 
