@@ -280,7 +280,15 @@ pub(crate) async fn make_requests(user: User, mut rng: Rng) {
             0..=4 => user.read(sectors).await,
             5..=9 => user.write(sectors, false).await,
             10 => user.write(sectors, true).await,
-            11..=12 => user.discard(sectors).await,
+            11 => user.discard(sectors).await,
+            12 => {
+                // What file systems do with the blocks of a file that is gone. While the regions are
+                // being copied it is a race.
+                let geometry = user.machine.plan.geometry;
+                let freed = geometry.sectors(&geometry.touched(&sectors));
+                let discarded = user.discard(freed).await;
+                discarded.and(user.write(sectors, false).await)
+            }
             13..=14 => user.flush().await,
             _ => {
                 let most = *rng.pick(&[100, 10_000, 1_500_000]);

@@ -6,8 +6,8 @@ use clone_sim::flaw::Flaw;
 use clone_sim::random;
 use sim::harness;
 
-/// Each flaw must show within so many seeds.
-const SEEDS: u64 = 1_000;
+/// Each flaw must show within so many seeds. The rarest do in one of 27, and one of 21.
+const SEEDS: u64 = 200;
 
 fn is_found(flaw: Flaw) {
     harness::must_find(flaw, SEEDS, |seed| random::run(seed, Some(flaw)));
