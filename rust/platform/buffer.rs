@@ -26,8 +26,9 @@ use runtime::sync::Lock;
 ///
 /// # Invariants
 ///
-/// While the bio is in flight, nobody but the block layer changes the pages. While there are
-/// views, nobody does.
+/// The pointer is that of a box that the buffer owns. Of its fields there are shared references
+/// only, and to the bio none. While the bio is in flight, nobody but the block layer changes the
+/// pages. While there are views, nobody does.
 pub struct KernelBuffer(NonNull<Inner>);
 
 /// Pages of which there may be views.
@@ -50,7 +51,7 @@ enum Flight {
     Landed(Status),
 }
 
-// SAFETY: The buffer is an owned box of things that are `Send`.
+// SAFETY: The buffer owns a box of things that are `Send`.
 unsafe impl Send for KernelBuffer {}
 
 impl KernelBuffer {
@@ -90,6 +91,7 @@ impl KernelBuffer {
             group,
         };
         let inner = KBox::new(inner, flags)?;
+        // INVARIANT: Nobody else has the box, and its bio is not in flight.
         // SAFETY: `into_raw` never returns null.
         Ok(Self(unsafe {
             NonNull::new_unchecked(KBox::into_raw(inner))
@@ -97,12 +99,13 @@ impl KernelBuffer {
     }
 
     fn bio(&self) -> NonNull<OwnBio> {
-        // SAFETY: The box is alive; no reference is made.
+        // SAFETY: By the type invariant the box is alive, and no reference is made. The address of
+        // a field is not null.
         unsafe { NonNull::new_unchecked(core::ptr::addr_of_mut!((*self.0.as_ptr()).bio)) }
     }
 
     fn flight(&self) -> &Lock<Flight> {
-        // SAFETY: The box is alive; only this field is borrowed, never mutably.
+        // SAFETY: By the type invariant the box is alive, and nobody has a mutable reference.
         unsafe { &(*self.0.as_ptr()).flight }
     }
 
@@ -111,7 +114,7 @@ impl KernelBuffer {
     }
 
     fn viewed(&self) -> &Arc<Viewed> {
-        // SAFETY: The box is alive; only this field is borrowed, never mutably.
+        // SAFETY: By the type invariant the box is alive, and nobody has a mutable reference.
         unsafe { &(*self.0.as_ptr()).pages }
     }
 
@@ -137,7 +140,8 @@ impl KernelBuffer {
         if operation.is_read() && self.is_viewed() {
             return Err(EBUSY);
         }
-        // SAFETY: The bio is not in flight, and stays where it is, in a box; so do the pages.
+        // SAFETY: The bio is valid and ours, and not in flight: who has started an I/O does not use
+        // the buffer before it is done. It does not move, in its box, and the pages stay as long.
         unsafe {
             OwnBio::prepare(
                 self.bio(),
@@ -151,7 +155,8 @@ impl KernelBuffer {
         }?;
         // Nobody waits yet: what is done at once wakes nobody, who would be polled for nothing.
         self.flight().with(|flight| *flight = Flight::Flying(None));
-        // SAFETY: The bio was prepared, and nobody touches it before it has landed.
+        // SAFETY: The bio was prepared just now. By the contract nobody touches it before it is
+        // back, and the device stays open. `landed` is for bios whose `bi_private` is the box.
         unsafe { OwnBio::submit(self.bio(), landed, self.0.as_ptr().cast()) };
         Ok(())
     }
@@ -168,7 +173,7 @@ impl KernelBuffer {
             }
             Flight::Landed(status) => Some(*status),
         })?;
-        // SAFETY: The bio is back.
+        // SAFETY: The bio was prepared, and is back: its completion function has left the status.
         unsafe { OwnBio::finish(self.bio()) };
         Some(status.to_result())
     }
@@ -180,10 +185,10 @@ impl KernelBuffer {
 ///
 /// Called by the block layer, once, for a bio that [`KernelBuffer::launch`] submitted.
 unsafe extern "C" fn landed(raw: *mut bindings::bio) {
-    // SAFETY: The bio is the block layer's gift to this function.
+    // SAFETY: By the contract the bio is valid, and the completion function's.
     let (inner, status) = unsafe { bio::completion(raw) };
-    // SAFETY: `launch` put a pointer to the box there, which is alive until the status is seen;
-    // only the lock is borrowed.
+    // SAFETY: `launch` put a pointer to the box there, which is alive until the status is seen.
+    // Nobody has a mutable reference.
     let flight = unsafe { &(*inner.cast::<Inner>()).flight };
     let before = flight.with(|flight| core::mem::replace(flight, Flight::Landed(status)));
     // The buffer may be gone from here on.
@@ -206,8 +211,9 @@ impl Buffer for KernelBuffer {
             return None;
         }
         let mut page = self.memory().page_ptr(index)?;
-        // SAFETY: There is no view, and none can be made while `self` is borrowed for writing; the
-        // bio is not in flight. So nobody else has a reference.
+        // SAFETY: There is no view, and none can be made while `self` is borrowed for writing. The
+        // bio is not in flight: who has started an I/O does not use the buffer before it is done.
+        // So nobody else has a reference.
         Some(unsafe { page.as_mut() })
     }
 
@@ -217,8 +223,8 @@ impl Buffer for KernelBuffer {
             return;
         };
         if from != to && !self.is_viewed() {
-            // SAFETY: Both are pages of this buffer, and not the same. There is no view, none can be
-            // made while `self` is borrowed for writing, and no bio is in flight.
+            // SAFETY: Both are pages of this buffer, and not the same. There is no view, none can
+            // be made while `self` is borrowed for writing, and no bio is in flight.
             unsafe { to.as_ptr().copy_from_nonoverlapping(from.as_ptr(), 1) };
         }
     }

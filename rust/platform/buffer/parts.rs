@@ -43,7 +43,7 @@ impl Group {
 
 impl KernelBuffer {
     fn group(&self) -> Option<&Group> {
-        // SAFETY: The box is alive; only this field is borrowed, never mutably.
+        // SAFETY: By the type invariant the box is alive, and nobody has a mutable reference.
         unsafe { (*self.0.as_ptr()).group.as_ref() }
     }
 
@@ -144,7 +144,7 @@ impl KernelBuffer {
 ///
 /// Called by the block layer, once, for a bio that [`KernelBuffer::launch_parts`] submitted.
 unsafe extern "C" fn part_landed(raw: *mut bindings::bio) {
-    // SAFETY: The bio is the block layer's gift to this function.
+    // SAFETY: By the contract the bio is valid, and the completion function's.
     let (inner, _) = unsafe { bio::completion(raw) };
     // SAFETY: `launch_parts` put a pointer to the box there, which is alive until all parts have
     // landed, and this one has not: `out` counts it. Only fields are borrowed, never mutably.
