@@ -7,7 +7,7 @@
 
 export KERNEL KDIR CLIPPY V
 
-.PHONY: all modules install uninstall clippy check demo test test-long test-debug test-uml bench setup clean help
+.PHONY: all modules install uninstall clippy check demo test test-long test-debug test-uml test-kasan bench setup clean help
 
 all: modules
 
@@ -37,6 +37,9 @@ test-debug:		## the VM suites on a kernel with lockdep, kmemleak and more
 
 test-uml:		## the VM suites in User Mode Linux, at this machine's speed
 	@scripts/test --uml
+
+test-kasan:		## the VM suites in User Mode Linux under KASAN
+	@scripts/test --kasan
 
 bench:			## compare with the C targets, in CPU time and instructions
 	@scripts/bench
