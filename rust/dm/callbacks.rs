@@ -47,6 +47,10 @@ struct Instance<T> {
 }
 
 /// Returns the C description of `T`, of no module yet.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "`as_char_ptr` is no const function"
+)]
 pub(crate) const fn target_type<T: Target>() -> dm_bindings::target_type {
     // SAFETY: The structure consists of numbers, pointers that may be null, and functions that may
     // be missing: zeroes are a value of each.

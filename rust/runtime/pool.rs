@@ -50,7 +50,7 @@ impl<T> Pool<T> {
     pub fn try_take(&self) -> Option<T> {
         self.monitor
             .with(|shelf, waiting| match waiting.first_of(0) {
-                Some(_) => None,
+                Some(()) => None,
                 None => shelf.things.pop(),
             })
     }

@@ -67,6 +67,7 @@ use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::oneshot::Oneshot;
 use runtime::pool::Pool;
+use runtime::stack::apart;
 use runtime::sync::Arc;
 use runtime::sync::AtomicU32;
 
@@ -369,7 +370,9 @@ impl<W: World> Engine<W> {
                     let work = pin!(engine.serve_writes(bio, &mut batch));
                     engine.inbox.at_work(work).await;
                 }
-                Work::Discard(bio) => engine.serve_discard(bio, &mut batch).await,
+                Work::Discard(bio) => {
+                    apart(pin!(engine.serve_discard(bio, &mut batch))).await;
+                }
                 Work::Stop => return,
             }
         }
