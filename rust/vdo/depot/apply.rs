@@ -108,10 +108,13 @@ impl<W: World> Depot<W> {
                 Some((same, _)) if same == blocked => {}
                 _ => self.ask_for(number, blocked)?,
             }
+            // Noted before it is looked for a page: one may be given back right afterwards, and nothing
+            // else happen then.
+            let seen = self.desk.progress();
             if blocked == Blocked::NoPage {
                 *spare = self.desk.with(|work| work.pages.pop());
             }
-            wait = Some((blocked, self.desk.progress()));
+            wait = Some((blocked, seen));
         }
         Ok(made)
     }
