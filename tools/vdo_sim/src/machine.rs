@@ -43,6 +43,7 @@ use vdo::engine::Tuning;
 use vdo::error::Error;
 use vdo::format::block_map;
 use vdo::format::block_map::Validity;
+use vdo::format::geometry::Geometry;
 use vdo::format::super_block::State;
 use vdo::format::Lbn;
 use vdo::format::Page;
@@ -426,10 +427,14 @@ impl Machine {
         let leaves: BTreeSet<u64> = clusters
             .flat_map(|lbns| leaf(lbns.start)..=leaf(lbns.end - 1))
             .collect();
-        let stored = |pbn: Pbn| {
-            let sectors = pbn * BLOCK_SECTORS..(pbn + 1) * BLOCK_SECTORS;
+        let peek = |block: u64| -> Page {
+            let sectors = block * BLOCK_SECTORS..(block + 1) * BLOCK_SECTORS;
             let page = self.world.peek(self.disk.number(), sectors);
-            let page: Page = page.try_into().expect("a block");
+            page.try_into().expect("a block")
+        };
+        let offset = Geometry::decode(&peek(0)).map_or(0, |geometry| geometry.bio_offset);
+        let stored = |pbn: Pbn| {
+            let page = peek(pbn - offset);
             // One that was never written is empty.
             match block_map::validate(&page, self.plan.toy.layout.nonce, pbn) {
                 Validity::Valid => page,
