@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The deduplication index: names of 16 bytes in, what is known of them out.
+//!
+//! The format on disk is that of mainline's UDS index in dm-vdo, bit for bit. The index forgets the
+//! oldest names when it is full. What it answers is advice: a wrong or missing answer costs its user
+//! time or room, never data. It knows nothing of what the names are of.
+//!
+//! | File | What it holds |
+//! |---|---|
+//! | [`format`] | what is on disk, but for delta lists |
+//! | [`delta`] | delta lists: sorted numbers, coded by their differences |
+//! | [`volume_index`] | in memory: which chapter a name is in |
+
+#![no_std]
+#![forbid(unsafe_code)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod delta;
+pub mod format;
+pub mod volume_index;
+
+#[cfg(test)]
+mod vectors;
