@@ -7,16 +7,16 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use platform::disk::KernelDisk;
 use platform::executor::Executor;
-use vdo::batch::Batch;
-use vdo::engine::Tuning;
+use vdo::admin::table::Settings;
+use vdo::data_path::batch::Batch;
 use vdo::error::Result as VdoResult;
 use vdo::format::recovery_journal;
 use vdo::format::slab_journal;
-use vdo::open::Opened;
-use vdo::table::Settings;
+use vdo::volume::engine::Tuning;
+use vdo::volume::open::Opened;
 
 /// The engine of a volume in the kernel.
-pub(crate) type Engine = vdo::engine::Engine<KernelWorld>;
+pub(crate) type Engine = vdo::volume::engine::Engine<KernelWorld>;
 
 /// Tasks that write pages of the block map, with one I/O each.
 const PAGE_WRITERS: usize = 2;

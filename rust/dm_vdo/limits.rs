@@ -3,7 +3,7 @@
 //! Queue limits of a vdo device.
 
 use kext::block::QueueLimits;
-use vdo::table::Settings;
+use vdo::admin::table::Settings;
 
 const BLOCK_SIZE: u32 = 4096;
 const BLOCK_SECTORS: u32 = 8;

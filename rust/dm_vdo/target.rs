@@ -46,16 +46,16 @@ use platform::held_bio;
 use runtime::disk::SECTOR_SIZE;
 use runtime::stack::boxed;
 use runtime::sync::AtomicU32;
+use vdo::admin::message;
+use vdo::admin::table;
+use vdo::admin::table::Refusal;
+use vdo::admin::table::Settings;
 use vdo::error::Error as VdoError;
 use vdo::error::Status;
 use vdo::format::super_block::State;
-use vdo::message;
-use vdo::open;
-use vdo::open::Identity;
 use vdo::storage::BLOCK_SECTORS;
-use vdo::table;
-use vdo::table::Refusal;
-use vdo::table::Settings;
+use vdo::volume::open;
+use vdo::volume::open::Identity;
 
 /// Bios for parts of reads that are always there.
 const PARTS_RESERVE: u32 = 32;

@@ -27,6 +27,7 @@ mod allocate;
 mod directory;
 mod pages;
 
+use crate::admin::statistics;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
@@ -39,7 +40,6 @@ use crate::format::Pbn;
 use crate::format::Sequence;
 use crate::health::Health;
 use crate::recovery::Overlay;
-use crate::statistics;
 use crate::storage::Storage;
 use crate::world::World;
 use directory::Directory;

@@ -29,6 +29,7 @@ mod applier;
 mod memory;
 mod writer;
 
+use crate::admin::statistics;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
@@ -39,7 +40,6 @@ use crate::format::RecoveryEntry;
 use crate::format::Sequence;
 use crate::format::StoredEntry;
 use crate::health::Health;
-use crate::statistics;
 use crate::storage::Storage;
 use crate::world::World;
 use core::future::Future;

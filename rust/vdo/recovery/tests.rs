@@ -3,8 +3,6 @@
 //! A real crash: what mainline left, and what it made of that.
 
 use super::*;
-use crate::engine::Engine;
-use crate::engine::Tuning;
 use crate::error::Error;
 use crate::error::Status;
 use crate::fixture::sparse::SparseDisk;
@@ -18,6 +16,8 @@ use crate::format::summary;
 use crate::format::super_block::State;
 use crate::format::super_block::SuperBlock;
 use crate::format::Page;
+use crate::volume::engine::Engine;
+use crate::volume::engine::Tuning;
 use kernel::prelude::EIO;
 use kernel::prelude::ENOMEM;
 use runtime::sync::Arc;

@@ -15,7 +15,7 @@ use sim::Outcome;
 use sim::Rng;
 use sim::World;
 use vdo::format::geometry;
-use vdo::load;
+use vdo::volume::load;
 
 /// Formats a toy with a schedule of `seed`; returns how many crashes were looked at.
 ///

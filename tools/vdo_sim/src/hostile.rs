@@ -25,9 +25,9 @@ use sim::Outcome;
 use sim::World;
 use std::rc::Rc;
 use std::sync::OnceLock;
+use vdo::admin::table;
 use vdo::format::BLOCK_SIZE;
-use vdo::open;
-use vdo::table;
+use vdo::volume::open;
 use vdo::world::Operation;
 
 /// Volumes of each kind that are taken.

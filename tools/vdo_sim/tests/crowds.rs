@@ -23,7 +23,7 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::Wake;
 use std::task::Waker;
-use vdo::engine::Engine;
+use vdo::volume::engine::Engine;
 use vdo::world::Operation;
 use vdo_sim::host::Host;
 use vdo_sim::machine::Machine;

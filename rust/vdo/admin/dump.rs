@@ -2,8 +2,8 @@
 
 //! The message `dump`: the state of a volume, for the log, for people.
 
-use crate::status::IndexState;
-use crate::table::Log;
+use crate::admin::status::IndexState;
+use crate::admin::table::Log;
 use crate::world::Level;
 use core::fmt::Display;
 use kernel::prelude::*;

@@ -2,17 +2,17 @@
 
 //! The requests of a batch: bios, or parts of them.
 
-use crate::engine::Engine;
+use crate::data_path::locks::Token;
+use crate::data_path::write::Zeroes;
 use crate::error::Error;
 use crate::error::Result;
 use crate::format::Lbn;
-use crate::locks::Token;
 use crate::storage::BLOCK_SECTORS;
+use crate::volume::engine::Engine;
 use crate::world::Bio;
 use crate::world::BioList;
 use crate::world::Data;
 use crate::world::World;
-use crate::write::Zeroes;
 use core::ops::Range;
 
 /// A bio, or a part of one.

@@ -5,10 +5,10 @@
 //! What a request, a batch or a task keeps for good by mistake is missed by nobody for a long time;
 //! here it is named.
 
-use crate::engine::Engine;
 use crate::format::block_map;
 use crate::format::Page;
 use crate::format::Pbn;
+use crate::volume::engine::Engine;
 use crate::world::World;
 
 impl<W: World> Engine<W> {

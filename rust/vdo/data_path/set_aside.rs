@@ -10,8 +10,8 @@
 //! - when no other block is free, all of them.
 
 use crate::depot::Run;
-use crate::engine::Engine;
 use crate::error::Result;
+use crate::volume::engine::Engine;
 use crate::world::World;
 use kernel::prelude::*;
 use runtime::sync::Lock;

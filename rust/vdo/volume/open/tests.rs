@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use super::*;
+use crate::admin::table;
 use crate::fixture::now;
 use crate::fixture::sparse::SparseDisk;
 use crate::fixture::world::arc;
-use crate::table;
 use core::cell::RefCell;
 use std::format;
 use std::string::String;

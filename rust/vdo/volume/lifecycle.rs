@@ -5,10 +5,10 @@
 //! On disk a volume is `Dirty` from before its first change until after its last one. A start
 //! that finds anything else than a volume that was stopped in order makes it one first.
 
-use crate::engine::Engine;
 use crate::error::Result;
 use crate::error::Status;
 use crate::format::super_block::State;
+use crate::volume::engine::Engine;
 use crate::world::Level;
 use crate::world::World;
 use kernel::prelude::*;

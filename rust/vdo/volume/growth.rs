@@ -6,7 +6,6 @@
 //! finds the old volume or the new one. New and old places do not overlap. Whatever fails before
 //! that changes nothing, and behind it nothing fails.
 
-use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
@@ -14,6 +13,7 @@ use crate::format::layout;
 use crate::format::layout::Partition;
 use crate::format::Pbn;
 use crate::storage::Purpose;
+use crate::volume::engine::Engine;
 use crate::world::Level;
 use crate::world::World;
 use kernel::prelude::*;

@@ -6,8 +6,11 @@
 //! turn. A chunk costs one look at its leaf page, and journal entries only for what is mapped.
 //! What is discarded in part is overwritten with zeroes, as a write would.
 
-use crate::batch::Batch;
-use crate::engine::Engine;
+use crate::data_path::batch::Batch;
+use crate::data_path::locks::Access;
+use crate::data_path::locks::CHUNK;
+use crate::data_path::write::change_of;
+use crate::data_path::write::BioOf;
 use crate::error::Error;
 use crate::error::Result;
 use crate::format::block_map;
@@ -21,13 +24,10 @@ use crate::format::Pbn;
 use crate::format::RecoveryEntry;
 use crate::format::BLOCK_SIZE;
 use crate::format::SECTOR_SIZE;
-use crate::locks::Access;
-use crate::locks::CHUNK;
 use crate::storage::BLOCK_SECTORS;
+use crate::volume::engine::Engine;
 use crate::world::Bio;
 use crate::world::World;
-use crate::write::change_of;
-use crate::write::BioOf;
 use core::ops::Range;
 use kernel::prelude::*;
 

@@ -9,7 +9,7 @@
 //!
 //! The blocks stay claimed until the storage has delivered them, so that nobody reuses them.
 
-use crate::engine::Engine;
+use crate::data_path::locks::Access;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
@@ -22,9 +22,9 @@ use crate::format::Mapping;
 use crate::format::Page;
 use crate::format::Pbn;
 use crate::format::SECTOR_SIZE;
-use crate::locks::Access;
 use crate::storage::Purpose;
 use crate::storage::BLOCK_SECTORS;
+use crate::volume::engine::Engine;
 use crate::world::ReadBio;
 use crate::world::Repeated;
 use crate::world::World;

@@ -10,10 +10,10 @@
 //! comes of it. Who comes later waits for the next round. A round that has ended wakes the first
 //! who waits, and who leaves wakes the next, so that a flush costs the same however many wait.
 
-use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Result;
 use crate::storage::Purpose;
+use crate::volume::engine::Engine;
 use crate::world::World;
 use core::future::Future;
 use core::pin::pin;

@@ -14,13 +14,14 @@
 //! | record | the journal has an entry only for data that the storage has taken |
 //! | finish | who wants stable storage waits for the commit |
 
-use crate::batch::Batch;
-use crate::batch::Leaf;
-use crate::batch::Stored;
-use crate::batch::TRIES;
 use crate::block_map::Pinned;
+use crate::data_path::batch::Batch;
+use crate::data_path::batch::Leaf;
+use crate::data_path::batch::Stored;
+use crate::data_path::batch::TRIES;
+use crate::data_path::locks::Access;
+use crate::data_path::unsettled;
 use crate::depot::Run;
-use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
@@ -28,9 +29,8 @@ use crate::format::Lbn;
 use crate::format::Page;
 use crate::journal::Position;
 use crate::journal::Reservation;
-use crate::locks::Access;
 use crate::storage::Purpose;
-use crate::unsettled;
+use crate::volume::engine::Engine;
 use crate::world::BioList;
 use crate::world::Data;
 use crate::world::Level;

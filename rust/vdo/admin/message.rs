@@ -2,8 +2,8 @@
 
 //! Messages.
 
-use crate::dump;
-use crate::table::Log;
+use crate::admin::dump;
+use crate::admin::table::Log;
 use crate::world::Level;
 use kernel::prelude::*;
 

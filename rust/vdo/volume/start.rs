@@ -12,8 +12,6 @@
 use crate::block_map::Change;
 use crate::block_map::Kind;
 use crate::depot::Load;
-use crate::engine::counters_of;
-use crate::engine::Engine;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
@@ -32,6 +30,8 @@ use crate::recovery::replay;
 use crate::recovery::Overlay;
 use crate::recovery::Survey;
 use crate::storage::Purpose;
+use crate::volume::engine::counters_of;
+use crate::volume::engine::Engine;
 use crate::world::Level;
 use crate::world::World;
 use kernel::prelude::*;

@@ -3,6 +3,7 @@
 //! From a table line to a volume: the device is looked at, formatted if it is blank, and what is
 //! found there compared with what the line says. Says of each failure what mainline says.
 
+use crate::admin::table::Settings;
 use crate::error::Error;
 use crate::error::Status;
 use crate::format::component::Fault;
@@ -10,11 +11,10 @@ use crate::format::geometry::Geometry;
 use crate::format::layout;
 use crate::format::layout::Parameters;
 use crate::format::super_block::SuperBlock;
-use crate::load;
-use crate::load::Found;
-use crate::load::GeometryFault;
 use crate::storage::Storage;
-use crate::table::Settings;
+use crate::volume::load;
+use crate::volume::load::Found;
+use crate::volume::load::GeometryFault;
 use crate::world::Level;
 use core::ffi::CStr;
 use core::fmt::Arguments;

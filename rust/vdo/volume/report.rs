@@ -2,17 +2,17 @@
 
 //! What the volume tells of itself.
 
-use crate::engine::Engine;
+use crate::admin::statistics::Allocator;
+use crate::admin::statistics::Bios;
+use crate::admin::statistics::RefCounts;
+use crate::admin::statistics::SlabJournal;
+use crate::admin::statistics::SlabSummary;
+use crate::admin::statistics::Statistics;
+use crate::admin::status::Mode;
 use crate::format::super_block::SuperBlock;
-use crate::statistics::Allocator;
-use crate::statistics::Bios;
-use crate::statistics::RefCounts;
-use crate::statistics::SlabJournal;
-use crate::statistics::SlabSummary;
-use crate::statistics::Statistics;
-use crate::status::Mode;
 use crate::storage::IoCounts;
 use crate::storage::Purpose;
+use crate::volume::engine::Engine;
 use crate::world::World;
 
 impl<W: World> Engine<W> {

@@ -7,7 +7,7 @@
 //! delivered it, so that its physical block is not reused under them. Claims that overlap are
 //! served in the order in which they came.
 //!
-//! A writer that has acknowledged its data [shows](crate::shown) where it is, and readers take it
+//! A writer that has acknowledged its data [shows](crate::data_path::shown) where it is, and readers take it
 //! from there instead of waiting.
 //!
 //! A claim lies inside one chunk of [`CHUNK`] blocks, as every bio with data does. Who needs

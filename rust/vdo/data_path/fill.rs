@@ -6,8 +6,7 @@
 //! blocks hold so far that are written in part. The latter comes into the last pages that the batch
 //! can need, in order, so that no block before is in the way.
 
-use crate::batch::Batch;
-use crate::engine::Engine;
+use crate::data_path::batch::Batch;
 use crate::error::Error;
 use crate::error::Result;
 use crate::format::Lbn;
@@ -15,6 +14,7 @@ use crate::format::Mapping;
 use crate::format::Pbn;
 use crate::format::BLOCK_SIZE;
 use crate::storage::Purpose;
+use crate::volume::engine::Engine;
 use crate::world::Data;
 use crate::world::Repeated;
 use crate::world::World;

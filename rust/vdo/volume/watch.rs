@@ -2,7 +2,7 @@
 
 //! What administrators are told without asking: the end of a recovery, and that space runs out.
 
-use crate::engine::Engine;
+use crate::volume::engine::Engine;
 use crate::world::Level;
 use crate::world::World;
 use kernel::prelude::*;

@@ -8,7 +8,7 @@
 //! that were begun earlier are waited for. They wait for nothing that a later one has, so there is
 //! no circle.
 
-use crate::engine::Engine;
+use crate::volume::engine::Engine;
 use crate::world::World;
 use runtime::task::yield_now;
 

@@ -2,17 +2,17 @@
 
 //! What is counted for the statistics, by block, whatever batches were made of it.
 
-use crate::dump::BLOCKS_MAX;
-use crate::engine::Engine;
+use crate::admin::dump::BLOCKS_MAX;
+use crate::admin::statistics::Bios;
+use crate::data_path::write::BioOf;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
-use crate::statistics::Bios;
 use crate::storage::BLOCK_SECTORS;
+use crate::volume::engine::Engine;
 use crate::world::Bio;
 use crate::world::Operation;
 use crate::world::World;
-use crate::write::BioOf;
 use runtime::sync::AtomicU64;
 
 /// Bios by kind.
@@ -200,7 +200,7 @@ impl<W: World> Engine<W> {
     }
 
     /// Fills in what is counted here.
-    pub(crate) fn put_counters(&self, statistics: &mut crate::statistics::Statistics) {
+    pub(crate) fn put_counters(&self, statistics: &mut crate::admin::statistics::Statistics) {
         let counters = &self.counters;
         statistics.bios_in = counters.bios_in.get();
         statistics.bios_in_partial = counters.partial.get();

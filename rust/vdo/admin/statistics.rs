@@ -4,7 +4,7 @@
 //!
 //! Names and order are those of mainline's 36th revision; tools read the fields by name.
 
-use crate::status::Mode;
+use crate::admin::status::Mode;
 use core::fmt::Result;
 use core::fmt::Write;
 
