@@ -10,7 +10,7 @@
 //! | [`name`], [`geometry`] | names and records; how large everything is |
 //! | [`region`], [`super_block`], [`config`] | where the parts of an index are, and what it is |
 //! | [`save`], [`open_chapter`], [`page_map`] | a save: its header, and what is in it beside the volume index |
-//! | [`record_page`] | a page of a sealed chapter's records |
+//! | [`index_page`], [`record_page`] | the pages of a sealed chapter |
 //! | [`hash`] | how nonces follow from each other |
 
 pub mod config;
@@ -18,6 +18,7 @@ pub mod fault;
 pub(crate) mod field;
 pub mod geometry;
 pub mod hash;
+pub mod index_page;
 pub mod name;
 pub mod open_chapter;
 pub mod page_map;

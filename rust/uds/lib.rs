@@ -11,6 +11,10 @@
 //! | [`format`] | what is on disk, but for delta lists |
 //! | [`delta`] | delta lists: sorted numbers, coded by their differences |
 //! | [`volume_index`] | in memory: which chapter a name is in |
+//! | [`open_chapter`] | in memory: chapters that are not on disk yet |
+//! | [`seal`], [`bench`] | making and writing a chapter |
+//! | [`volume`] | chapters on disk |
+//! | [`stream`] | regions of blocks as bytes in order |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -18,8 +22,15 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod bench;
 pub mod delta;
+pub mod error;
 pub mod format;
+pub mod open_chapter;
+pub mod seal;
+mod sort;
+pub mod stream;
+pub mod volume;
 pub mod volume_index;
 
 #[cfg(test)]
