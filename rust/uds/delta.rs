@@ -68,12 +68,15 @@ impl Code {
     /// The widest payload.
     pub const MAX_PAYLOAD_BITS: u32 = 24;
 
-    /// For differences whose mean is `mean_delta`, from 1 to 65,536, and payloads of so many bits, at
-    /// most [`Self::MAX_PAYLOAD_BITS`]. What is beyond is cut down.
+    /// The largest mean. Mainline's is 65,536 at most; small indexes have larger ones.
+    pub const MAX_MEAN: u32 = 1 << 20;
+
+    /// For differences whose mean is `mean_delta`, from 1 to [`Self::MAX_MEAN`], and payloads of so
+    /// many bits, at most [`Self::MAX_PAYLOAD_BITS`]. What is beyond is cut down.
     pub const fn new(mean_delta: u32, payload_bits: u32) -> Self {
         let mean = match mean_delta {
             0 => 1,
-            mean if mean > 65_536 => 65_536,
+            mean if mean > Self::MAX_MEAN => Self::MAX_MEAN as u64,
             mean => mean as u64,
         };
         // The mean times the logarithm of 2, in whole numbers.

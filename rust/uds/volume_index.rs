@@ -32,6 +32,7 @@ mod shard;
 mod store;
 mod stream;
 
+pub use load::LoadError;
 pub use load::Loader;
 pub use merge::Known;
 pub use save::Saver;
@@ -344,7 +345,7 @@ impl VolumeIndex {
                 .map(|shard| shard.with(|shard| shard.used_bits))
                 .sum();
             let covered = newest.saturating_sub(geometry.chapters.saturating_sub(1));
-            let excess = used.checked_sub(max_bits(geometry) + 1);
+            let excess = used.checked_sub(max_bits(geometry, 1) + 1);
             let more = excess.map_or(0, |excess| {
                 1 + (excess + 1).checked_div(geometry.chapter_bits).unwrap_or(0)
             });
@@ -418,9 +419,12 @@ impl VolumeIndex {
     }
 }
 
-/// Returns how many bits lists may have, so that mainline has room for them.
-fn max_bits(geometry: &SubIndex) -> u64 {
-    geometry.memory.saturating_sub(geometry.target_free) * 8
+/// Returns how many bits the lists of each of so many zones may have, so that mainline has room for
+/// them.
+fn max_bits(geometry: &SubIndex, zones: u64) -> u64 {
+    let zones = zones.max(1);
+    let room = (geometry.memory / zones).next_multiple_of(1 << 16);
+    room.saturating_sub(geometry.target_free / zones) * 8
 }
 
 #[cfg(test)]

@@ -318,7 +318,6 @@ fn limit(set: &Set) -> u32 {
 fn fits(set: &Set, limit: u32) -> bool {
     // By number of zones: the bits in the current zone, and the first list of the next.
     let mut zones = [(0u64, 0u32); MAX_ZONES];
-    let room = max_bits(&set.geometry);
     let mut fits = true;
     each_list(set, 0, |shard, list| {
         let bits = shard.bits(list);
@@ -329,7 +328,7 @@ fn fits(set: &Set, limit: u32) -> bool {
                 *next = list.saturating_add(set.geometry.lists.div_ceil(count));
             }
             *used += bits;
-            fits &= *used <= room / u64::from(count);
+            fits &= *used <= max_bits(&set.geometry, count.into());
         }
         fits
     });

@@ -125,7 +125,8 @@ impl Shard {
             bits: 0,
             version: 0,
         };
-        let memory = geometry.memory / u64::from(geometry.lists.max(1)) + 1;
+        let memory = geometry.memory.next_multiple_of(1 << 16);
+        let memory = memory / u64::from(geometry.lists.max(1)) + 1;
         Ok(Self {
             code: geometry.code,
             mask: (1 << geometry.code.payload_bits()) - 1,

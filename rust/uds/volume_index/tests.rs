@@ -281,8 +281,8 @@ fn too_much_is_forgotten_early() {
     let mut early = 0;
     for chapter in 0..15 {
         early += index.open_chapter(chapter);
-        // Twice what belongs into a chapter.
-        for _ in 0..2 * geometry.records {
+        // Many times what belongs into a chapter.
+        for _ in 0..12 * geometry.records {
             let mut request = index.request(chance.name());
             index.look_up(core::slice::from_mut(&mut request));
             index.insert(&mut request, chapter);
