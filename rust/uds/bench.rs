@@ -44,6 +44,16 @@ impl<D: Disk> Bench<D> {
         })
     }
 
+    /// Returns memory of the size of a page.
+    pub fn page_mut(&mut self) -> &mut [u8] {
+        &mut self.page
+    }
+
+    /// Returns memory for the records of a page.
+    pub fn records_mut(&mut self) -> &mut [Record] {
+        &mut self.records
+    }
+
     fn take_buffer(&mut self) -> Result<D::Buffer> {
         Ok(self.buffer.take().ok_or(EIO)?)
     }
@@ -135,15 +145,27 @@ impl<D: Disk> Bench<D> {
         self.sort(chapters, chapter);
         let block = volume.block_of(chapter);
         let blocks = geometry.chapter_blocks();
-        self.write(disk, block, blocks, async |bench, sink| {
-            bench
-                .put_index(sink, volume, geometry, chapters, chapter)
-                .await?;
-            bench.put_records(sink, geometry, chapters, chapter).await
-        })
-        .await?;
+        let mut sink = Sink::new(disk, block, blocks, self.take_buffer()?);
+        let written = self.put_chapter(&mut sink, volume, geometry, chapters, chapter);
+        let result = written.await;
+        self.buffer = sink.into_buffer();
+        result?;
         self.flush(disk).await?;
         Ok(self.press.dropped())
+    }
+
+    async fn put_chapter(
+        &mut self,
+        sink: &mut Sink<'_, D>,
+        volume: &Volume<D>,
+        geometry: &Geometry,
+        chapters: &Chapters,
+        chapter: Chapter,
+    ) -> Result {
+        self.put_index(sink, volume, geometry, chapters, chapter)
+            .await?;
+        self.put_records(sink, geometry, chapters, chapter).await?;
+        sink.finish().await
     }
 
     fn sort(&mut self, chapters: &Chapters, chapter: Chapter) {

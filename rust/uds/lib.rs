@@ -8,6 +8,8 @@
 //!
 //! | File | What it holds |
 //! |---|---|
+//! | [`index`] | an index that is open: asking, remembering, loading, saving, rebuilding |
+//! | [`world`], [`error`] | what it sees of the world; what can go wrong |
 //! | [`format`] | what is on disk, but for delta lists |
 //! | [`delta`] | delta lists: sorted numbers, coded by their differences |
 //! | [`volume_index`] | in memory: which chapter a name is in |
@@ -26,12 +28,14 @@ pub mod bench;
 pub mod delta;
 pub mod error;
 pub mod format;
+pub mod index;
 pub mod open_chapter;
 pub mod seal;
 mod sort;
 pub mod stream;
 pub mod volume;
 pub mod volume_index;
+pub mod world;
 
 #[cfg(test)]
 mod vectors;

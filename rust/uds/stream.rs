@@ -86,6 +86,23 @@ impl<'d, D: Disk> Source<'d, D> {
         Ok(out)
     }
 
+    /// Reads the next bytes, as many as lie together; at least one.
+    ///
+    /// # Errors
+    ///
+    /// As [`take`](Self::take).
+    pub async fn take_some(&mut self) -> Result<&[u8]> {
+        if self.at == self.end {
+            self.refill().await?;
+        }
+        let at = self.at;
+        let page = self.buffer.as_ref().and_then(|b| b.page(at / BLOCK_SIZE));
+        let rest = page.and_then(|page| page.get(at % BLOCK_SIZE..));
+        let rest = rest.ok_or(Error::Errno(EIO))?;
+        self.at += rest.len();
+        Ok(rest)
+    }
+
     /// Copies what is there and fits, up to the end of a page; not nothing.
     fn copy(&mut self, out: &mut [u8]) -> usize {
         let page = self

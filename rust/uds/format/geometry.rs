@@ -393,6 +393,23 @@ impl Geometry {
             && chapter.saturating_add(dense) <= newest
     }
 
+    /// Returns the oldest chapter that is not forgotten while `newest` is the newest.
+    pub const fn oldest_of(&self, newest: Chapter) -> Chapter {
+        let Some(lost) = newest.checked_sub(self.shape.chapters as u64) else {
+            return 0;
+        };
+        let Moved {
+            chapter: moved,
+            slot,
+        } = self.moved;
+        // The slot of the moved chapter is not the next one to be used.
+        if slot > 0 && lost >= moved && lost < moved.saturating_add(slot) {
+            lost + 2
+        } else {
+            lost + 1
+        }
+    }
+
     /// Returns how many chapters are forgotten when the newest becomes `newest`.
     pub const fn expired_by(&self, newest: Chapter) -> u64 {
         let Some(lost) = newest.checked_sub(self.shape.chapters as u64) else {

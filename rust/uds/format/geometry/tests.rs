@@ -164,6 +164,11 @@ fn reduced() {
         let slot = usize::try_from(geometry.slot_of(chapter)).unwrap();
         assert!(!std::mem::replace(&mut slots[slot], true), "{chapter}");
     }
+    let mut oldest = 504;
+    for newest in 1526..3000 {
+        assert_eq!(geometry.oldest_of(newest), oldest);
+        oldest += geometry.expired_by(newest + 1);
+    }
     assert_eq!(geometry.expired_by(1022), 0);
     assert_eq!(geometry.expired_by(1023), 1);
     assert_eq!(geometry.expired_by(2047), 2);

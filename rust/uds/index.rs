@@ -1,0 +1,533 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! An index that is open.
+//!
+//! Who has names to ask about does so in a [`Batch`]: first all are looked up, which may have to read
+//! chapters ([`Index::look_up`]); later, when the user knows what is true, they are remembered
+//! ([`Index::remember`]), which waits for nothing. A name that is remembered is in the open chapter from
+//! then on, whatever chapter it was in: so what is asked for often is not forgotten.
+//!
+//! When the open chapter is full the next one takes its place, and a task of its own
+//! ([`Index::write_chapters`]) writes it. Until that is done its names are found in memory. If the
+//! next one is full by then too, names are not remembered.
+//!
+//! # Locks
+//!
+//! Everybody who uses lists or open chapter is counted, under the lock of `life`; a save waits until
+//! nobody does, and keeps others out. No lock is held while another is taken.
+
+mod batch;
+mod create;
+mod load;
+mod rebuild;
+mod save;
+mod sparse;
+
+use crate::bench::Bench;
+use crate::error::Error;
+use crate::error::Result;
+use crate::format::save::Save;
+use crate::format::super_block::SuperBlock;
+use crate::format::super_block::SAVES;
+use crate::format::Chapter;
+use crate::format::Geometry;
+use crate::format::Metadata;
+use crate::format::Name;
+use crate::format::Record;
+use crate::open_chapter::Added;
+use crate::open_chapter::Chapters;
+use crate::volume::Volume;
+use crate::volume::Wanted;
+use crate::volume_index::Answer;
+use crate::volume_index::Counts;
+use crate::volume_index::Outcome;
+use crate::volume_index::Request;
+use crate::volume_index::Sweep;
+use crate::volume_index::VolumeIndex;
+use crate::world::Level;
+use crate::world::World;
+use core::pin::pin;
+use kernel::prelude::*;
+use runtime::monitor::Entries;
+use runtime::monitor::Monitor;
+use runtime::monitor::Rules;
+use runtime::pool::Pool;
+use runtime::sync::Arc;
+use runtime::sync::AtomicU32;
+use runtime::sync::AtomicU64;
+use runtime::sync::Lock;
+use sparse::Sparse;
+
+pub use batch::Batch;
+pub use batch::Item;
+pub use load::open;
+pub use load::Control;
+
+/// Lists that are swept at once.
+const SWEEP: u32 = 256;
+
+/// Where an index is, and what it is for.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// How large it is.
+    pub geometry: Geometry,
+    /// The first block of its region on the device.
+    pub start: u64,
+    /// Blocks of the region.
+    pub blocks: u64,
+    /// What tells its user from others.
+    pub owner: u64,
+}
+
+/// Who uses the index, and what is to be done.
+#[derive(Default)]
+struct Life {
+    users: u32,
+    /// A save keeps others out.
+    frozen: bool,
+    /// A chapter that is to be written.
+    full: Option<Chapter>,
+    /// The next chapter is being opened.
+    advancing: bool,
+    stopping: bool,
+    failed: Option<Error>,
+}
+
+impl Rules for Life {
+    type Key = ();
+
+    fn left(&mut self, (): &(), _: &mut Entries<'_, ()>) {}
+}
+
+/// The saves on disk.
+#[derive(Default)]
+struct Saves {
+    headers: [Option<Save>; SAVES],
+    /// The save that would be loaded; `None` if its open chapter is void, so that none would be.
+    valid: Option<u16>,
+}
+
+/// What has happened since the index was opened.
+struct Counters {
+    /// Names that were not remembered, as there was no room.
+    dropped: AtomicU64,
+    /// Chapters written.
+    chapters: AtomicU64,
+}
+
+/// An index that is open.
+pub struct Index<W: World> {
+    world: Arc<W>,
+    disk: Arc<W::Disk>,
+    geometry: Geometry,
+    super_block: SuperBlock,
+    volume: Volume<W::Disk>,
+    volume_index: VolumeIndex,
+    chapters: Chapters,
+    sparse: Sparse,
+    bench: Pool<Bench<W::Disk>>,
+    life: Monitor<Life>,
+    newest: AtomicU64,
+    oldest: AtomicU64,
+    saves: Lock<Saves>,
+    /// Something has changed since the last save.
+    dirty: AtomicU32,
+    counters: Counters,
+}
+
+/// Somebody uses an index while this is there.
+struct User<'i, W: World>(&'i Index<W>);
+
+impl<W: World> Drop for User<'_, W> {
+    fn drop(&mut self) {
+        self.0.life.with(|life, waiting| {
+            life.users -= 1;
+            if life.users == 0 {
+                waiting.wake_all();
+            }
+        });
+    }
+}
+
+impl<W: World> Index<W> {
+    /// Returns an empty index, of which nothing is read.
+    fn empty(
+        world: Arc<W>,
+        disk: Arc<W::Disk>,
+        geometry: &Geometry,
+        super_block: SuperBlock,
+    ) -> Result<Self> {
+        let first = super_block.volume_block();
+        let nonce = super_block.volume_nonce();
+        let mut benches = KVec::with_capacity(1, GFP_KERNEL)?;
+        benches.push(Bench::new(&*disk, geometry)?, GFP_KERNEL)?;
+        let seed = world.random();
+        Ok(Self {
+            world,
+            geometry: *geometry,
+            super_block,
+            volume: Volume::new(disk.clone(), geometry, first, nonce)?,
+            volume_index: VolumeIndex::new(geometry)?,
+            chapters: Chapters::new(geometry.records, seed)?,
+            sparse: Sparse::new(),
+            bench: Pool::new(benches),
+            life: Monitor::new(Life::default()),
+            newest: AtomicU64::new(0),
+            oldest: AtomicU64::new(0),
+            saves: Lock::new(Saves::default()),
+            dirty: AtomicU32::new(0),
+            counters: Counters {
+                dropped: AtomicU64::new(0),
+                chapters: AtomicU64::new(0),
+            },
+            disk,
+        })
+    }
+
+    /// Returns the open chapter.
+    pub fn newest(&self) -> Chapter {
+        self.newest.load_acquire()
+    }
+
+    /// Returns the oldest chapter that is not forgotten.
+    pub fn oldest(&self) -> Chapter {
+        self.oldest.load_acquire()
+    }
+
+    /// Returns what is in the volume index.
+    pub fn counts(&self) -> Counts {
+        self.volume_index.counts()
+    }
+
+    /// Returns how many names were not remembered, as there was no room.
+    pub fn dropped(&self) -> u64 {
+        self.counters.dropped.load_relaxed()
+    }
+
+    /// Returns how many chapters were written.
+    pub fn chapters_written(&self) -> u64 {
+        self.counters.chapters.load_relaxed()
+    }
+
+    /// Returns why the index is of no use any more, if it is not.
+    pub fn failure(&self) -> Option<Error> {
+        self.life.with(|life, _| life.failed)
+    }
+
+    /// Uses the index, if nobody keeps others out.
+    fn enter(&self) -> Option<User<'_, W>> {
+        let entered = self.life.with(|life, _| {
+            let may = !life.frozen && life.failed.is_none();
+            life.users += u32::from(may);
+            may
+        });
+        entered.then(|| User(self))
+    }
+
+    /// Answers what is asked in a batch. A name of which nothing is found may be known nevertheless.
+    pub async fn look_up(&self, batch: &mut Batch) {
+        batch.prepare(&self.volume_index);
+        let Some(_user) = self.enter() else {
+            return;
+        };
+        self.volume_index.look_up(&mut batch.requests);
+        self.search_memory(batch);
+        self.search_volume(batch).await;
+        if self.geometry.shape.sparse_chapters > 0 {
+            self.search_sparse(batch).await;
+        }
+    }
+
+    /// Looks for names in chapters in memory, and notes which have to be looked for on disk.
+    fn search_memory(&self, batch: &mut Batch) {
+        let Batch {
+            requests,
+            items,
+            wanted,
+            ..
+        } = batch;
+        let (oldest, newest) = (self.oldest(), self.newest());
+        for (tag, (request, item)) in (0..).zip(requests.iter().zip(items.iter_mut())) {
+            let (Answer::Hint(chapter) | Answer::Exact(chapter)) = request.answer else {
+                continue;
+            };
+            if !(oldest..=newest).contains(&chapter) {
+                continue;
+            }
+            match self.chapters.look_up(chapter, &request.name) {
+                Some(found) => {
+                    item.advice = found;
+                    item.is_own = found.is_some();
+                }
+                None => {
+                    let name = Wanted::new(request.name, chapter, tag);
+                    // There is room for all names.
+                    let _ = wanted.push_within_capacity(name);
+                }
+            }
+        }
+    }
+
+    async fn search_volume(&self, batch: &mut Batch) {
+        self.find(&mut batch.wanted).await;
+        for wanted in &batch.wanted {
+            if let Some(item) = batch.items.get_mut(wanted.tag as usize) {
+                item.advice = wanted.found;
+                item.is_own = wanted.found.is_some();
+                item.chapter = wanted.chapter;
+            }
+        }
+    }
+
+    /// Looks for names in chapters on disk, and tells of one that is bad.
+    async fn find(&self, wanted: &mut [Wanted]) {
+        if let Some((chapter, error)) = self.volume.find(wanted).await {
+            // One that was forgotten meanwhile has another in its place.
+            if chapter >= self.oldest() {
+                self.world.log(
+                    Level::Warning,
+                    format_args!("chapter {chapter} of the index is not used any more: {error}"),
+                );
+            }
+        }
+    }
+
+    /// Remembers names of a batch that was looked up: those for which `metadata` returns what is known
+    /// of them now.
+    pub fn remember(&self, batch: &mut Batch, metadata: impl Fn(&Item) -> Option<Metadata>) {
+        let Some(_user) = self.enter() else {
+            return;
+        };
+        let mut dropped = 0;
+        for (request, item) in batch.requests.iter_mut().zip(batch.items.iter()) {
+            if let Some(metadata) = metadata(item) {
+                dropped += u64::from(!self.remember_one(request, item.is_own, metadata));
+            }
+        }
+        if dropped > 0 {
+            self.counters.dropped.fetch_add(dropped);
+        }
+    }
+
+    /// Remembers a name without having looked it up: for what came before the index was open.
+    pub fn remember_unasked(&self, name: Name, metadata: Metadata) {
+        let Some(_user) = self.enter() else {
+            return;
+        };
+        let mut request = self.volume_index.request(name);
+        self.volume_index
+            .look_up(core::slice::from_mut(&mut request));
+        if !self.remember_one(&mut request, false, metadata) {
+            self.counters.dropped.fetch_add(1);
+        }
+    }
+
+    /// Puts a name into the open chapter. `is_own`: a hint of the volume index was one of this name.
+    fn remember_one(&self, request: &mut Request, is_own: bool, metadata: Metadata) -> bool {
+        let record = Record {
+            name: request.name,
+            metadata,
+        };
+        // The open chapter may become another one, but not over and over.
+        for _ in 0..3 {
+            let chapter = self.newest();
+            match self.chapters.add(chapter, record) {
+                Added::New(was_last) => {
+                    self.dirty.store_relaxed(1);
+                    self.point_to(request, is_own, chapter);
+                    if was_last {
+                        self.advance();
+                    }
+                    return true;
+                }
+                // Who added it first sees to the rest.
+                Added::Replaced => {
+                    self.dirty.store_relaxed(1);
+                    return true;
+                }
+                Added::Refused if self.newest() == chapter => return false,
+                Added::Refused => {}
+            }
+        }
+        false
+    }
+
+    /// Has the volume index say that a name, which is new in a chapter, is there.
+    fn point_to(&self, request: &mut Request, mut is_own: bool, chapter: Chapter) {
+        for _ in 0..3 {
+            let outcome = match request.answer {
+                Answer::Hint(_) if !is_own => self.volume_index.insert(request, chapter),
+                Answer::Absent => self.volume_index.insert(request, chapter),
+                Answer::Hint(_) | Answer::Exact(_) => self.volume_index.re_point(request, chapter),
+            };
+            if outcome != Outcome::Changed {
+                return;
+            }
+            // A hint may be of this name now, but this was not looked for: two entries do no harm.
+            is_own = false;
+        }
+    }
+
+    /// Opens the next chapter, if this one is full, and the table of the next one is free.
+    fn advance(&self) {
+        let may = self.life.with(|life, _| {
+            let may = !life.advancing && life.failed.is_none();
+            life.advancing |= may;
+            may
+        });
+        if !may {
+            return;
+        }
+        let chapter = self.newest();
+        let next = chapter + 1;
+        let is_due = self.chapters.is_full(chapter) && self.chapters.begin(next);
+        if is_due {
+            let early = self.volume_index.open_chapter(next);
+            if early > 0 {
+                self.world.log(
+                    Level::Info,
+                    format_args!("the index forgets {early} chapters early: its lists are full"),
+                );
+            }
+            let oldest = self.oldest() + self.geometry.expired_by(next);
+            self.oldest.store_release(oldest);
+            self.newest.store_release(next);
+        }
+        self.life.with(|life, waiting| {
+            life.advancing = false;
+            if is_due {
+                life.full = Some(chapter);
+            }
+            waiting.wake_all();
+        });
+    }
+
+    /// Writes chapters that are full, until the index is stopped. One task does this.
+    pub async fn write_chapters(&self) {
+        loop {
+            let Some(chapter) = self.next_full().await else {
+                return;
+            };
+            let written = self.write_chapter(chapter).await;
+            if written.is_ok() {
+                self.chapters.end(chapter);
+                self.counters.chapters.fetch_add(1);
+            }
+            self.life.with(|life, waiting| {
+                life.full = None;
+                life.failed = written.err();
+                waiting.wake_all();
+            });
+            if let Err(error) = written {
+                self.world.log(
+                    Level::Error,
+                    format_args!("the index cannot write chapter {chapter}: {error}"),
+                );
+                return;
+            }
+            self.advance();
+            self.sweep();
+        }
+    }
+
+    /// Waits for a chapter that is full; `None` if there will be none.
+    async fn next_full(&self) -> Option<Chapter> {
+        let entry = pin!(self.life.entry(()));
+        let full = entry.as_ref().wait(|turn| {
+            let life = &turn.state;
+            match life.full {
+                Some(chapter) if life.failed.is_none() => Some(Some(chapter)),
+                _ if life.stopping || life.failed.is_some() => Some(None),
+                _ => None,
+            }
+        });
+        full.await
+    }
+
+    async fn write_chapter(&self, chapter: Chapter) -> Result {
+        let mut bench = self.bench.take().await;
+        let result = self.write_chapter_with(&mut bench, chapter).await;
+        self.bench.give(bench);
+        result
+    }
+
+    async fn write_chapter_with(&self, bench: &mut Bench<W::Disk>, chapter: Chapter) -> Result {
+        self.void_save(bench).await?;
+        let written = bench.write_chapter(
+            &self.disk,
+            &self.volume,
+            &self.geometry,
+            &self.chapters,
+            chapter,
+        );
+        let dropped = written.await?;
+        if dropped > 0 {
+            self.world.log(
+                Level::Warning,
+                format_args!("chapter {chapter} of the index has no room for {dropped} names"),
+            );
+        }
+        Ok(())
+    }
+
+    /// Removes entries of forgotten chapters, and sees that those who must not wait find memory.
+    fn sweep(&self) {
+        let mut sweep = Sweep::default();
+        loop {
+            let Some(_user) = self.enter() else {
+                return;
+            };
+            if self.volume_index.sweep(&mut sweep, SWEEP) {
+                break;
+            }
+        }
+        self.volume_index.top_up(GFP_NOWAIT);
+    }
+
+    /// Waits until no chapter is being written and nobody uses the index, and keeps others out.
+    async fn freeze(&self) -> Result {
+        let entry = pin!(self.life.entry(()));
+        let frozen = entry.as_ref().wait(|turn| {
+            let life = &mut *turn.state;
+            if let Some(error) = life.failed {
+                return Some(Err(error));
+            }
+            let is_idle = life.users == 0 && life.full.is_none() && !life.advancing;
+            if life.frozen || !is_idle {
+                return None;
+            }
+            life.frozen = true;
+            Some(Ok(()))
+        });
+        frozen.await
+    }
+
+    /// Waits until no chapter is being written, and nobody uses the index.
+    ///
+    /// # Errors
+    ///
+    /// Why the index is of no use any more.
+    pub async fn settle(&self) -> Result {
+        self.freeze().await?;
+        self.thaw();
+        Ok(())
+    }
+
+    fn thaw(&self) {
+        self.life.with(|life, waiting| {
+            life.frozen = false;
+            waiting.wake_all();
+        });
+    }
+
+    /// Has the task that writes chapters end when there is none to write.
+    pub fn stop(&self) {
+        self.life.with(|life, waiting| {
+            life.stopping = true;
+            waiting.wake_all();
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests;

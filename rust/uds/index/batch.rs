@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Names that are asked about together.
+
+use crate::error::Result;
+use crate::format::Chapter;
+use crate::format::Metadata;
+use crate::format::Name;
+use crate::format::NO_CHAPTER;
+use crate::volume::Wanted;
+use crate::volume_index::Request;
+use crate::volume_index::VolumeIndex;
+use kernel::prelude::*;
+
+/// A name of a batch, after the look-up.
+#[derive(Clone, Copy, Debug)]
+pub struct Item {
+    /// What the user knows it by.
+    pub tag: u32,
+    /// The name.
+    pub name: Name,
+    /// What is known of it.
+    pub advice: Option<Metadata>,
+    /// The volume index spoke of this very name.
+    pub(super) is_own: bool,
+    /// The chapter on disk that it was looked for in.
+    pub(super) chapter: Chapter,
+}
+
+impl Item {
+    fn new(name: Name, tag: u32) -> Self {
+        Self {
+            tag,
+            name,
+            advice: None,
+            is_own: false,
+            chapter: NO_CHAPTER,
+        }
+    }
+}
+
+/// Names that are asked about together; the memory is used again.
+pub struct Batch {
+    /// In the order of their lists, after the look-up.
+    pub(super) items: KVVec<Item>,
+    pub(super) requests: KVVec<Request>,
+    pub(super) wanted: KVVec<Wanted>,
+}
+
+impl Batch {
+    /// Allocates a batch of up to so many names.
+    pub fn new(names: usize) -> Result<Self> {
+        Ok(Self {
+            items: KVVec::with_capacity(names, GFP_KERNEL)?,
+            requests: KVVec::with_capacity(names, GFP_KERNEL)?,
+            wanted: KVVec::with_capacity(names, GFP_KERNEL)?,
+        })
+    }
+
+    /// Forgets its names.
+    pub fn clear(&mut self) {
+        self.items.clear();
+        self.requests.clear();
+        self.wanted.clear();
+    }
+
+    /// Adds a name, which the user knows by `tag`; false if there is no room.
+    pub fn push(&mut self, name: Name, tag: u32) -> bool {
+        self.items
+            .push_within_capacity(Item::new(name, tag))
+            .is_ok()
+    }
+
+    /// Returns the names, in no order that matters.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// Brings the names into the order of their lists.
+    pub(super) fn prepare(&mut self, index: &VolumeIndex) {
+        runtime::sort::sort_by_key(&mut self.items, |item| index.request(item.name).order());
+        self.requests.clear();
+        self.wanted.clear();
+        for item in self.items.iter_mut() {
+            *item = Item::new(item.name, item.tag);
+            // There is room for as many.
+            let request = index.request(item.name);
+            let _ = self.requests.push_within_capacity(request);
+        }
+    }
+}
