@@ -29,6 +29,9 @@ const WORKERS: usize = 8;
 const SMALL_WORKERS: usize = 120;
 const SMALL_BLOCKS: usize = 4;
 
+/// Tasks that wait for blocks of which a write is on its way, for the next one.
+const CLAIMERS: usize = 64;
+
 /// Journal blocks that are not applied yet, at most.
 ///
 /// What a crash leaves of them must fit into one slab journal on top of what blocks new entries
@@ -44,6 +47,7 @@ fn tuning(opened: &Opened, settings: &Settings) -> Tuning {
         workers: WORKERS,
         small_workers: SMALL_WORKERS,
         small_blocks: SMALL_BLOCKS,
+        claimers: CLAIMERS,
         batch_blocks: BATCH_BLOCKS,
         fragment_reads: 16,
         journal_memory_blocks: JOURNAL_MEMORY_BLOCKS,
@@ -78,6 +82,9 @@ pub(crate) fn spawn_tasks(engine: &Arc<Engine>, executor: &Executor) -> VdoResul
         spawn_worker(engine, executor, worker)?;
     }
     let own = || engine.clone();
+    for _ in 0..engine.tuning().claimers {
+        executor.spawn(Engine::run_claimer(own()))?;
+    }
     executor.spawn(Engine::run_journal_writer(own()))?;
     executor.spawn(Engine::run_journal_timer(own()))?;
     executor.spawn(Engine::run_applier(own()))?;

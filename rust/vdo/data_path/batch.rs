@@ -11,10 +11,14 @@ pub(crate) use block::Block;
 pub(crate) use block::Leaf;
 pub(crate) use block::Partial;
 pub(crate) use block::Stored;
+pub(crate) use request::lbns_of;
 pub(crate) use request::Request;
 
 use crate::block_map::Prefetch;
 use crate::data_path::inbox::Kind;
+use crate::data_path::inbox::Write;
+use crate::data_path::locks::Access;
+use crate::data_path::locks::Token;
 use crate::data_path::write::BioOf;
 use crate::error::Error;
 use crate::error::Result;
@@ -37,13 +41,12 @@ use block::first_page;
 use core::ops::Range;
 use kernel::prelude::*;
 use request::blocks_of;
-use request::lbns_of;
 use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::disk::Part;
 
 /// The most bios in a batch.
-pub(crate) const MAX_BIOS: usize = 128;
+pub(crate) const MAX_BIOS: usize = 256;
 
 /// In so many places is data tried, beside the first, that the storage does not take.
 pub(crate) const TRIES: u32 = 3;
@@ -63,8 +66,8 @@ pub struct Batch<W: World> {
     pub(crate) scratch: Option<<W::Disk as Disk>::Buffer>,
     /// Pages of the buffer that are in use.
     pub(crate) pages: usize,
-    /// Scratch: bios that were taken, by ascending sector.
-    bios: KVec<BioOf<W>>,
+    /// Scratch: bios that were taken, by ascending sector, and their claims.
+    bios: KVec<(BioOf<W>, Token)>,
     /// By ascending LBN; they do not overlap.
     pub(crate) requests: KVec<Request<BioOf<W>>>,
     /// By ascending LBN.
@@ -99,10 +102,12 @@ impl<W: World> Batch<W> {
 
     fn make(engine: &Engine<W>, worker: usize) -> Result<Self> {
         let tuning = engine.tuning();
-        // Discards can take long: they never have all workers.
+        // Discards can take long, and they wait for blocks of which the claim may have been left with
+        // a write that waits for a worker: they never have all of these. (Who has one worker only,
+        // in a test, does not have both at once.)
         let kind = match worker {
             small if small >= tuning.workers => Kind::Small(tuning.small_blocks as u64),
-            large if large >= tuning.workers / 4 || tuning.workers == 1 => Kind::All,
+            large if large >= (tuning.workers / 4).max(1) || tuning.workers == 1 => Kind::All,
             _ => Kind::Writer,
         };
         let max_blocks = match kind {
@@ -132,57 +137,56 @@ impl<W: World> Batch<W> {
         })
     }
 
-    /// Takes `first`, and of what waits behind it as much as fits.
-    pub(crate) fn collect(&mut self, first: BioOf<W>, engine: &Engine<W>) {
+    /// Takes `first`, and of what waits behind it as much as fits, with the claims of their blocks.
+    /// What somebody else has is held up, and nobody else with it.
+    pub(crate) fn collect(&mut self, first: Write<BioOf<W>>, engine: &Engine<W>) {
         self.clear();
-        let mut left = self.max_blocks.saturating_sub(blocks_of(&first));
-        // There is room for this one, and for those below. (A bio that is dropped fails.)
-        let _ = self.bios.push_within_capacity(first);
-        while self.bios.len() < self.bios.capacity() {
-            let mut place = None;
-            let next = engine.inbox.next_write(|bio| {
-                place = self.place_for(bio).filter(|_| blocks_of(bio) <= left);
-                place.is_some()
-            });
-            let (Some(bio), Some(place)) = (next, place) else {
-                break;
+        let mut left = self.max_blocks;
+        let mut next = Some(first);
+        while let Some(Write { bio, is_claimed }) = next {
+            let lbns = lbns_of(&bio);
+            let claim = match is_claimed {
+                true => engine.locks.token_of(&lbns),
+                false => engine.locks.try_token(lbns, Access::Exclusive),
             };
-            left = left.saturating_sub(blocks_of(&bio));
-            let _ = self.bios.push_within_capacity(bio);
-            if let Some(behind) = self.bios.get_mut(place..) {
-                behind.rotate_right(1);
+            match claim {
+                Some(claim) => {
+                    left = left.saturating_sub(blocks_of(&bio));
+                    self.take(bio, claim);
+                }
+                None => engine.held_up.push(bio),
             }
+            let is_full = self.bios.len() == self.bios.capacity();
+            let fits = |bio: &BioOf<W>| !is_full && blocks_of(bio) <= left;
+            next = engine.inbox.next_write(fits);
         }
         engine.inbox.leave();
         self.bios.reverse();
-        while let Some(bio) = self.bios.pop() {
-            self.add_bio(bio);
+        while let Some((bio, claim)) = self.bios.pop() {
+            self.add_bio(bio, claim);
         }
     }
 
-    /// Returns where a bio belongs among those that were taken, unless it overlaps one of them.
-    fn place_for(&self, bio: &BioOf<W>) -> Option<usize> {
-        let lbns = lbns_of(bio);
+    /// Puts a bio where it belongs among those that were taken: what is claimed does not overlap.
+    fn take(&mut self, bio: BioOf<W>, claim: Token) {
+        let sector = bio.sector();
         let place = self
             .bios
-            .partition_point(|other| other.sector() < bio.sector());
-        let (before, behind) = self.bios.split_at(place);
-        let apart = before
-            .last()
-            .is_none_or(|other| lbns_of(other).end <= lbns.start)
-            && behind
-                .first()
-                .is_none_or(|other| lbns.end <= lbns_of(other).start);
-        apart.then_some(place)
+            .partition_point(|(other, _)| other.sector() < sector);
+        // There is room for all of them.
+        let _ = self.bios.push_within_capacity((bio, claim));
+        if let Some(behind) = self.bios.get_mut(place..) {
+            behind.rotate_right(1);
+        }
     }
 
-    /// Takes a part of a discard: zeroes for the bytes `part` of block `lbn`.
-    pub(crate) fn collect_zeroes(&mut self, lbn: Lbn, part: Range<usize>) {
+    /// Takes a part of a discard: zeroes for the bytes `part` of block `lbn`, which is claimed.
+    pub(crate) fn collect_zeroes(&mut self, lbn: Lbn, part: Range<usize>, claim: Token) {
         self.clear();
         let lbns = lbn..lbn.saturating_add(1);
         let bytes = lbn.saturating_mul(BLOCK_SIZE as u64);
         let bytes = bytes.saturating_add(part.start as u64)..bytes.saturating_add(part.end as u64);
-        self.add(None, lbns, &bytes, false);
+        self.add(None, claim, lbns, &bytes, false);
     }
 
     fn clear(&mut self) {
@@ -196,13 +200,13 @@ impl<W: World> Batch<W> {
         self.pages = 0;
     }
 
-    fn add_bio(&mut self, bio: BioOf<W>) {
+    fn add_bio(&mut self, bio: BioOf<W>, claim: Token) {
         let start = bio.sector().saturating_mul(SECTOR_SIZE as u64);
         let length = u64::from(bio.sectors()).saturating_mul(SECTOR_SIZE as u64);
         let lbns = lbns_of(&bio);
         let brings_data = bio.operation() == Operation::Write;
         let bytes = start..start.saturating_add(length);
-        self.add(Some(bio), lbns, &bytes, brings_data);
+        self.add(Some(bio), claim, lbns, &bytes, brings_data);
     }
 
     /// Adds a request behind all others. One that does not fit as a whole fails, and changes nothing:
@@ -210,6 +214,7 @@ impl<W: World> Batch<W> {
     fn add(
         &mut self,
         bio: Option<BioOf<W>>,
+        claim: Token,
         lbns: Range<Lbn>,
         bytes: &Range<u64>,
         brings_data: bool,
@@ -222,7 +227,7 @@ impl<W: World> Batch<W> {
             bio,
             lbns: lbns.clone(),
             blocks: before..before,
-            claim: None,
+            claim: Some(claim),
             brings_data,
             acknowledged: false,
             error: (!fits).then_some(Error::Errno(EIO)),

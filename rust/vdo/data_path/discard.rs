@@ -82,7 +82,9 @@ impl<W: World> Engine<W> {
             let sector = sector.saturating_sub(lbn * BLOCK_SECTORS);
             (sector as usize * SECTOR_SIZE).min(BLOCK_SIZE)
         };
-        batch.collect_zeroes(lbn, byte(sectors.start)..byte(sectors.end));
+        let bytes = byte(sectors.start)..byte(sectors.end);
+        let claim = self.locks.token(lbn..lbn + 1, Access::Exclusive).await;
+        batch.collect_zeroes(lbn, bytes, claim);
         self.write(batch).await;
         batch.result()
     }

@@ -11,9 +11,14 @@
 //! only: so that one who writes block by block has more writes on their way than there are large
 //! batches, where the storage takes its time. They take no discards, and nothing that does not fit.
 //!
+//! A write whose blocks somebody else has is [held up](held_up) beside, with nobody behind it, and comes
+//! back with its claim. It is the next one then.
+//!
 //! Writes and discards wait in a line each, in order of arrival, because not every worker may be
 //! kept busy by a discard. Neither line starves the other: while discards wait, the workers that
 //! serve them take one after at most [`WRITES_BEFORE_DISCARD`] batches of writes.
+
+pub(crate) mod held_up;
 
 use crate::world::Bio;
 use crate::world::BioList;
@@ -43,6 +48,8 @@ pub struct Inbox<L: BioList> {
 
 struct Desk<L> {
     writes: L,
+    /// Writes that were held up, whose blocks are claimed.
+    claimed: L,
     discards: L,
     /// Blocks of the writes that wait.
     blocks: u64,
@@ -95,10 +102,18 @@ impl Kind {
     }
 }
 
+/// A write for a worker.
+pub struct Write<B> {
+    /// The write.
+    pub bio: B,
+    /// Whether its blocks are claimed for it already.
+    pub is_claimed: bool,
+}
+
 /// What a worker is to do.
 pub enum Work<B> {
     /// This bio, and what waits behind it: see [`Inbox::next_write`] and [`Inbox::leave`].
-    Write(B),
+    Write(Write<B>),
     /// This discard.
     Discard(B),
     /// Nothing any more.
@@ -124,7 +139,7 @@ impl<L: BioList> Desk<L> {
         if self.coming >= batches && !discards {
             return;
         }
-        let Self { coming, writes, .. } = self;
+        let coming = &mut self.coming;
         workers.wake_where(|worker| {
             let serves_discards = worker.kind == Kind::All;
             let wanted = *coming < batches || (discards && serves_discards);
@@ -138,31 +153,37 @@ impl<L: BioList> Desk<L> {
             *coming += 1;
             true
         });
-        if *coming < batches {
-            if let (Some(first), Some(worker)) = (writes.first(), workers.first_of(SMALL)) {
+        if self.coming < batches {
+            if let (Some(first), Some(worker)) = (self.first_write(), workers.first_of(SMALL)) {
                 if worker.idle && worker.kind.fits(first) {
                     worker.idle = false;
-                    *coming += 1;
+                    self.coming += 1;
                     workers.wake_first_of(SMALL, CALLED);
                 }
             }
         }
     }
 
-    fn take_write(&mut self) -> Option<L::Bio> {
-        let bio = self.writes.pop()?;
+    fn first_write(&self) -> Option<&L::Bio> {
+        self.claimed.first().or_else(|| self.writes.first())
+    }
+
+    fn take_write(&mut self) -> Option<Write<L::Bio>> {
+        let claimed = self.claimed.pop();
+        let is_claimed = claimed.is_some();
+        let bio = claimed.or_else(|| self.writes.pop())?;
         self.blocks = self.blocks.saturating_sub(blocks_of(&bio));
-        Some(bio)
+        Some(Write { bio, is_claimed })
     }
 
     /// Takes what a worker is to begin with.
     fn take(&mut self, kind: Kind) -> Option<Work<L::Bio>> {
         let may_discard = kind == Kind::All && self.discards.first().is_some();
         if !may_discard || self.went_before < WRITES_BEFORE_DISCARD {
-            let fits = self.writes.first().is_some_and(|bio| kind.fits(bio));
-            if let Some(bio) = fits.then(|| self.take_write()).flatten() {
+            let fits = self.first_write().is_some_and(|bio| kind.fits(bio));
+            if let Some(write) = fits.then(|| self.take_write()).flatten() {
                 self.went_before += u32::from(may_discard);
-                return Some(Work::Write(bio));
+                return Some(Work::Write(write));
             }
         }
         if !may_discard {
@@ -184,6 +205,7 @@ impl<L: BioList> Inbox<L> {
             monitor: Monitor::with_lists(
                 Desk {
                     writes: L::default(),
+                    claimed: L::default(),
                     discards: L::default(),
                     blocks: 0,
                     batch,
@@ -210,10 +232,19 @@ impl<L: BioList> Inbox<L> {
         });
     }
 
+    /// Leaves a write that was held up, whose blocks are claimed now.
+    pub(crate) fn push_claimed(&self, bio: L::Bio) {
+        self.monitor.with(|desk, workers| {
+            desk.blocks = desk.blocks.saturating_add(blocks_of(&bio));
+            desk.claimed.push(bio);
+            desk.call(workers);
+        });
+    }
+
     /// Returns true if nothing waits, and no worker is at work on a write.
     pub fn is_empty(&self) -> bool {
         self.monitor.with(|desk, _| {
-            desk.writes.first().is_none()
+            desk.first_write().is_none()
                 && desk.discards.first().is_none()
                 && desk.blocks == 0
                 && desk.running == 0
@@ -243,9 +274,9 @@ impl<L: BioList> Inbox<L> {
     }
 
     /// Takes the next waiting write if it `fits`.
-    pub fn next_write(&self, fits: impl FnOnce(&L::Bio) -> bool) -> Option<L::Bio> {
+    pub fn next_write(&self, fits: impl FnOnce(&L::Bio) -> bool) -> Option<Write<L::Bio>> {
         self.monitor.with(|desk, _| {
-            if !fits(desk.writes.first()?) {
+            if !fits(desk.first_write()?) {
                 return None;
             }
             desk.take_write()

@@ -10,10 +10,8 @@
 //! A writer that has acknowledged its data [shows](crate::data_path::shown) where it is, and readers take it
 //! from there instead of waiting.
 //!
-//! A claim lies inside one chunk of [`CHUNK`] blocks, as every bio with data does. Who needs
-//! several claims asks for them in ascending order, and for all but the first of them waits for
-//! those who hold a block, but not for those who wait: one of these may wait for a block that the
-//! claimer holds already. There is room for all such claims.
+//! A claim lies inside one chunk of [`CHUNK`] blocks, as every bio with data does. Who waits for a
+//! claim holds no other one, so there is no circle; who takes several takes what it gets at once.
 //!
 //! However many wait, a claim costs the same: only the [`WINDOW`] claims that came first are looked
 //! at when one is given up. The others, and who comes behind them, wait in line for that, also if
@@ -34,10 +32,10 @@ pub const CHUNK: u64 = 256;
 /// Claims are spread over this many shards.
 const SHARDS: usize = 16;
 
-/// First claims that a shard can hold at once, with those in its window; more wait.
-const CLAIMS: usize = 256;
+/// Claims that a shard can hold at once, with those in its window; more wait.
+const CLAIMS: usize = 1024;
 
-/// First claims of a shard that wait and are looked at.
+/// Claims of a shard that wait and are looked at.
 const WINDOW: usize = 32;
 
 /// The list of those who wait for a place in the window.
@@ -61,8 +59,6 @@ pub struct LbnLocks {
 struct Wish {
     blocks: Range<Lbn>,
     access: Access,
-    /// The claimer holds others.
-    is_next: bool,
 }
 
 /// Who waits for a claim.
@@ -96,13 +92,11 @@ struct Held {
 
 /// # Invariants
 ///
-/// `firsts + window <= CLAIMS`: who is in the window finds room. While there is a crowd, the window
+/// `held.len() + window <= CLAIMS`: who is in the window finds room. While there is a crowd, the window
 /// is full or there is no room for one more.
 struct Shard {
     held: KVVec<Held>,
-    /// How many of those are their claimers' first.
-    firsts: usize,
-    /// How many first claims are in the window.
+    /// How many wishes are in the window.
     window: usize,
     /// How many are in the crowd.
     crowd: usize,
@@ -120,7 +114,6 @@ impl Shard {
     fn new(held: KVVec<Held>) -> Self {
         Self {
             held,
-            firsts: 0,
             window: 0,
             crowd: 0,
             last: 0,
@@ -128,7 +121,7 @@ impl Shard {
     }
 
     fn has_room(&self) -> bool {
-        self.firsts + self.window < CLAIMS
+        self.held.len() + self.window < CLAIMS
     }
 
     /// Makes the claim if nobody holds, and nobody of those `before` waits for, what excludes it.
@@ -138,7 +131,7 @@ impl Shard {
         mut before: impl Iterator<Item = &'k Waiter>,
     ) -> Option<u64> {
         let is_held = self.held.iter().any(|held| held.wish.excludes(wish));
-        if is_held || (!wish.is_next && before.any(|earlier| earlier.wish.excludes(wish))) {
+        if is_held || before.any(|earlier| earlier.wish.excludes(wish)) {
             return None;
         }
         let number = self.last.wrapping_add(1);
@@ -147,7 +140,6 @@ impl Shard {
             wish: wish.clone(),
         };
         self.held.push_within_capacity(held).ok()?;
-        self.firsts += usize::from(!wish.is_next);
         self.last = number;
         Some(number)
     }
@@ -158,7 +150,7 @@ impl Shard {
         wish: &Wish,
         before: impl Iterator<Item = &'k Waiter>,
     ) -> Option<u64> {
-        if !wish.is_next && (self.crowd > 0 || !self.has_room()) {
+        if self.crowd > 0 || !self.has_room() {
             return None;
         }
         self.take(wish, before)
@@ -171,7 +163,6 @@ impl Shard {
         let last = self.held.len().saturating_sub(1);
         self.held.swap(at, last);
         if let Some(held) = self.held.pop() {
-            self.firsts -= usize::from(!held.wish.is_next);
             waiting.wake_where(|waiter| waiter.wish.excludes(&held.wish));
         }
         self.fill_window(waiting);
@@ -200,9 +191,8 @@ fn serve(turn: &mut Turn<'_, Shard>) -> Option<u64> {
         Place::New => shard.take_new(&waiter.wish, turn.others.before()),
         Place::Window => shard.take(&waiter.wish, turn.others.before()),
     };
-    let is_first = !waiter.wish.is_next;
     match (number, waiter.place) {
-        (None, Place::New) if is_first => {
+        (None, Place::New) => {
             if shard.crowd == 0 && shard.window < WINDOW && shard.has_room() {
                 waiter.place = Place::Window;
                 shard.window += 1;
@@ -238,17 +228,15 @@ pub struct Token {
 }
 
 impl LbnLocks {
-    /// Creates the locks, with room for so many claims that are not a claimer's first; nothing is
-    /// allocated later.
+    /// Creates the locks; nothing is allocated later.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn new(next_claims: usize) -> Result<Self> {
-        let room = CLAIMS.saturating_add(next_claims);
+    pub fn new() -> Result<Self> {
         let mut shards = KVec::with_capacity(SHARDS, GFP_KERNEL)?;
         for _ in 0..SHARDS {
-            let held = KVVec::with_capacity(room, GFP_KERNEL)?;
+            let held = KVVec::with_capacity(CLAIMS, GFP_KERNEL)?;
             shards.push(
                 Monitor::with_lists(Shard::new(held), CROWD + 1)?,
                 GFP_KERNEL,
@@ -259,11 +247,7 @@ impl LbnLocks {
 
     /// Claims `blocks` if nobody is in the way.
     pub fn try_claim(&self, blocks: Range<Lbn>, access: Access) -> Option<Claim<'_>> {
-        let token = self.try_wish(&Wish {
-            blocks,
-            access,
-            is_next: false,
-        })?;
+        let token = self.try_token(blocks, access)?;
         Some(Claim { locks: self, token })
     }
 
@@ -273,27 +257,14 @@ impl LbnLocks {
         Claim { locks: self, token }
     }
 
+    /// As [`try_claim`](Self::try_claim), to be released by hand.
+    pub fn try_token(&self, blocks: Range<Lbn>, access: Access) -> Option<Token> {
+        self.try_wish(&Wish { blocks, access })
+    }
+
     /// As [`claim`](Self::claim), to be released by hand.
     pub async fn token(&self, blocks: Range<Lbn>, access: Access) -> Token {
-        self.wish(Wish {
-            blocks,
-            access,
-            is_next: false,
-        })
-        .await
-    }
-
-    /// As [`token`](Self::token), for one who holds claims of smaller blocks already.
-    pub async fn next_token(&self, blocks: Range<Lbn>, access: Access) -> Token {
-        self.wish(Wish {
-            blocks,
-            access,
-            is_next: true,
-        })
-        .await
-    }
-
-    async fn wish(&self, wish: Wish) -> Token {
+        let wish = Wish { blocks, access };
         if let Some(token) = self.try_wish(&wish) {
             return token;
         }
@@ -302,6 +273,17 @@ impl LbnLocks {
         let entry = pin!(self.shards[shard].entry(Waiter { wish, place }));
         let number = entry.as_ref().wait(serve).await;
         Token { shard, number }
+    }
+
+    /// Returns the claim for changing exactly `blocks`, whose token was not kept.
+    pub fn token_of(&self, blocks: &Range<Lbn>) -> Option<Token> {
+        let shard = shard_of(blocks);
+        let number = self.shards.get(shard)?.with(|state, _| {
+            let is_it = |wish: &Wish| wish.access == Access::Exclusive && wish.blocks == *blocks;
+            let held = state.held.iter().find(|held| is_it(&held.wish))?;
+            Some(held.number)
+        })?;
+        Some(Token { shard, number })
     }
 
     /// Returns true if nobody holds a claim.

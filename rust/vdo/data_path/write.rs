@@ -4,7 +4,7 @@
 //!
 //! | Step | What it takes for granted |
 //! |---|---|
-//! | claim the blocks | nothing is held yet |
+//! | claim the blocks | as bios are taken; what somebody else has is [held up](crate::data_path::inbox::held_up) beside |
 //! | find the leaf pages | tree pages are allocated here, so that a block can be mapped later |
 //! | read the leaf pages | those that are not in memory, all at once, through our buffer |
 //! | fill our buffer | the data is ours from here on: the caller may change its own |
@@ -19,7 +19,7 @@ use crate::data_path::batch::Batch;
 use crate::data_path::batch::Leaf;
 use crate::data_path::batch::Stored;
 use crate::data_path::batch::TRIES;
-use crate::data_path::locks::Access;
+use crate::data_path::inbox::Write;
 use crate::data_path::unsettled;
 use crate::depot::Run;
 use crate::error::Error;
@@ -48,17 +48,18 @@ pub(crate) type BioOf<W> = <<W as World>::Bios as BioList>::Bio;
 
 impl<W: World> Engine<W> {
     /// Serves a bio that writes, and those that wait behind it.
-    pub(crate) async fn serve_writes(&self, first: BioOf<W>, batch: &mut Batch<W>) {
+    pub(crate) async fn serve_writes(&self, first: Write<BioOf<W>>, batch: &mut Batch<W>) {
         batch.collect(first, self);
         if let Err(error) = self.health.check() {
             let _ = batch.fail_all(error);
-        } else {
+            batch.release_claims(self);
+        } else if !batch.requests.is_empty() {
             self.write(batch).await;
         }
         batch.finish(self);
     }
 
-    /// Writes what the batch has collected.
+    /// Writes what the batch has collected and claimed.
     pub(crate) async fn write(&self, batch: &mut Batch<W>) {
         let unsettled = apart(pin!(self.make_ready(batch))).await;
         batch.acknowledge(self);
@@ -78,7 +79,6 @@ impl<W: World> Engine<W> {
 
     /// All that comes before the acknowledgement.
     async fn make_ready(&self, batch: &mut Batch<W>) -> unsettled::Batch<'_> {
-        self.claim(batch).await;
         let unsettled = self.unsettled.begin(batch.worker);
         apart(pin!(self.find_leaves(batch))).await;
         apart(pin!(self.fill(batch))).await;
@@ -89,19 +89,6 @@ impl<W: World> Engine<W> {
     async fn store_and_record(&self, batch: &mut Batch<W>) -> Result<Position> {
         self.store(batch).await;
         apart(pin!(self.record(batch))).await
-    }
-
-    async fn claim(&self, batch: &mut Batch<W>) {
-        // In ascending order, as the locks ask for: the requests are sorted.
-        let mut is_first = true;
-        let requests = batch.requests.iter_mut();
-        for request in requests.filter(|request| request.error.is_none()) {
-            let lbns = request.lbns.clone();
-            request.claim = Some(match core::mem::replace(&mut is_first, false) {
-                true => self.locks.token(lbns, Access::Exclusive).await,
-                false => self.locks.next_token(lbns, Access::Exclusive).await,
-            });
-        }
     }
 
     /// Finds, or allocates, the leaf page of every block.

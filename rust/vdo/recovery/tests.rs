@@ -93,6 +93,7 @@ fn tuning() -> Tuning {
     Tuning {
         workers: 0,
         small_workers: 0,
+        claimers: 0,
         small_blocks: 0,
         batch_blocks: 8,
         fragment_reads: 1,

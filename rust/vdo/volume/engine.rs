@@ -7,8 +7,8 @@
 //!
 //! # What waits for what
 //!
-//! A worker waits for blocks (in ascending order), then for pages and tree pages, then for places in
-//! the journal. Nobody whom it waits for there waits for a worker: the journal's writer waits for
+//! A claimer waits for blocks, with none in its hands. A worker waits for pages and tree pages, then for
+//! places in the journal. Nobody whom it waits for there waits for a worker: the journal's writer waits for
 //! the storage, its applier for slab journals and reference counts to be written, the writer of
 //! pages for the journal's writer. All of them have their memory from the start.
 
@@ -22,6 +22,7 @@ use crate::data_path::batch::Batch;
 use crate::data_path::batch::MAX_BIOS;
 use crate::data_path::counters::Counters;
 use crate::data_path::flush::SharedFlush;
+use crate::data_path::inbox::held_up::HeldUp;
 use crate::data_path::inbox::Inbox;
 use crate::data_path::inbox::Work;
 use crate::data_path::locks::LbnLocks;
@@ -74,12 +75,14 @@ use runtime::sync::AtomicU32;
 /// Sizes of an engine that are not those of its volume.
 #[derive(Clone, Copy, Debug)]
 pub struct Tuning {
-    /// Workers with a whole batch; some of them serve no discards.
+    /// Workers with a whole batch; some of them, of two at least one, serve no discards.
     pub workers: usize,
     /// Workers for few blocks, who are called when the others wait for the storage.
     pub small_workers: usize,
     /// The most blocks of theirs.
     pub small_blocks: usize,
+    /// Tasks that wait for blocks of writes that are held up.
+    pub claimers: usize,
     /// Blocks in a batch; a bio with data must fit.
     pub batch_blocks: usize,
     /// Reads of compressed blocks at once.
@@ -122,6 +125,7 @@ pub struct Engine<W: World> {
     pub(crate) shown: Shown<ViewOf<W>>,
     pub(crate) set_aside: Arc<SetAside>,
     pub(crate) inbox: Arc<Inbox<W::Bios>>,
+    pub(crate) held_up: Arc<HeldUp<W::Bios>>,
     pub(crate) unsettled: Arc<Unsettled>,
     pub(crate) flushing: Arc<SharedFlush>,
     /// Lends its I/O resources to flushes of the storage.
@@ -280,21 +284,20 @@ impl<W: World> Engine<W> {
         admin.push(Admin, GFP_KERNEL)?;
         let batch = NonZeroU64::new(tuning.batch_blocks as u64).ok_or(Status::BadConfiguration)?;
         let small_bios = tuning.small_blocks.min(MAX_BIOS);
-        let next_claims = tuning.workers.saturating_mul(MAX_BIOS - 1);
-        let small_claims = tuning.small_workers.saturating_mul(small_bios);
         let workers = tuning.workers.saturating_add(tuning.small_workers);
         Ok(Self {
             super_block,
             journal,
             depot,
             map,
-            locks: place(|| Ok(LbnLocks::new(next_claims.saturating_add(small_claims))?))?,
+            locks: place(|| Ok(LbnLocks::new()?))?,
             shown: Shown::new([
                 (tuning.workers, MAX_BIOS),
                 (tuning.small_workers, small_bios),
             ])?,
             set_aside: place(SetAside::new)?,
             inbox: place(|| Ok(Inbox::new(batch)?))?,
+            held_up: place(|| Ok(HeldUp::new()))?,
             unsettled: place(|| Ok(Unsettled::new(workers)?))?,
             flushing: place(|| Ok(SharedFlush::new()))?,
             carrier: Pool::new(carriers),
@@ -366,8 +369,8 @@ impl<W: World> Engine<W> {
     pub async fn run_worker(engine: Arc<Self>, mut batch: KBox<Batch<W>>) {
         loop {
             match engine.inbox.next(batch.kind).await {
-                Work::Write(bio) => {
-                    let work = pin!(engine.serve_writes(bio, &mut batch));
+                Work::Write(first) => {
+                    let work = pin!(engine.serve_writes(first, &mut batch));
                     engine.inbox.at_work(work).await;
                 }
                 Work::Discard(bio) => {
@@ -455,6 +458,7 @@ impl<W: World> Engine<W> {
     /// Lets all tasks end. No bio comes any more, and the volume is suspended.
     pub fn stop(&self) {
         self.inbox.stop();
+        self.held_up.stop();
         self.health.stop();
         self.started.send(false);
         self.journal.stop();

@@ -17,6 +17,7 @@ impl<W: World> Engine<W> {
     pub fn not_at_rest(&self, saved: bool) -> Option<&'static str> {
         let rests = [
             (self.inbox.is_empty(), "a request waits"),
+            (self.held_up.is_empty(), "a write is held up"),
             (self.unsettled.is_empty(), "a batch is not settled"),
             (self.locks.is_idle(), "a block is claimed"),
             (self.shown.is_empty(), "data is shown"),

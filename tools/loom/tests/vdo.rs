@@ -129,6 +129,7 @@ impl Volume {
             workers,
             small_workers: 0,
             small_blocks: 0,
+            claimers: 1,
             batch_blocks: 2,
             fragment_reads: 1,
             journal_memory_blocks: 2,

@@ -243,6 +243,7 @@ impl Machine {
             workers: self.plan.workers,
             small_workers: self.plan.small_workers,
             small_blocks: 2,
+            claimers: self.plan.claimers,
             batch_blocks: self.plan.batch_blocks,
             fragment_reads: 1,
             journal_memory_blocks: self.plan.journal_memory_blocks,
@@ -284,6 +285,9 @@ impl Machine {
                 "worker",
                 Box::pin(Engine::run_worker(engine.clone(), batch)),
             );
+        }
+        for _ in 0..self.plan.claimers {
+            spawn("claimer", Box::pin(Engine::run_claimer(engine.clone())));
         }
         let writer = engine.page_writer().map_err(Error::errno)?;
         spawn("watch", Box::pin(Engine::run_watch(engine.clone())));

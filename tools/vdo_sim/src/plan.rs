@@ -29,6 +29,8 @@ pub struct Plan {
     pub workers: usize,
     /// Workers beside them that take two blocks at most, when the others wait.
     pub small_workers: usize,
+    /// Tasks that wait for blocks which others have.
+    pub claimers: usize,
     /// Blocks in a batch, and so in a request.
     pub batch_blocks: usize,
     /// Journal blocks in memory.
@@ -75,6 +77,7 @@ impl Default for Plan {
             space: Space::new(&CLUSTERS),
             workers: 3,
             small_workers: 0,
+            claimers: 2,
             batch_blocks: 8,
             journal_memory_blocks: 2,
             journal_io_blocks: 2,
@@ -129,12 +132,13 @@ impl Plan {
             1 => &CLUSTERS[..3],
             _ => &CLUSTERS[..],
         };
-        let workers = 1 + rng.below(4) as usize;
+        let workers = 2 + rng.below(3) as usize;
         Self {
             toy,
             space: Space::new(clusters),
             workers,
             small_workers: workers % 3,
+            claimers: 1 + workers % 2,
             batch_blocks: *rng.pick(&[8, 12, 24]),
             journal_memory_blocks,
             journal_io_blocks: 1 + rng.below(3),

@@ -81,7 +81,7 @@ impl<D: Data> Data for Source<D> {
 }
 
 /// Returns the blocks that a bio touches.
-pub(super) fn lbns_of(bio: &impl Bio) -> Range<Lbn> {
+pub(crate) fn lbns_of(bio: &impl Bio) -> Range<Lbn> {
     let start = bio.sector();
     let end = start.saturating_add(bio.sectors().into());
     start / BLOCK_SECTORS..end.div_ceil(BLOCK_SECTORS)

@@ -8,7 +8,7 @@ use Access::Exclusive;
 use Access::Shared;
 
 fn locks() -> LbnLocks {
-    LbnLocks::new(8).unwrap()
+    LbnLocks::new().unwrap()
 }
 
 #[test]
@@ -66,32 +66,15 @@ fn a_full_shard_makes_claims_wait() {
 }
 
 #[test]
-fn who_holds_a_claim_does_not_wait_for_those_who_wait() {
+fn a_claim_is_found_by_its_blocks() {
     let locks = locks();
-    let first = now(locks.token(0..2, Exclusive));
-    let other = now(locks.token(4..6, Exclusive));
-    let mut reader = Hand::waiting(locks.claim(0..8, Shared));
-    // The reader came before, and waits for the first.
-    let mut second = Hand::waiting(locks.next_token(5..8, Exclusive));
-    locks.release(other);
-    assert!(reader.poll().is_none());
-    let second = second.poll().expect("nobody holds it");
-    locks.release(first);
-    assert!(reader.poll().is_none());
-    locks.release(second);
-    assert!(reader.poll().is_some());
-}
-
-#[test]
-fn there_is_room_for_who_holds_a_claim() {
-    let locks = locks();
-    let held: Vec<_> = (0..CLAIMS as u64)
-        .map(|lbn| locks.try_claim(lbn..lbn + 1, Shared))
-        .collect();
-    assert!(held.iter().all(Option::is_some));
-    assert!(locks.try_claim(0..1, Shared).is_none());
-    let next = now(locks.next_token(CHUNK * SHARDS as u64..CHUNK * SHARDS as u64 + 1, Exclusive));
-    locks.release(next);
+    let _kept = now(locks.token(4..6, Exclusive));
+    let _reader = now(locks.claim(0..4, Shared));
+    assert!(locks.token_of(&(0..4)).is_none());
+    assert!(locks.token_of(&(4..5)).is_none());
+    locks.release(locks.token_of(&(4..6)).expect("a claim"));
+    assert!(locks.token_of(&(4..6)).is_none());
+    assert!(locks.try_claim(4..6, Exclusive).is_some());
 }
 
 /// Claims of so many readers of block 0, all of which wait.
@@ -119,7 +102,7 @@ fn a_crowd_is_served_in_order_of_arrival() {
 }
 
 #[test]
-fn behind_a_crowd_there_is_a_line_for_all_but_who_holds_a_claim() {
+fn behind_a_crowd_there_is_a_line_for_all() {
     let locks = locks();
     let writer = now(locks.claim(0..1, Exclusive));
     let readers = crowd(&locks, WINDOW);
@@ -128,8 +111,6 @@ fn behind_a_crowd_there_is_a_line_for_all_but_who_holds_a_claim() {
     let mut one_more = crowd(&locks, 1);
     assert!(locks.try_claim(100..101, Shared).is_none());
     let mut other = Hand::waiting(locks.claim(100..101, Shared));
-    let next = now(locks.next_token(100..101, Exclusive));
-    locks.release(next);
     drop(writer);
     for mut reader in readers {
         assert!(reader.poll().is_some());
@@ -143,11 +124,13 @@ fn behind_a_crowd_there_is_a_line_for_all_but_who_holds_a_claim() {
 fn a_claim_wakes_nobody_whom_it_did_not_keep_out() {
     let locks = locks();
     let _writer = now(locks.claim(0..1, Exclusive));
+    let other = |n: u64| n * CHUNK * SHARDS as u64;
+    let held = (1..=100).map(|n| now(locks.token(other(n)..other(n) + 1, Exclusive)));
+    let held: Vec<_> = held.collect();
     let _readers = crowd(&locks, 10_000);
     runtime::steps::take();
-    let other = CHUNK * SHARDS as u64;
-    for _ in 0..100 {
-        locks.release(now(locks.next_token(other..other + 1, Exclusive)));
+    for token in held {
+        locks.release(token);
     }
     let steps = runtime::steps::take().all;
     assert!(steps < 100 * 4 * WINDOW as u64, "{steps} steps");

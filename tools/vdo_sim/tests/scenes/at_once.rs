@@ -98,6 +98,31 @@ fn writes_block_by_block_are_on_their_way_together() {
     });
 }
 
+/// A block that is on its way holds up another write of it, and not those that came with that.
+#[test]
+fn who_has_a_block_holds_up_nobody_else() {
+    let plan = Plan {
+        workers: 2,
+        ..plan()
+    };
+    Scene::new(&plan).play(|user| async move {
+        user.write(sectors(0..8), true).await.unwrap();
+        user.rest().await;
+        user.hold(Region::Data);
+        let write = |lbns| user.beside(move |user| async move { user.write(lbns, false).await });
+        write(sectors(1..2)).await.unwrap();
+        let again = write(sectors(1..2));
+        let (before, behind) = (write(sectors(0..1)), write(sectors(2..4)));
+        before.await.unwrap();
+        behind.await.unwrap();
+        user.waits(&again).await;
+        user.release(Region::Data);
+        again.await.unwrap();
+        user.read_all().await.unwrap();
+        user.machine.remove().await;
+    });
+}
+
 /// One of eight runs fails, and goes elsewhere; the others are not written again.
 #[test]
 fn of_many_runs_only_what_fails_is_tried_again() {
