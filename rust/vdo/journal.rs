@@ -340,12 +340,6 @@ impl<W: World> Journal<W> {
         self.monitor.with(|ring, _| Position(ring.committed()))
     }
 
-    /// Asks for everything before `position` to be put on stable storage. Waits for nothing.
-    pub fn ask(&self, position: Position) {
-        let seat = Seat::Commit(position.0);
-        self.monitor.with(|ring, tasks| ring.want(&seat, tasks));
-    }
-
     /// Waits until everything before `position` is on stable storage, and sees to that.
     ///
     /// # Errors

@@ -3,11 +3,12 @@
 //! Flushes: everything that was acknowledged before one is on stable storage when it completes.
 //!
 //! What the journal has not committed yet it commits; that write is preceded by a flush of the
-//! storage, so the data is there too. If there is nothing to commit the storage is flushed all the
-//! same.
+//! storage, so the data is there too. Each flush waits for its own place in the journal, and not for
+//! what came behind it; those that wait at once share a write.
 //!
-//! Flushes go in rounds: one does the work, and those that have come before it began share what
-//! comes of it. Who comes later waits for the next round. A round that has ended wakes the first
+//! If there is nothing to commit the storage is flushed all the same. These flushes go in rounds: one
+//! does the work, and those that have come before it began share what comes of it. Who comes later
+//! waits for the next round. A round that has ended wakes the first
 //! who waits, and who leaves wakes the next, so that a flush costs the same however many wait.
 
 use crate::error::Error;
@@ -120,27 +121,18 @@ impl<W: World> Engine<W> {
     }
 
     async fn make_stable(&self) -> Result {
-        // The journal's writer goes on with this as soon as it can, whoever it is that waits.
-        self.journal.ask(self.journal.end());
-        self.flushing.join(self.make_stable_alone()).await
-    }
-
-    async fn make_stable_alone(&self) -> Result {
         if self.lost.load_acquire() != 0 {
             return Err(Error::Errno(EIO));
         }
         let end = self.journal.end();
-        if self.journal.committed() < end {
-            return match self.journal.commit(end).await {
-                // The entries will never be there: what they tell of is lost.
-                Err(_) => {
-                    self.lost.store_release(1);
-                    Err(Error::Errno(EIO))
-                }
-                Ok(()) => Ok(()),
-            };
+        if self.journal.committed() >= end {
+            return self.flushing.join(self.flush_storage()).await;
         }
-        self.flush_storage().await
+        self.journal.commit(end).await.map_err(|_| {
+            // The entries will never be there: what they tell of is lost.
+            self.lost.store_release(1);
+            Error::Errno(EIO)
+        })
     }
 
     /// Flushes the storage.

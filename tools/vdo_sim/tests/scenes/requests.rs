@@ -208,6 +208,33 @@ fn flushes_without_anything_to_commit_flush_the_storage_and_share_it() {
     });
 }
 
+/// A flush that comes while the journal is written has its entries in that write, and does not
+/// wait for those that come behind.
+#[test]
+fn a_flush_waits_for_the_entries_before_it_and_for_no_others() {
+    Scene::new(&plan()).play(|user| async move {
+        user.write(sectors(0..3), true).await.unwrap();
+        user.rest().await;
+        let flush = || user.beside(|user| async move { user.flush().await });
+        user.hold(Region::Journal);
+        user.write(sectors(0..1), false).await.unwrap();
+        let first = flush();
+        user.rest().await;
+        assert_eq!(user.machine.disk.held(), 1);
+        let second = flush();
+        user.rest().await;
+        user.write(sectors(1..2), false).await.unwrap();
+        let third = flush();
+        user.waits(&second).await;
+        user.machine.disk.release_some(1);
+        first.await.unwrap();
+        second.await.unwrap();
+        user.waits(&third).await;
+        user.release(Region::Journal);
+        third.await.unwrap();
+    });
+}
+
 /// O2: what an entry frees is taken again only when the entry is stable. A volume that is full
 /// but for that waits, and does not say that it is full.
 #[test]
