@@ -56,12 +56,12 @@ use runtime::sync::Arc;
 use runtime::sync::AtomicU32;
 use runtime::sync::AtomicU64;
 use runtime::sync::Lock;
+use runtime::task::yield_now;
 use sparse::Sparse;
 
 pub use batch::Batch;
 pub use batch::Item;
 pub use load::open;
-pub use load::Control;
 
 /// Lists that are swept at once.
 const SWEEP: u32 = 256;
@@ -132,6 +132,8 @@ pub struct Index<W: World> {
     saves: Lock<Saves>,
     /// Something has changed since the last save.
     dirty: AtomicU32,
+    /// As `life.failed`, for those who hold a lock.
+    failed: AtomicU32,
     counters: Counters,
 }
 
@@ -176,6 +178,7 @@ impl<W: World> Index<W> {
             oldest: AtomicU64::new(0),
             saves: Lock::new(Saves::default()),
             dirty: AtomicU32::new(0),
+            failed: AtomicU32::new(0),
             counters: Counters {
                 dropped: AtomicU64::new(0),
                 chapters: AtomicU64::new(0),
@@ -207,6 +210,16 @@ impl<W: World> Index<W> {
     /// Returns how many chapters were written.
     pub fn chapters_written(&self) -> u64 {
         self.counters.chapters.load_relaxed()
+    }
+
+    /// Returns whether something has changed since the last save.
+    pub fn is_dirty(&self) -> bool {
+        self.dirty.load_relaxed() > 0
+    }
+
+    /// Returns whether the index is of no use any more. Takes no lock.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load_acquire() > 0
     }
 
     /// Returns why the index is of no use any more, if it is not.
@@ -409,6 +422,7 @@ impl<W: World> Index<W> {
                 return;
             };
             let written = self.write_chapter(chapter).await;
+            self.failed.store_release(written.is_err().into());
             if written.is_ok() {
                 self.chapters.end(chapter);
                 self.counters.chapters.fetch_add(1);
@@ -426,7 +440,7 @@ impl<W: World> Index<W> {
                 return;
             }
             self.advance();
-            self.sweep();
+            self.sweep().await;
         }
     }
 
@@ -470,16 +484,23 @@ impl<W: World> Index<W> {
         Ok(())
     }
 
-    /// Removes entries of forgotten chapters, and sees that those who must not wait find memory.
-    fn sweep(&self) {
+    /// Removes entries of forgotten chapters, unless the next chapter is to be written first, and sees
+    /// that those who must not wait find memory.
+    async fn sweep(&self) {
         let mut sweep = Sweep::default();
         loop {
-            let Some(_user) = self.enter() else {
+            let is_urgent = self
+                .life
+                .with(|life, _| life.full.is_some() || life.stopping);
+            let Some(user) = self.enter().filter(|_| !is_urgent) else {
                 return;
             };
-            if self.volume_index.sweep(&mut sweep, SWEEP) {
+            let is_done = self.volume_index.sweep(&mut sweep, SWEEP);
+            drop(user);
+            if is_done {
                 break;
             }
+            yield_now().await;
         }
         self.volume_index.top_up(GFP_NOWAIT);
     }
@@ -530,4 +551,4 @@ impl<W: World> Index<W> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,6 +8,7 @@
 //!
 //! | File | What it holds |
 //! |---|---|
+//! | [`service`], [`control`] | an index that is opened and closed while its user lives |
 //! | [`index`] | an index that is open: asking, remembering, loading, saving, rebuilding |
 //! | [`world`], [`error`] | what it sees of the world; what can go wrong |
 //! | [`format`] | what is on disk, but for delta lists |
@@ -25,12 +26,14 @@
 extern crate std;
 
 pub mod bench;
+pub mod control;
 pub mod delta;
 pub mod error;
 pub mod format;
 pub mod index;
 pub mod open_chapter;
 pub mod seal;
+pub mod service;
 mod sort;
 pub mod stream;
 pub mod volume;

@@ -24,6 +24,9 @@ pub trait World: Send + Sync + 'static {
     /// Writes a line to the log.
     fn log(&self, level: Level, text: fmt::Arguments<'_>);
 
+    /// Raises the event of the device: an administrator may want to look.
+    fn event(&self);
+
     /// Returns the time of day, in milliseconds since 1970. It may go back.
     fn time_of_day_ms(&self) -> u64;
 

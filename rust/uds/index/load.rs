@@ -8,6 +8,7 @@ use super::rebuild::rebuild;
 use super::Config;
 use super::Index;
 use crate::bench::Bench;
+use crate::control::Control;
 use crate::error::Error;
 use crate::error::Result;
 use crate::format::config;
@@ -32,40 +33,6 @@ use crate::world::World;
 use kernel::prelude::*;
 use runtime::disk::Disk;
 use runtime::sync::Arc;
-use runtime::sync::AtomicU32;
-
-/// What whoever has an index opened may say meanwhile.
-pub struct Control {
-    stop: AtomicU32,
-}
-
-impl Control {
-    /// Nothing is said yet.
-    pub fn new() -> Self {
-        Self {
-            stop: AtomicU32::new(0),
-        }
-    }
-
-    /// Has an opening that takes long fail with `EAGAIN`.
-    pub fn stop(&self) {
-        self.stop.store_release(1);
-    }
-
-    /// Fails if it is to stop.
-    pub(super) fn check(&self) -> Result {
-        match self.stop.load_acquire() {
-            0 => Ok(()),
-            _ => Err(EAGAIN.into()),
-        }
-    }
-}
-
-impl Default for Control {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 /// Opens the index that is there, or makes a new one if there is none, or if `anew`.
 ///
@@ -88,7 +55,7 @@ pub async fn open<W: World>(
         Err(Error::Fault(fault)) if !matches!(fault, Fault::Version { .. }) => {
             world.log(
                 Level::Warning,
-                format_args!("no index is there ({fault}): a new one is made"),
+                format_args!("no index is there ({fault}): creating one"),
             );
             return create(world, disk, wanted).await;
         }
@@ -101,9 +68,9 @@ pub async fn open<W: World>(
             world.log(
                 Level::Info,
                 format_args!(
-                    "the index is loaded: chapters {} to {}",
+                    "loaded index from chapter {} through chapter {}",
                     index.oldest(),
-                    index.newest()
+                    index.newest().saturating_sub(1)
                 ),
             );
             return Ok(index);
@@ -112,7 +79,7 @@ pub async fn open<W: World>(
     };
     world.log(
         Level::Info,
-        format_args!("the index has no good save ({error}): it is rebuilt"),
+        format_args!("index could not be loaded: {error}"),
     );
     // What was loaded in part is of no use.
     drop(index);

@@ -8,8 +8,10 @@
 //!
 //! What was in the open chapter is lost.
 
+use super::load::read_headers;
 use super::Index;
 use crate::bench::Bench;
+use crate::control::Control;
 use crate::error::Error;
 use crate::error::Result;
 use crate::format::fault::check;
@@ -32,9 +34,6 @@ use runtime::disk::Disk;
 use runtime::disk::Part;
 use runtime::disk::PAGE_SECTORS;
 use runtime::task::yield_now;
-
-use super::load::read_headers;
-use super::load::Control;
 
 /// Slots that are looked at, at once.
 const PROBES: usize = 64;
@@ -77,11 +76,14 @@ async fn rebuild_with<W: World>(
     let world = &index.world;
     world.log(
         Level::Info,
-        format_args!("the index is rebuilt from chapters {oldest} to {newest}"),
+        format_args!(
+            "Replaying volume from chapter {oldest} through chapter {}",
+            newest.saturating_sub(1)
+        ),
     );
     let mut replay = Replay::new(geometry)?;
     for chapter in oldest..newest {
-        control.check()?;
+        control.check().await?;
         index.volume_index.open_chapter(chapter);
         let slot = geometry.slot_of(chapter) as usize;
         let mut result = match slots.get(slot) {
@@ -106,7 +108,7 @@ async fn rebuild_with<W: World>(
             let all = newest - oldest;
             world.log(
                 Level::Info,
-                format_args!("{done} of {all} chapters of the index are rebuilt"),
+                format_args!("replayed {done} of {all} chapters"),
             );
         }
     }
@@ -128,7 +130,7 @@ async fn probe<W: World>(index: &Index<W>, control: &Control) -> Result<KVVec<Ch
     let first = index.super_block.volume_block();
     let mut slot = 0;
     while slot < slots {
-        control.check()?;
+        control.check().await?;
         parts.clear();
         let count = PROBES.min(slots - slot);
         for page in 0..count {

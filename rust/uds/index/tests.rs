@@ -5,6 +5,7 @@ mod mainline;
 mod model;
 
 use super::*;
+use crate::control::Control;
 use crate::format::geometry::Shape;
 use crate::format::Memory;
 use core::fmt;
@@ -19,12 +20,12 @@ use std::sync::Mutex;
 use std::vec;
 use std::vec::Vec;
 
-const START: u64 = 1;
+pub(crate) const START: u64 = 1;
 
 /// A world whose clock stands where it is put.
-pub(super) struct TestWorld {
-    pub(super) time: Mutex<u64>,
-    pub(super) log: Mutex<Vec<String>>,
+pub(crate) struct TestWorld {
+    pub(crate) time: Mutex<u64>,
+    pub(crate) log: Mutex<Vec<String>>,
 }
 
 impl World for TestWorld {
@@ -32,6 +33,10 @@ impl World for TestWorld {
 
     fn log(&self, _: Level, text: fmt::Arguments<'_>) {
         self.log.lock().unwrap().push(text.to_string());
+    }
+
+    fn event(&self) {
+        self.log.lock().unwrap().push("event".to_string());
     }
 
     fn time_of_day_ms(&self) -> u64 {
@@ -45,7 +50,7 @@ impl World for TestWorld {
     }
 }
 
-fn shape() -> Shape {
+pub(crate) fn shape() -> Shape {
     Shape {
         page_size: 4096,
         page_records: 16,
@@ -56,7 +61,7 @@ fn shape() -> Shape {
     }
 }
 
-fn config(geometry: Geometry) -> Config {
+pub(crate) fn config(geometry: Geometry) -> Config {
     Config {
         geometry,
         start: START,
@@ -65,7 +70,7 @@ fn config(geometry: Geometry) -> Config {
     }
 }
 
-fn blank(geometry: &Geometry) -> Vec<u8> {
+pub(crate) fn blank(geometry: &Geometry) -> Vec<u8> {
     vec![0; (START + geometry.total_blocks()) as usize * 4096]
 }
 
@@ -129,7 +134,7 @@ fn run<T: 'static>(
     executor.run_task(&task).unwrap()
 }
 
-fn test_world() -> Arc<TestWorld> {
+pub(crate) fn test_world() -> Arc<TestWorld> {
     let world = TestWorld {
         time: Mutex::new(1_000_000),
         log: Mutex::default(),
@@ -137,7 +142,7 @@ fn test_world() -> Arc<TestWorld> {
     Arc::new(world, GFP_KERNEL).unwrap()
 }
 
-fn random_name(rng: &mut Rng) -> Name {
+pub(crate) fn random_name(rng: &mut Rng) -> Name {
     let halves = [rng.next_u64(), rng.next_u64()];
     let mut name = Name::default();
     name.0[..8].copy_from_slice(&halves[0].to_le_bytes());
@@ -145,12 +150,12 @@ fn random_name(rng: &mut Rng) -> Name {
     name
 }
 
-fn value(number: u64) -> Metadata {
+pub(crate) fn value(number: u64) -> Metadata {
     u128::from(number).to_le_bytes()
 }
 
 /// Looks names up, and says what is known of each.
-async fn look_up(
+pub(crate) async fn look_up(
     index: &Index<TestWorld>,
     batch: &mut Batch,
     names: &[Name],
@@ -169,7 +174,7 @@ async fn look_up(
 }
 
 /// Looks names up and remembers each with what goes with it.
-async fn put(index: &Index<TestWorld>, batch: &mut Batch, records: &[Record]) {
+pub(crate) async fn put(index: &Index<TestWorld>, batch: &mut Batch, records: &[Record]) {
     let names: Vec<_> = records.iter().map(|record| record.name).collect();
     look_up(index, batch, &names).await;
     index.remember(batch, |item| Some(records[item.tag as usize].metadata));

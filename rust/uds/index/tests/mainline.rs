@@ -38,7 +38,7 @@ fn check(sparse: bool, volume: &str, streams: &[&str], saved: &str, files: [&str
     run(1, image, config, async |machine| {
         let opened = machine.open(false).await.unwrap();
         let log = machine.log().join("\n");
-        assert!(log.contains("is loaded"), "{log}");
+        assert!(log.contains("loaded index"), "{log}");
         let count = u32::from_le_bytes(open[10..14].try_into().unwrap());
         let mut batch = Batch::new(1).unwrap();
         let records = open[HEADER_SIZE..].chunks_exact(RECORD_SIZE);

@@ -103,7 +103,7 @@ async fn many_names(machine: &Machine<'_>, batches: u64, seed: u64, exact: bool)
                 opened = machine.open(false).await.unwrap();
                 let index = &opened.index;
                 let log = machine.log().join("\n");
-                assert!(log.contains("is loaded"), "{log}");
+                assert!(log.contains("loaded index"), "{log}");
                 let now = (index.newest(), index.oldest(), index.counts().entries);
                 assert_eq!(now, state);
             }
@@ -161,7 +161,7 @@ fn rebuilt() {
             let newest = index.newest();
             let oldest = index.oldest();
             let log = machine.log().join("\n");
-            assert_eq!(log.contains("is rebuilt from"), round > 0, "{log}");
+            assert_eq!(log.contains("Replaying volume"), round > 0, "{log}");
             // What was in the open chapter is gone.
             all.retain(|(_, chapter): &(Record, Chapter)| *chapter < newest);
             let mut found_old = 0;
