@@ -42,8 +42,16 @@ pub(crate) fn claim(
     line: &dm::TargetRef,
     metadata: Arc<KernelDisk>,
 ) -> Result<(Claim, Option<Arc<Volume>>)> {
-    let claim = Claim::new(&REGISTRY, line, metadata, |other| other.is_same_table(line))?;
-    // A table that was loaded, but never active, knows nothing.
-    let volume = claim.find(Volume::is_loaded);
-    Ok((claim, volume))
+    let device = metadata.device().dev();
+    Claim::new(&REGISTRY, line, metadata, |uses| {
+        if uses
+            .on(device)
+            .any(|other| other.target.is_same_table(line))
+        {
+            return Err(EBUSY);
+        }
+        // A table that was loaded, but never active, knows nothing.
+        let mut volumes = uses.on(device).filter_map(|other| other.volume.as_ref());
+        Ok(volumes.find(|volume| volume.is_loaded()).cloned())
+    })
 }

@@ -86,12 +86,11 @@ impl Target for VdoTarget {
     const FEATURES: Features = Features::SINGLETON;
 
     fn ctr(ti: &mut CtrTarget<'_>, args: Args<'_>) -> Result<Self, CtrError> {
-        let volume = registry::find(ti.target_ref().mapped_device());
-        let number = volume.as_ref().map(|volume| volume.log());
-        let log = number.unwrap_or_else(|| Log {
+        let running = registry::log_of(ti.target_ref().mapped_device());
+        let log = running.unwrap_or_else(|| Log {
             instance: registry::number(),
         });
-        let loaded = Self::load(ti, args, volume, log);
+        let loaded = Self::load(ti, args, running.is_some(), log);
         if let Ok(target) = &loaded {
             target.reserve(ti)?;
         }
@@ -162,7 +161,7 @@ impl VdoTarget {
     fn load(
         ti: &mut CtrTarget<'_>,
         args: Args<'_>,
-        running: Option<Arc<Volume>>,
+        is_running: bool,
         log: Log,
     ) -> Result<Self, CtrError> {
         let line = ti.target_ref();
@@ -170,13 +169,13 @@ impl VdoTarget {
             .clone()
             .join()
             .ctr_error(c"Could not populate string")?;
-        if running.is_none() {
+        if !is_running {
             log.info(format_args!("table line: {}", text(&arguments)));
             let device = line.mapped_device();
             log.info(format_args!("loading device '{device}'"));
         }
         let (settings, device, name) = parse(ti, args, log).map_err(|refusal| {
-            if running.is_none() {
+            if !is_running {
                 log.error(format_args!(
                     "parsing failed: {}: {}",
                     refusal.text.to_str().unwrap_or(""),
@@ -187,7 +186,10 @@ impl VdoTarget {
         })?;
         let disk = Arc::new(KernelDisk::new(device.clone(), Class::Data), GFP_KERNEL)
             .ctr_error(c"Could not allocate config structure")?;
-        let claim = registry::claim(&line, disk.clone()).map_err(|error| {
+        let own_name = copy(name).ctr_error(c"Could not copy parent device name")?;
+        let parts = BioSet::new(PARTS_RESERVE).ctr_error(c"Cannot allocate data_vio pool")?;
+        let mode = ti.table_mode();
+        let (claim, running) = registry::claim(&line, disk.clone()).map_err(|error| {
             if error == EBUSY {
                 log.error(format_args!("Existing vdo already uses device {name}"));
             }
@@ -196,24 +198,23 @@ impl VdoTarget {
                 c"Cannot share storage device with already-running VDO",
             )
         })?;
-        let own_name = copy(name).ctr_error(c"Could not copy parent device name")?;
-        let parts = BioSet::new(PARTS_RESERVE).ctr_error(c"Cannot allocate data_vio pool")?;
-        let mode = ti.table_mode();
-        let path = Path {
-            line: &line,
-            name,
-            device: &device,
-            disk: &disk,
-        };
+        let is_new = running.is_none();
         let volume = match running {
-            Some(volume) => {
-                volume.prepare(&path, &settings).map_err(refused)?;
+            Some(volume) => volume,
+            None => {
+                let path = Path {
+                    line: &line,
+                    name,
+                    device: &device,
+                    disk: &disk,
+                };
+                let volume = start_volume(&path, &settings, mode, log)?;
+                claim.set_volume(&volume);
                 volume
             }
-            None => start_volume(&path, &settings, mode, log)?,
         };
-        claim.set_volume(&volume);
-        Ok(Self {
+        // From here on it leaves the volume as any other, also if it is refused.
+        let target = Self {
             volume,
             settings,
             mode,
@@ -225,7 +226,14 @@ impl VdoTarget {
             line,
             claim,
             hasty: AtomicU32::new(0),
-        })
+        };
+        if !is_new {
+            let volume = &target.volume;
+            volume
+                .prepare(&target.path(), &target.settings)
+                .map_err(refused)?;
+        }
+        Ok(target)
     }
 
     /// Asks device-mapper for what bios need.
@@ -272,8 +280,14 @@ impl VdoTarget {
 
 impl Drop for VdoTarget {
     fn drop(&mut self) {
-        let successor = self.claim.successor(&self.volume);
-        self.volume.leave(&self.path(), successor);
+        let volume = &self.volume;
+        let goes_on = self.claim.leave(volume, |other| {
+            volume.hand_over(&self.disk, &other.target, &other.disk);
+        });
+        if !goes_on {
+            volume.stop();
+        }
+        volume.forget(&self.line);
     }
 }
 

@@ -359,21 +359,26 @@ impl Volume {
         self.engine.set_disk(disk);
     }
 
-    /// The table of `path` goes away. If others use the volume, `successor` is one.
-    pub(crate) fn leave(&self, path: &Path<'_>, successor: Option<(TargetRef, Arc<KernelDisk>)>) {
-        match successor {
-            Some((line, disk)) => {
-                if Arc::ptr_eq(&self.engine.disk(), path.disk) {
-                    self.set_path(line, disk);
-                }
-            }
-            None => self.stop(),
+    /// The table whose way to the storage is `old` goes away, and the one of `line` goes on with the
+    /// volume.
+    pub(crate) fn hand_over(
+        &self,
+        old: &Arc<KernelDisk>,
+        line: &TargetRef,
+        disk: &Arc<KernelDisk>,
+    ) {
+        if Arc::ptr_eq(&self.engine.disk(), old) {
+            self.set_path(line.clone(), disk.clone());
         }
-        self.engine.world().forget_line(path.line);
+    }
+
+    /// The table of `line` goes away.
+    pub(crate) fn forget(&self, line: &TargetRef) {
+        self.engine.world().forget_line(line);
     }
 
     /// Tells of the end, which comes when the last table lets go of the volume.
-    fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let (log, device) = (self.log, self.mapped);
         log.info(format_args!("stopping device '{device}'"));
         if self.dump_on_shutdown.load_relaxed() != 0 {

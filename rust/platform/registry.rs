@@ -25,7 +25,7 @@ pub struct Use<V> {
     pub target: TargetRef,
     /// The device, as the target has opened it.
     pub disk: Arc<KernelDisk>,
-    /// What the target does with it; `None` while it is being constructed.
+    /// What the target does with it; `None` while it is being constructed, and when it has left.
     pub volume: Option<Arc<V>>,
 }
 
@@ -45,14 +45,16 @@ impl<V> Registry<V> {
         Self(KVec::new())
     }
 
-    /// Returns a volume of the mapped device `mapped` that is `usable`.
-    pub fn find(&self, mapped: DevT, usable: impl Fn(&V) -> bool) -> Option<Arc<V>> {
-        let mut own = self
-            .0
-            .iter()
-            .filter(|other| other.target.mapped_device() == mapped);
-        let usable = |volume: &&Arc<V>| usable(volume);
-        own.find_map(|other| other.volume.as_ref().filter(usable).cloned())
+    /// Returns the uses of the device `device`.
+    pub fn on(&self, device: DevT) -> impl Iterator<Item = &Use<V>> {
+        let uses = self.0.iter();
+        uses.filter(move |own| own.disk.device().dev() == device)
+    }
+
+    /// Returns the uses by targets of the mapped device `mapped`.
+    pub fn by(&self, mapped: DevT) -> impl Iterator<Item = &Use<V>> {
+        let uses = self.0.iter();
+        uses.filter(move |own| own.target.mapped_device() == mapped)
     }
 }
 
@@ -60,41 +62,40 @@ impl<V: 'static, L> Claim<V, L>
 where
     L: GlobalLockBackend<Item = Registry<V>> + 'static,
 {
-    /// Claims the device of `disk` for `target`, which is being constructed.
+    /// Claims the device of `disk` for `target`, which is being constructed. Of the other uses
+    /// `choose` picks the volume that it goes on with, if there is one, and no other load or
+    /// destruction comes between: it is this target's from then on.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if the device is used by a target of another mapped device, or by one that
-    /// `excludes` this one.
+    /// `EBUSY` if the device is used by a target of another mapped device; those of `choose`.
     pub fn new(
         registry: &'static GlobalLock<L>,
         target: &TargetRef,
         disk: Arc<KernelDisk>,
-        excludes: impl Fn(&TargetRef) -> bool,
-    ) -> Result<Self> {
+        choose: impl FnOnce(&Registry<V>) -> Result<Option<Arc<V>>>,
+    ) -> Result<(Self, Option<Arc<V>>)> {
         let mut uses = registry.lock();
-        let device = disk.device().dev();
         let mapped = target.mapped_device();
-        let is_foreign = |other: &Use<V>| {
-            other.disk.device().dev() == device
-                && (other.target.mapped_device() != mapped || excludes(&other.target))
-        };
-        if uses.0.iter().any(is_foreign) {
+        let is_foreign = |other: &Use<V>| other.target.mapped_device() != mapped;
+        if uses.on(disk.device().dev()).any(is_foreign) {
             return Err(EBUSY);
         }
+        let volume = choose(&uses)?;
         let own = Use {
             target: target.clone(),
             disk,
-            volume: None,
+            volume: volume.clone(),
         };
         uses.0.push(own, GFP_KERNEL)?;
-        Ok(Self {
+        let claim = Self {
             registry,
             target: target.clone(),
-        })
+        };
+        Ok((claim, volume))
     }
 
-    /// The target uses the device for `volume`.
+    /// The target has made the volume that it has from now on.
     pub fn set_volume(&self, volume: &Arc<V>) {
         let mut uses = self.registry.lock();
         for own in uses.0.iter_mut().filter(|own| self.is(own)) {
@@ -102,27 +103,19 @@ where
         }
     }
 
-    /// Returns a volume that another target has on the same device, and that is `usable`.
-    pub fn find(&self, usable: impl Fn(&V) -> bool) -> Option<Arc<V>> {
-        let uses = self.registry.lock();
-        let device = uses.0.iter().find(|own| self.is(own))?.disk.device().dev();
-        let mut others = uses
-            .0
-            .iter()
-            .filter(|other| other.disk.device().dev() == device);
-        let usable = |volume: &&Arc<V>| usable(volume);
-        others.find_map(|other| other.volume.as_ref().filter(usable).cloned())
-    }
-
-    /// Returns another target that uses `volume`, if there is one, with its way to the device.
-    pub fn successor(&self, volume: &Arc<V>) -> Option<(TargetRef, Arc<KernelDisk>)> {
-        let uses = self.registry.lock();
-        let mut others = uses.0.iter().filter(|other| !self.is(other));
-        let other = others.find(|other| {
+    /// The target leaves `volume`. Another one that has it, if there is one, is given to
+    /// `hand_over`, before that one may leave, too. Returns whether there is one.
+    pub fn leave(&self, volume: &Arc<V>, hand_over: impl FnOnce(&Use<V>)) -> bool {
+        let mut uses = self.registry.lock();
+        for own in uses.0.iter_mut().filter(|own| self.is(own)) {
+            // Not the last reference: the caller has one.
+            own.volume = None;
+        }
+        let successor = uses.0.iter().find(|other| {
             let theirs = other.volume.as_ref();
             theirs.is_some_and(|theirs| Arc::ptr_eq(theirs, volume))
-        })?;
-        Some((other.target.clone(), other.disk.clone()))
+        });
+        successor.map(hand_over).is_some()
     }
 
     fn is(&self, other: &Use<V>) -> bool {

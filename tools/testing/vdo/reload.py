@@ -5,10 +5,14 @@
 from errno import EINVAL
 from errno import EIO
 
+from lib.blockio import Background
 from lib.blockio import BlockFile
+from lib.devices import Layer
+from lib.devices import until
 from lib.runner import equal
 from vdo.data import unique
 from vdo.data import uniques
+from vdo.rig import GIB
 from vdo.rig import MEDIUM
 from vdo.rig import RAM0
 from vdo.rig import RAM1
@@ -303,6 +307,61 @@ def _(_):
     v.load(str(MEDIUM))
     with logging("VDO physical size may not grow in current state"):
         fails(EINVAL, v.load, str(MEDIUM.but(physical=1310720)))
+
+
+class Meanwhile:
+    """A device without a table in force, and two ways to its storage: what is loaded by the second
+    one comes only as far as the first read of the storage."""
+
+    def __init__(self):
+        blank(RAM0)
+        self.way = Layer("b", RAM0, 8 * GIB * 8)
+        self.v = Volume(MEDIUM, start=False)
+        self.line = MEDIUM.but(device=self.way.path)
+
+    def load(self):
+        self.way.hold(reads=True)
+        loading = Background(self.v.load, str(self.line))
+        until(lambda: self.way.held.reads, "a read by the load")
+        return loading
+
+    def use(self, line):
+        """What was loaded in the end is a volume."""
+        equal(self.v.table(inactive=True), [str(line)])
+        self.v.resume()
+        self.v.line = line
+        equal(self.v.status_now().device, line.device)
+        self.v.write(0, uniques(0, 64))
+        self.v.flush()
+        self.v = self.v.again()
+        self.v.holds(0, uniques(0, 64))
+
+
+@case("F25", "a table that was never in force is cleared while another one is loaded", Meanwhile,
+      only="rust")
+def _(s):
+    """C looks at no other way to the storage before the resume."""
+    s.v.load(str(MEDIUM))
+    loading = s.load()
+    # Nobody has the first way open any more once it is gone: the volume goes on by the second one.
+    clearing = Background(s.v.clear)
+    assert clearing.ended(30), "the end of the cleared table waits for the loaded one"
+    s.way.restore()
+    loading.result()
+    s.use(s.line)
+
+
+@case("F26", "the same two, where the one that is loaded is refused", Meanwhile, only="rust")
+def _(s):
+    s.v.load(str(MEDIUM))
+    loading = s.load()
+    s.v.clear()
+    # Whatever it would have read, the storage does not hold the volume.
+    s.way.swap(f"0 {s.way.sectors} error")
+    fails(EINVAL, loading.result)
+    equal(s.v.table(inactive=True), [])
+    s.v.load(str(MEDIUM))
+    s.use(MEDIUM)
 
 
 @case("S13", "storage exchanged for an empty disk")
