@@ -11,7 +11,6 @@ use crate::format::Chapter;
 use crate::format::Geometry;
 use crate::format::Record;
 use crate::open_chapter::Chapters;
-use crate::seal;
 use crate::seal::Press;
 use crate::stream::Sink;
 use crate::stream::Source;
@@ -227,7 +226,7 @@ impl<D: Disk> Bench<D> {
                 let last = *last;
                 self.records.iter_mut().skip(count).for_each(|r| *r = last);
             }
-            seal::record_page(&mut self.records, &mut self.page);
+            self.press.record_page(&self.records, &mut self.page);
             sink.put(&self.page).await?;
         }
         Ok(())

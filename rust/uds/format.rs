@@ -42,3 +42,6 @@ pub type Block = runtime::disk::Page;
 
 /// Bytes in a block.
 pub const BLOCK_SIZE: usize = runtime::disk::PAGE_SIZE;
+
+#[cfg(test)]
+mod tests;

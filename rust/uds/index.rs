@@ -427,10 +427,13 @@ impl<W: World> Index<W> {
                 self.chapters.end(chapter);
                 self.counters.chapters.fetch_add(1);
             }
-            self.life.with(|life, waiting| {
+            // No save comes between this and the opening of the next chapter, if that is full by now.
+            let user = self.life.with(|life, waiting| {
                 life.full = None;
                 life.failed = written.err();
+                life.users += 1;
                 waiting.wake_all();
+                User(self)
             });
             if let Err(error) = written {
                 self.world.log(
@@ -440,6 +443,7 @@ impl<W: World> Index<W> {
                 return;
             }
             self.advance();
+            drop(user);
             self.sweep().await;
         }
     }

@@ -314,19 +314,71 @@ fn counters() -> Result<KBox<[u32; COUNTERS]>, AllocError> {
     KBox::new([0; COUNTERS], GFP_KERNEL)
 }
 
-/// Makes a page of records, which are put into the order of their names.
-pub fn record_page(records: &mut [Record], page: &mut [u8]) {
-    sort_by_name(records);
-    page.fill(0);
-    let order = record_page::in_order(records.len() as u32);
-    for (at, record) in order.zip(records.iter()) {
-        put(page, at as usize * RECORD_SIZE, record.encode());
+/// Bits for the number of a record on its page, in a key.
+const PLACE_BITS: u32 = 10;
+
+/// Bits of a name by which records are sorted first.
+const NAME_BITS: u32 = 22;
+
+impl Press {
+    /// Makes a page of records. To be called when the chapter's index is made.
+    pub fn record_page(&mut self, records: &[Record], page: &mut [u8]) {
+        page.fill(0);
+        self.sort_by_name(records);
+        let order = record_page::in_order(self.keys.len() as u32);
+        for (at, key) in order.zip(self.keys.iter()) {
+            if let Some(record) = record_of(records, *key) {
+                put(page, at as usize * RECORD_SIZE, record.encode());
+            }
+        }
+    }
+
+    /// Leaves in the keys the numbers of records in the order of their names.
+    fn sort_by_name(&mut self, records: &[Record]) {
+        let mask = (1 << PLACE_BITS) - 1;
+        self.keys.clear();
+        for (number, record) in (0..=mask).zip(records) {
+            let key = record.name.volume_key() & !mask | number;
+            // There is room for a whole chapter.
+            let _ = self.keys.push_within_capacity(key);
+        }
+        let count = self.keys.len();
+        if let Some(scratch) = self.scratch.get_mut(..count) {
+            let shift = u64::BITS - NAME_BITS;
+            radix_sort(
+                &mut self.keys,
+                scratch,
+                &mut self.counters,
+                shift,
+                NAME_BITS,
+            );
+        }
+        // Names are spread evenly: few have so many bits in common, unless somebody has chosen them.
+        let name = |key: &u64| record_of(records, *key).map(|record| record.name);
+        let mut patience = 4 * count;
+        for end in 1..count {
+            let sorted = self.keys.get_mut(..=end).unwrap_or_default();
+            for at in (1..=end).rev() {
+                let is_sorted = match (sorted.get(at - 1), sorted.get(at)) {
+                    (Some(a), Some(b)) => name(a) <= name(b),
+                    _ => true,
+                };
+                if is_sorted {
+                    break;
+                }
+                sorted.swap(at - 1, at);
+                patience = patience.saturating_sub(1);
+            }
+            if patience == 0 {
+                runtime::sort::sort_by_key(&mut self.keys, name);
+                return;
+            }
+        }
     }
 }
 
-/// Sorts records by name. Names are spread evenly, so that almost each is where its first bits say.
-fn sort_by_name(records: &mut [Record]) {
-    runtime::sort::sort_by_key(records, |record| record.name);
+fn record_of(records: &[Record], key: u64) -> Option<&Record> {
+    records.get((key & ((1 << PLACE_BITS) - 1)) as usize)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
+mod concurrent;
 mod crash;
 mod mainline;
 mod model;

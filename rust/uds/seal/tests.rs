@@ -81,9 +81,9 @@ fn a_chapter_of_mainline() {
         }
     }
     for (number, expected) in record_pages.iter().enumerate() {
-        let mut records = decode(expected);
+        let records = decode(expected);
         let mut page = vec![0xff; 32_768];
-        record_page(&mut records, &mut page);
+        press.record_page(&records, &mut page);
         assert!(page == *expected, "record page {number}");
     }
 }
@@ -163,4 +163,29 @@ fn what_makes_a_list_too_long_is_left_out() {
     let fit = 1 + (65_535 - 22) / 150;
     assert!(dropped >= 600 - fit, "{dropped}");
     assert!(found + dropped >= 65_536);
+}
+
+#[test]
+fn records_whose_names_somebody_has_chosen() {
+    let geometry = Geometry::new(Memory(-256), false).unwrap();
+    let mut press = Press::new(&geometry).unwrap();
+    let mut rng = Rng::new(8);
+    for shift in [0, 7, 20, 40] {
+        let records: Vec<_> = (0..1024)
+            .map(|_| {
+                let mut record = Record::default();
+                let bits = rng.next_u64() >> shift;
+                record.name.0[..8].copy_from_slice(&bits.to_be_bytes());
+                record.name.0[8] = rng.next_u64() as u8;
+                record
+            })
+            .collect();
+        let mut page = vec![0; 32_768];
+        press.record_page(&records, &mut page);
+        let mut sorted = records.clone();
+        sorted.sort_by_key(|record| record.name);
+        let on_page = decode(&page);
+        let order = record_page::in_order(1024).map(|at| on_page[at as usize].name);
+        assert!(order.eq(sorted.iter().map(|record| record.name)), "{shift}");
+    }
 }
