@@ -268,19 +268,19 @@ impl<W: World> Journal<W> {
     ///
     /// The volume is read-only.
     pub async fn reserve(&self, wanted: usize) -> Result<Reservation> {
-        let wanted = wanted.max(1);
-        self.health.check()?;
-        let at_once = self.monitor.with(|ring, _| {
-            if ring.queue == 0 {
-                ring.grant(wanted).ok()
-            } else {
-                None
-            }
-        });
-        match at_once {
+        match self.try_reserve(wanted)? {
             Some(reservation) => Ok(reservation),
-            None => self.reserve_in_turn(wanted).await,
+            None => self.reserve_in_turn(wanted.max(1)).await,
         }
+    }
+
+    /// As [`reserve`](Self::reserve), if there is room and nobody waits for it.
+    pub fn try_reserve(&self, wanted: usize) -> Result<Option<Reservation>> {
+        self.health.check()?;
+        Ok(self.monitor.with(|ring, _| match ring.queue {
+            0 => ring.grant(wanted.max(1)).ok(),
+            _ => None,
+        }))
     }
 
     async fn reserve_in_turn(&self, wanted: usize) -> Result<Reservation> {

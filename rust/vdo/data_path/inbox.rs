@@ -10,6 +10,7 @@
 //! When all these workers wait for the storage, *small* ones are called, who have room for few blocks
 //! only: so that one who writes block by block has more writes on their way than there are large
 //! batches, where the storage takes its time. They take no discards, and nothing that does not fit.
+//! Where it is the journal that has no room, they are not called: what waits makes larger batches then.
 //!
 //! A write whose blocks somebody else has is [held up](held_up) beside, with nobody behind it, and comes
 //! back with its claim. It is the next one then.
@@ -61,6 +62,8 @@ struct Desk<L> {
     coming: usize,
     /// Workers that run at this moment, and look here before they rest.
     running: usize,
+    /// Workers that wait for room in the journal.
+    throttled: usize,
     stopping: bool,
 }
 
@@ -153,7 +156,7 @@ impl<L: BioList> Desk<L> {
             *coming += 1;
             true
         });
-        if self.coming < batches {
+        if self.coming < batches && self.throttled == 0 {
             if let (Some(first), Some(worker)) = (self.first_write(), workers.first_of(SMALL)) {
                 if worker.idle && worker.kind.fits(first) {
                     worker.idle = false;
@@ -212,6 +215,7 @@ impl<L: BioList> Inbox<L> {
                     went_before: 0,
                     coming: 0,
                     running: 0,
+                    throttled: 0,
                     stopping: false,
                 },
                 CALLED + 1,
@@ -303,6 +307,18 @@ impl<L: BioList> Inbox<L> {
             progress
         })
         .await;
+    }
+
+    /// Waits for room in the journal. No small worker is called meanwhile: more batches, and smaller
+    /// ones, would not get more of it.
+    pub async fn throttled<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.monitor.with(|desk, _| desk.throttled += 1);
+        let done = wait.await;
+        self.monitor.with(|desk, workers| {
+            desk.throttled -= 1;
+            desk.call(workers);
+        });
+        done
     }
 
     /// Lets every worker end when nothing is left to do.

@@ -330,7 +330,13 @@ impl<W: World> Engine<W> {
             if wanted == 0 {
                 return Ok(end);
             }
-            let places = self.journal.reserve(wanted).await?;
+            let places = match self.journal.try_reserve(wanted)? {
+                Some(places) => places,
+                None => {
+                    let room = self.journal.reserve(wanted);
+                    self.inbox.throttled(room).await?
+                }
+            };
             let change = change_of(&places);
             batch.entries.clear();
             for (at, own) in group.leaves.clone().zip(&mut group.pages) {

@@ -5,6 +5,7 @@ use crate::fixture::now;
 use crate::fixture::Hand;
 use crate::world::Data;
 use kernel::prelude::Result;
+use runtime::oneshot::Oneshot;
 use runtime::task::yield_now;
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -245,6 +246,35 @@ fn small_workers_come_when_the_others_are_busy() {
     inbox.leave();
     assert!(has_called(&inbox));
     assert!(is_write(small[1].poll()));
+}
+
+/// Small workers are for a storage that takes its time. While the journal has no room they would only
+/// cut what waits into pieces.
+#[test]
+fn small_workers_do_not_come_while_the_journal_has_no_room() {
+    let inbox = inbox();
+    let mut small = Hand::waiting(inbox.next(Kind::Small(4)));
+    let room = Oneshot::new();
+    let mut large = Hand::waiting(inbox.throttled(room.recv()));
+    inbox.push(Paper(Operation::Write, 8));
+    assert!(!has_called(&inbox));
+    assert!(small.poll().is_none());
+    room.send(());
+    assert!(large.poll().is_some());
+    assert!(has_called(&inbox));
+    assert!(is_write(small.poll()));
+}
+
+/// A write that was held up goes before those that came after it.
+#[test]
+fn who_was_held_up_is_the_next() {
+    let inbox = inbox();
+    inbox.push(Paper(Operation::Write, 8));
+    inbox.push_claimed(Paper(Operation::Write, 16));
+    let claimed = |write: Option<Write<Paper>>| write.map(|write| write.is_claimed);
+    assert_eq!(claimed(inbox.next_write(|_| true)), Some(true));
+    assert_eq!(claimed(inbox.next_write(|_| true)), Some(false));
+    assert!(inbox.is_empty());
 }
 
 /// What is too large for a small worker waits for another one, whoever was called for what came
