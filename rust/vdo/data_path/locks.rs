@@ -30,10 +30,10 @@ use runtime::monitor::Turn;
 pub const CHUNK: u64 = 256;
 
 /// Claims are spread over this many shards.
-const SHARDS: usize = 16;
+const SHARDS: usize = 64;
 
 /// Claims that a shard can hold at once, with those in its window; more wait.
-const CLAIMS: usize = 1024;
+const CLAIMS: usize = 256;
 
 /// Claims of a shard that wait and are looked at.
 const WINDOW: usize = 32;
