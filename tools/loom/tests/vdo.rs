@@ -7,57 +7,31 @@
 
 #![cfg(loom)]
 
+mod vdo_host;
+
 use interleavings::block_on;
 use interleavings::explore;
 use interleavings::world::Memory;
 use interleavings::world::Still;
-use kernel::fmt;
 use kernel::prelude::*;
 use kernel::sync::Arc;
 use loom::thread;
 use std::future::Future;
-use std::pin::pin;
-use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
-use std::task::Waker;
 use vdo::data_path::batch::Batch;
-use vdo::format::Page;
 use vdo::storage::Storage;
 use vdo::volume::engine::Engine;
 use vdo::volume::engine::Tuning;
 use vdo::volume::load;
 use vdo::volume::load::Found;
-use vdo::world::Level;
 use vdo::world::Operation;
 use vdo::world::ReadBio;
-use vdo_sim::bio::Line;
+use vdo_host::drive;
+use vdo_host::Host;
+use vdo_host::Task;
 use vdo_sim::bio::SimBio;
 use vdo_sim::bio::Wait;
 use vdo_sim::inspect;
 use vdo_sim::plan::Plan;
-
-struct Host(Still);
-
-impl vdo::world::World for Host {
-    type Disk = Memory;
-    type Clock = Still;
-    type Bios = Line;
-
-    fn clock(&self) -> &Still {
-        &self.0
-    }
-
-    fn log(&self, level: Level, text: fmt::Arguments<'_>) {
-        assert_ne!(level, Level::Error, "{text}");
-    }
-
-    fn event(&self) {}
-
-    fn decompress(&self, _: &[u8], _: &mut Page) -> Result {
-        Err(EIO)
-    }
-}
 
 /// A read of one block.
 struct Read {
@@ -100,8 +74,6 @@ impl ReadBio for Read {
 
     async fn leave_map(&mut self) {}
 }
-
-type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A volume that runs, and those of its tasks that no thread has.
 struct Volume {
@@ -185,17 +157,8 @@ impl Volume {
 
     /// Polls `future` and all tasks until it is done.
     fn drive<T>(&mut self, future: impl Future<Output = T>) -> T {
-        let mut future = pin!(future);
-        let mut context = Context::from_waker(Waker::noop());
-        loop {
-            if let Poll::Ready(value) = future.as_mut().poll(&mut context) {
-                return value;
-            }
-            let tasks = self.workers.iter_mut().chain(&mut self.journal_writer);
-            for task in tasks.chain(&mut self.others) {
-                assert!(task.as_mut().poll(&mut context).is_pending());
-            }
-        }
+        let tasks = self.workers.iter_mut().chain(&mut self.journal_writer);
+        drive(future, tasks.chain(&mut self.others))
     }
 
     /// Writes block 0, with a content of its own for each `version`.
