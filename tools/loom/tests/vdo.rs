@@ -80,6 +80,7 @@ struct Volume {
     engine: Arc<Engine<Host>>,
     disk: Memory,
     plan: Plan,
+    /// The workers, and the claimer behind them.
     workers: Vec<Task>,
     journal_writer: Option<Task>,
     others: Vec<Task>,
@@ -133,6 +134,9 @@ impl Volume {
         }
         volume.journal_writer = Some(Box::pin(Engine::run_journal_writer(engine.clone())));
         let writer = engine.page_writer().unwrap();
+        volume
+            .workers
+            .push(Box::pin(Engine::run_claimer(engine.clone())));
         volume
             .others
             .push(Box::pin(Engine::run_applier(engine.clone())));
