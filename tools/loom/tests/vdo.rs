@@ -209,7 +209,7 @@ fn end(volume: Volume, threads: Vec<thread::JoinHandle<()>>) {
 /// Claims keep out newer writers for as long as older data is shown.
 #[test]
 fn a_read_finds_what_was_acknowledged_last() {
-    explore(2, || {
+    explore(1, || {
         let mut volume = Volume::new(2);
         let first = volume.submit(1);
         let threads = volume.run_workers();
@@ -224,7 +224,7 @@ fn a_read_finds_what_was_acknowledged_last() {
 /// What is acknowledged is unsettled until the journal has it, and a flush waits for that.
 #[test]
 fn a_flush_covers_what_was_acknowledged_before() {
-    explore(2, || {
+    explore(1, || {
         let mut volume = Volume::new(1);
         let first = volume.submit(1);
         let mut threads = volume.run_workers();
