@@ -25,6 +25,7 @@
 
 mod allocate;
 mod directory;
+mod overlay;
 mod pages;
 
 use crate::admin::statistics;
@@ -39,7 +40,6 @@ use crate::format::Page;
 use crate::format::Pbn;
 use crate::format::Sequence;
 use crate::health::Health;
-use crate::recovery::Overlay;
 use crate::storage::Storage;
 use crate::world::World;
 use directory::Directory;
@@ -58,6 +58,7 @@ use runtime::sync::AtomicU64;
 
 pub use allocate::Allocator;
 pub use allocate::Log;
+pub use overlay::Overlay;
 pub use persistent_data::shared_cache::Change;
 pub use persistent_data::shared_cache::Prefetch;
 

@@ -12,7 +12,7 @@
 //! trees of the block map, and counts anew.
 //!
 //! Memory is bounded, whatever the size of the ring: entries are taken in windows, and sorted by
-//! page there. A volume that is read-only keeps what its block map lacks ([`Overlay`]).
+//! page there. A volume that is read-only keeps what its block map lacks ([`Overlay`](crate::block_map::Overlay)).
 
 pub mod rebuild;
 pub mod replay;
@@ -25,7 +25,7 @@ mod reader;
 #[cfg(test)]
 mod fixture;
 
-pub use overlay::Overlay;
+pub(crate) use overlay::read_overlay;
 pub use survey::Survey;
 
 use crate::format::recovery_journal::Shape;

@@ -2,6 +2,7 @@
 
 //! Pages of the block map, on their way from and to the storage.
 
+use super::Overlay;
 use super::Place;
 use crate::error::Error;
 use crate::error::Result;
@@ -15,7 +16,6 @@ use crate::format::MappingState;
 use crate::format::Page;
 use crate::format::Pbn;
 use crate::health::Health;
-use crate::recovery::Overlay;
 use crate::storage::Purpose;
 use crate::storage::Storage;
 use crate::world::Repeated;

@@ -20,12 +20,11 @@ use crate::format::JournalPoint;
 use crate::format::RecoveryEntry;
 use crate::format::References;
 use crate::format::SlabNumber;
-use crate::recovery::replay::SlabJournals;
 use crate::world::World;
 
-/// A recovery, after [`Depot::load`]: changes that a slab journal has already are skipped.
-impl<W: World> SlabJournals for Depot<W> {
-    fn latest_recovery_point(&self) -> JournalPoint {
+impl<W: World> Depot<W> {
+    /// Returns the latest recovery point that a slab journal has on the storage.
+    pub(crate) fn latest_recovery_point(&self) -> JournalPoint {
         let slabs = 0..self.layout().slab_count;
         slabs
             .filter_map(|number| self.slab(number, |slab| slab.journal.recovery_point).ok())
@@ -33,12 +32,14 @@ impl<W: World> SlabJournals for Depot<W> {
             .unwrap_or(JournalPoint::NONE)
     }
 
-    async fn replay(&self, entries: &[(JournalPoint, RecoveryEntry)]) -> Result<u64> {
+    /// As [`apply`](Self::apply), in a recovery after [`load`](Self::load): changes that a slab journal
+    /// has already are skipped. Returns how many entries of slab journals the others gave.
+    ///
+    /// # Errors
+    ///
+    /// The same; nothing is read-only because of them yet.
+    pub(crate) async fn replay(&self, entries: &[(JournalPoint, RecoveryEntry)]) -> Result<u64> {
         self.apply_all(entries, true).await
-    }
-
-    async fn finish_replay(&self) -> Result {
-        self.commit_all().await
     }
 }
 

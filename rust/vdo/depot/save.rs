@@ -54,7 +54,7 @@ impl<W: World> Depot<W> {
     }
 
     /// Puts all entries of slab journals on stable storage.
-    pub(super) async fn commit_all(&self) -> Result {
+    pub(crate) async fn commit_all(&self) -> Result {
         let slabs = self.layout().slab_count;
         for number in 0..slabs {
             if self.slab(number, |slab| slab.journal.entries() > 0)? {

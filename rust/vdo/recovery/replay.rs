@@ -8,6 +8,7 @@ use super::reader::Reader;
 use super::Survey;
 use super::Volume;
 use crate::block_map::Kind;
+use crate::depot::Depot;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
@@ -60,6 +61,20 @@ pub trait SlabJournals: Send + Sync {
 
     /// Writes all slab journals, then what the summary says of them.
     fn finish_replay(&self) -> impl Future<Output = Result> + Send;
+}
+
+impl<W: World> SlabJournals for Depot<W> {
+    fn latest_recovery_point(&self) -> JournalPoint {
+        self.latest_recovery_point()
+    }
+
+    async fn replay(&self, entries: &[(JournalPoint, RecoveryEntry)]) -> Result<u64> {
+        self.replay(entries).await
+    }
+
+    async fn finish_replay(&self) -> Result {
+        self.commit_all().await
+    }
 }
 
 /// Recovers a volume: block map, then slab journals. The slab journals have been loaded.

@@ -25,9 +25,9 @@ use crate::format::Sequence;
 use crate::journal::Counters;
 use crate::journal::JournalStart;
 use crate::recovery;
+use crate::recovery::read_overlay;
 use crate::recovery::rebuild;
 use crate::recovery::replay;
-use crate::recovery::Overlay;
 use crate::recovery::Survey;
 use crate::storage::Purpose;
 use crate::volume::engine::counters_of;
@@ -307,7 +307,7 @@ impl<W: World> Engine<W> {
             Level::Info,
             fmt!("Showing {} recovery entries", survey.entries),
         );
-        let overlay = Overlay::new(&self.storage, volume, &survey).await?;
+        let overlay = read_overlay(&self.storage, volume, &survey).await?;
         self.map.show(overlay);
         Ok(())
     }

@@ -13,7 +13,6 @@ use crate::format::JournalPoint;
 use crate::format::Mapping;
 use crate::format::Operation;
 use crate::format::RecoveryEntry;
-use crate::recovery::replay::SlabJournals;
 use crate::storage::Purpose;
 use sim::clock::sleep;
 use sim::disk::Survival;
@@ -268,7 +267,7 @@ async fn start(depot: Arc<Depot<TestWorld>>, from: From, model: Shared) -> Resul
             for window in entries.chunks(5) {
                 depot.replay(window).await?;
             }
-            depot.finish_replay().await?;
+            depot.commit_all().await?;
         }
     }
     Ok(())

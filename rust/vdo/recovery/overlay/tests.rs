@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 
 use super::*;
+use crate::format::block_map;
+use crate::format::Mapping;
+use crate::format::Pbn;
 use crate::recovery::fixture::child;
 use crate::recovery::fixture::data;
 use crate::recovery::fixture::volume;
@@ -31,7 +34,7 @@ fn the_last_change_of_each_slot_is_shown() {
     let volume = volume();
     let overlay = rig.run(async {
         let survey = Survey::new(&*rig.log, &rig.storage, &volume).await.unwrap();
-        Overlay::new(&rig.storage, &volume, &survey).await.unwrap()
+        read_overlay(&rig.storage, &volume, &survey).await.unwrap()
     });
     assert_eq!(rig.world.changes(), 0);
     let shown = |pbn| -> Vec<(u16, Mapping)> {
@@ -58,7 +61,7 @@ fn a_journal_without_entries_changes_nothing() {
     let volume = volume();
     let overlay = rig.run(async {
         let survey = Survey::new(&*rig.log, &rig.storage, &volume).await.unwrap();
-        Overlay::new(&rig.storage, &volume, &survey).await.unwrap()
+        read_overlay(&rig.storage, &volume, &survey).await.unwrap()
     });
     assert_eq!(overlay.pages().count(), 0);
 }
