@@ -8,11 +8,10 @@ use kernel::sync::Arc;
 use platform::disk::KernelDisk;
 use platform::executor::Executor;
 use vdo::admin::table::Settings;
-use vdo::data_path::batch::Batch;
 use vdo::error::Result as VdoResult;
 use vdo::format::recovery_journal;
 use vdo::format::slab_journal;
-use vdo::volume::engine::Tuning;
+use vdo::tuning::Tuning;
 use vdo::volume::open::Opened;
 
 /// The engine of a volume in the kernel.
@@ -101,6 +100,6 @@ pub(crate) fn spawn_tasks(engine: &Arc<Engine>, executor: &Executor) -> VdoResul
 
 #[inline(never)]
 fn spawn_worker(engine: &Arc<Engine>, executor: &Executor, worker: usize) -> VdoResult {
-    let batch = Batch::new(engine, worker)?;
+    let batch = engine.batch(worker)?;
     Ok(executor.spawn(Engine::run_worker(engine.clone(), batch))?)
 }

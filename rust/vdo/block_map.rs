@@ -32,10 +32,14 @@ use crate::admin::statistics;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
+use crate::format::block_map;
+use crate::format::tree;
 use crate::format::tree::Forest;
 use crate::format::tree::Path;
 use crate::format::tree::ROOT_HEIGHT;
 use crate::format::DepotLayout;
+use crate::format::Lbn;
+use crate::format::Mapping;
 use crate::format::Page;
 use crate::format::Pbn;
 use crate::format::Sequence;
@@ -289,6 +293,33 @@ impl<W: World> BlockMap<W> {
     /// It cannot be read, or is a page of another place.
     pub async fn pin(&self, pbn: Pbn, kind: Kind) -> Result<Pinned<'_, W>> {
         self.cache.pin(pbn, kind.residence()).await
+    }
+
+    /// Pins a leaf page, for somebody who has changed nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`pin`](Self::pin). A page of another place makes the volume read-only.
+    pub async fn pin_leaf(&self, pbn: Pbn) -> Result<Pinned<'_, W>> {
+        let health = self.cache.store().health();
+        health.watch_look_up(self.pin(pbn, Kind::Leaf).await)
+    }
+
+    /// Returns the mapping of a block whose leaf page is `leaf`.
+    ///
+    /// # Errors
+    ///
+    /// As [`pin_leaf`](Self::pin_leaf).
+    pub async fn mapping(&self, leaf: Option<Pbn>, lbn: Lbn) -> Result<Mapping> {
+        let Some(pbn) = leaf else {
+            return Ok(Mapping::UNMAPPED);
+        };
+        let (_, slot) = tree::leaf(lbn);
+        if let Some(mapping) = self.try_read(pbn, |page| block_map::entry(page, slot)) {
+            return Ok(mapping);
+        }
+        let page = self.pin_leaf(pbn).await?;
+        Ok(page.read(|page| block_map::entry(page, slot)))
     }
 
     /// Returns true if a page is in memory, or on its way there.

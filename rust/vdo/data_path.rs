@@ -21,10 +21,12 @@ pub mod unsettled;
 pub(crate) mod counters;
 pub(crate) mod discard;
 pub(crate) mod flush;
+pub(crate) mod lost;
 pub(crate) mod read;
 pub(crate) mod set_aside;
 pub(crate) mod shown;
 pub(crate) mod write;
 
 mod fill;
+mod fragment;
 mod room;

@@ -9,7 +9,7 @@
 //!
 //! | Room | What it holds | It may use |
 //! |---|---|---|
-//! | [`error`], [`world`], [`storage`], [`health`] | what can be wrong; what the core sees of the world; the device; read-only mode | `format` |
+//! | [`error`], [`world`], [`storage`], [`health`], [`tuning`] | what can be wrong; what the core sees of the world; the device; read-only mode; sizes | `format` |
 //! | [`format`] | what is on disk | `error` |
 //! | [`admin`] | what administrators say and are told | those above |
 //! | [`journal`] | the recovery journal: every change of a mapping, in order | those above |
@@ -38,6 +38,7 @@ pub mod health;
 pub mod journal;
 pub mod recovery;
 pub mod storage;
+pub mod tuning;
 pub mod volume;
 pub mod world;
 

@@ -20,6 +20,7 @@ use crate::data_path::inbox::Write;
 use crate::data_path::locks::Access;
 use crate::data_path::locks::Token;
 use crate::data_path::write::BioOf;
+use crate::data_path::write::Writer;
 use crate::error::Error;
 use crate::error::Result;
 use crate::format;
@@ -33,7 +34,7 @@ use crate::format::Pbn;
 use crate::format::RecoveryEntry;
 use crate::format::BLOCK_SIZE;
 use crate::format::SECTOR_SIZE;
-use crate::volume::engine::Engine;
+use crate::tuning::Tuning;
 use crate::world::Bio;
 use crate::world::Operation;
 use crate::world::World;
@@ -96,12 +97,11 @@ impl<W: World> Batch<W> {
     ///
     /// `ENOMEM`.
     #[inline(never)]
-    pub fn new(engine: &Engine<W>, worker: usize) -> Result<KBox<Self>> {
-        Ok(KBox::new(Self::make(engine, worker)?, GFP_KERNEL)?)
+    pub(crate) fn new(writer: &Writer<W>, tuning: &Tuning, worker: usize) -> Result<KBox<Self>> {
+        Ok(KBox::new(Self::make(writer, tuning, worker)?, GFP_KERNEL)?)
     }
 
-    fn make(engine: &Engine<W>, worker: usize) -> Result<Self> {
-        let tuning = engine.tuning();
+    fn make(writer: &Writer<W>, tuning: &Tuning, worker: usize) -> Result<Self> {
         // Discards can take long, and they wait for blocks of which the claim may have been left with
         // a write that waits for a worker: they never have all of these. (Who has one worker only,
         // in a test, does not have both at once.)
@@ -118,8 +118,8 @@ impl<W: World> Batch<W> {
         Ok(Self {
             worker,
             kind,
-            buffer: Some(engine.storage.buffer_of_parts(max_blocks, max_blocks)?),
-            scratch: Some(engine.storage.buffer(SCRATCH_PAGES)?),
+            buffer: Some(writer.storage.buffer_of_parts(max_blocks, max_blocks)?),
+            scratch: Some(writer.storage.buffer(SCRATCH_PAGES)?),
             pages: 0,
             bios: KVec::with_capacity(max_bios, GFP_KERNEL)?,
             requests: KVec::with_capacity(max_bios, GFP_KERNEL)?,
@@ -128,7 +128,7 @@ impl<W: World> Batch<W> {
             leaves: KVec::with_capacity(2 * max_bios, GFP_KERNEL)?,
             // Its first block and its last.
             partial: KVec::with_capacity(2 * max_bios, GFP_KERNEL)?,
-            prefetch: engine.map.prefetcher(2 * max_bios)?,
+            prefetch: writer.map.prefetcher(2 * max_bios)?,
             runs: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
             moved: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
             parts: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
@@ -139,28 +139,28 @@ impl<W: World> Batch<W> {
 
     /// Takes `first`, and of what waits behind it as much as fits, with the claims of their blocks.
     /// What somebody else has is held up, and nobody else with it.
-    pub(crate) fn collect(&mut self, first: Write<BioOf<W>>, engine: &Engine<W>) {
+    pub(crate) fn collect(&mut self, first: Write<BioOf<W>>, writer: &Writer<W>) {
         self.clear();
         let mut left = self.max_blocks;
         let mut next = Some(first);
         while let Some(Write { bio, is_claimed }) = next {
             let lbns = lbns_of(&bio);
             let claim = match is_claimed {
-                true => engine.locks.token_of(&lbns),
-                false => engine.locks.try_token(lbns, Access::Exclusive),
+                true => writer.locks.token_of(&lbns),
+                false => writer.locks.try_token(lbns, Access::Exclusive),
             };
             match claim {
                 Some(claim) => {
                     left = left.saturating_sub(blocks_of(&bio));
                     self.take(bio, claim);
                 }
-                None => engine.held_up.push(bio),
+                None => writer.held_up.push(bio),
             }
             let is_full = self.bios.len() == self.bios.capacity();
             let fits = |bio: &BioOf<W>| !is_full && blocks_of(bio) <= left;
-            next = engine.inbox.next_write(fits);
+            next = writer.inbox.next_write(fits);
         }
-        engine.inbox.leave();
+        writer.inbox.leave();
         self.bios.reverse();
         while let Some((bio, claim)) = self.bios.pop() {
             self.add_bio(bio, claim);
@@ -403,7 +403,7 @@ impl<W: World> Batch<W> {
     }
 
     /// Completes every request that need not wait for anything any more.
-    pub(crate) fn acknowledge(&mut self, engine: &Engine<W>) {
+    pub(crate) fn acknowledge(&mut self, writer: &Writer<W>) {
         let is_due =
             |request: &Request<_>| request.error.is_none() && !request.fua && request.bio.is_some();
         if let Some(buffer) = &self.buffer {
@@ -412,11 +412,11 @@ impl<W: World> Batch<W> {
                 let blocks = self.blocks.get(request.blocks.clone())?;
                 Some((request.lbns.clone(), first_page(blocks)?))
             });
-            engine.shown.show(self.worker, buffer.view(), pieces);
+            writer.shown.show(self.worker, buffer.view(), pieces);
         }
         for request in self.requests.iter_mut().filter(|request| is_due(request)) {
             request.acknowledged = true;
-            request.complete(Ok(()), engine);
+            request.complete(Ok(()), &writer.counters);
         }
     }
 
@@ -478,11 +478,11 @@ impl<W: World> Batch<W> {
     }
 
     /// Gives up all claims.
-    pub(crate) fn release_claims(&mut self, engine: &Engine<W>) {
-        engine.shown.hide(self.worker);
+    pub(crate) fn release_claims(&mut self, writer: &Writer<W>) {
+        writer.shown.hide(self.worker);
         for request in self.requests.iter_mut() {
             if let Some(claim) = request.claim.take() {
-                engine.locks.release(claim);
+                writer.locks.release(claim);
             }
         }
     }
@@ -515,15 +515,15 @@ impl<W: World> Batch<W> {
     }
 
     /// Completes what is left.
-    pub(crate) fn finish(&mut self, engine: &Engine<W>) {
+    pub(crate) fn finish(&mut self, writer: &Writer<W>) {
         for request in self.requests.iter_mut() {
             let result = request.error.map_or(Ok(()), Err);
             if result.is_err() {
                 let blocks = self.blocks.get(request.blocks.clone()).unwrap_or_default();
                 let failed = blocks.iter().filter(|block| block.new.is_none()).count();
-                engine.count_errors(&result, failed as u64);
+                writer.counters.failed(&result, failed as u64);
             }
-            request.complete(result, engine);
+            request.complete(result, &writer.counters);
         }
         self.clear();
     }

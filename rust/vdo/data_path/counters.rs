@@ -4,15 +4,13 @@
 
 use crate::admin::dump::BLOCKS_MAX;
 use crate::admin::statistics::Bios;
-use crate::data_path::write::BioOf;
+use crate::admin::statistics::Statistics;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
 use crate::storage::BLOCK_SECTORS;
-use crate::volume::engine::Engine;
 use crate::world::Bio;
 use crate::world::Operation;
-use crate::world::World;
 use runtime::sync::AtomicU64;
 
 /// Bios by kind.
@@ -63,7 +61,7 @@ impl BioCounters {
     }
 }
 
-/// All counters of an engine.
+/// All counters of the data path.
 #[derive(Default)]
 pub(crate) struct Counters {
     bios_in: BioCounters,
@@ -117,102 +115,98 @@ impl Pieces {
     }
 }
 
-impl<W: World> Engine<W> {
+impl Counters {
     /// A bio has come that changes something.
-    pub(crate) fn count_in(&self, bio: &BioOf<W>) {
+    pub(crate) fn came(&self, bio: &impl Bio) {
         let pieces = Pieces::of(bio.sector(), bio.sectors());
-        let counters = &self.counters;
         match bio.operation() {
             // A discard is one, however long; so is what mainline makes of it.
             Operation::Discard => {
-                counters.bios_in.discard.add(1);
-                counters.partial.discard.add(discard_is_partial(bio).into());
+                self.bios_in.discard.add(1);
+                self.partial.discard.add(discard_is_partial(bio).into());
             }
             _ => {
-                counters.bios_in.write.add(pieces.all);
-                counters.partial.write.add(pieces.partial);
+                self.bios_in.write.add(pieces.all);
+                self.partial.write.add(pieces.partial);
             }
         }
         if bio.is_fua() {
-            counters.bios_in.fua.add(pieces.all);
-            counters.partial.fua.add(pieces.partial);
+            self.bios_in.fua.add(pieces.all);
+            self.partial.fua.add(pieces.partial);
         }
-        counters.note_most();
+        self.note_most();
     }
 
     /// A bio has completed that changed something.
-    pub(crate) fn count_done(&self, bio: &BioOf<W>) {
+    pub(crate) fn done(&self, bio: &impl Bio) {
         let pieces = Pieces::of(bio.sector(), bio.sectors());
-        let counters = &self.counters;
         match bio.operation() {
             Operation::Discard => {
-                counters.acknowledged.discard.add(1);
-                counters
-                    .acknowledged_partial
+                self.acknowledged.discard.add(1);
+                self.acknowledged_partial
                     .discard
                     .add(discard_is_partial(bio).into());
             }
             _ => {
-                counters.acknowledged.write.add(pieces.all);
-                counters.acknowledged_partial.write.add(pieces.partial);
+                self.acknowledged.write.add(pieces.all);
+                self.acknowledged_partial.write.add(pieces.partial);
             }
         }
         if bio.is_fua() {
-            counters.acknowledged.fua.add(pieces.all);
-            counters.acknowledged_partial.fua.add(pieces.partial);
+            self.acknowledged.fua.add(pieces.all);
+            self.acknowledged_partial.fua.add(pieces.partial);
         }
     }
 
-    pub(crate) fn count_read_in(&self, sector: u64, sectors: u32) {
+    pub(crate) fn read_came(&self, sector: u64, sectors: u32) {
         let pieces = Pieces::of(sector, sectors);
-        self.counters.bios_in.read.add(pieces.all);
-        self.counters.partial.read.add(pieces.partial);
-        self.counters.note_most();
+        self.bios_in.read.add(pieces.all);
+        self.partial.read.add(pieces.partial);
+        self.note_most();
     }
 
-    pub(crate) fn count_read_done(&self, sector: u64, sectors: u32) {
+    pub(crate) fn read_done(&self, sector: u64, sectors: u32) {
         let pieces = Pieces::of(sector, sectors);
-        self.counters.acknowledged.read.add(pieces.all);
-        self.counters.acknowledged_partial.read.add(pieces.partial);
+        self.acknowledged.read.add(pieces.all);
+        self.acknowledged_partial.read.add(pieces.partial);
     }
 
-    pub(crate) fn count_flush_in(&self) {
-        self.counters.bios_in.flush.add(1);
+    pub(crate) fn flush_came(&self) {
+        self.bios_in.flush.add(1);
     }
 
-    pub(crate) fn count_flush_done(&self) {
-        self.counters.acknowledged.flush.add(1);
-        self.counters.flush_out.add(1);
+    pub(crate) fn flush_done(&self) {
+        self.acknowledged.flush.add(1);
+        self.flush_out.add(1);
     }
 
     /// A suspend has flushed the storage.
-    pub(crate) fn count_flush_of_suspend(&self) {
-        self.counters.flush_out.add(1);
+    pub(crate) fn flush_of_suspend(&self) {
+        self.flush_out.add(1);
     }
 
     /// Blocks have failed.
-    pub(crate) fn count_errors(&self, result: &Result, blocks: u64) {
+    pub(crate) fn failed(&self, result: &Result, blocks: u64) {
         match result {
-            Err(Error::Status(Status::NoSpace)) => self.counters.no_space.add(blocks),
-            Err(Error::READ_ONLY) => self.counters.read_only.add(blocks),
+            Err(Error::Status(Status::NoSpace)) => self.no_space.add(blocks),
+            Err(Error::READ_ONLY) => self.read_only.add(blocks),
             _ => {}
         }
     }
 
     /// Fills in what is counted here.
-    pub(crate) fn put_counters(&self, statistics: &mut crate::admin::statistics::Statistics) {
-        let counters = &self.counters;
-        statistics.bios_in = counters.bios_in.get();
-        statistics.bios_in_partial = counters.partial.get();
-        statistics.bios_acknowledged = counters.acknowledged.get();
-        statistics.bios_acknowledged_partial = counters.acknowledged_partial.get();
+    pub(crate) fn put(&self, statistics: &mut Statistics) {
+        statistics.bios_in = self.bios_in.get();
+        statistics.bios_in_partial = self.partial.get();
+        statistics.bios_acknowledged = self.acknowledged.get();
+        statistics.bios_acknowledged_partial = self.acknowledged_partial.get();
         statistics.bios_in_progress =
             in_progress(&statistics.bios_in, &statistics.bios_acknowledged);
-        statistics.current_vios_in_progress = counters.under_way() as u32;
-        statistics.max_vios = counters.most.get() as u32;
-        statistics.flush_out = counters.flush_out.get();
-        statistics.errors.no_space_error_count = counters.no_space.get();
-        statistics.errors.read_only_error_count = counters.read_only.get();
+        statistics.current_vios_in_progress = self.under_way() as u32;
+        statistics.max_vios = self.most.get() as u32;
+        statistics.flush_out = self.flush_out.get();
+        statistics.errors.no_space_error_count = self.no_space.get();
+        statistics.errors.read_only_error_count = self.read_only.get();
     }
 }
 

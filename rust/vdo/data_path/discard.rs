@@ -6,11 +6,16 @@
 //! turn. A chunk costs one look at its leaf page, and journal entries only for what is mapped.
 //! What is discarded in part is overwritten with zeroes, as a write would.
 
+use crate::block_map::BlockMap;
 use crate::data_path::batch::Batch;
+use crate::data_path::counters::Counters;
 use crate::data_path::locks::Access;
+use crate::data_path::locks::LbnLocks;
 use crate::data_path::locks::CHUNK;
 use crate::data_path::write::change_of;
 use crate::data_path::write::BioOf;
+use crate::data_path::write::Writer;
+use crate::depot::Depot;
 use crate::error::Error;
 use crate::error::Result;
 use crate::format::block_map;
@@ -24,14 +29,28 @@ use crate::format::Pbn;
 use crate::format::RecoveryEntry;
 use crate::format::BLOCK_SIZE;
 use crate::format::SECTOR_SIZE;
+use crate::health::Health;
+use crate::journal::Journal;
 use crate::storage::BLOCK_SECTORS;
-use crate::volume::engine::Engine;
 use crate::world::Bio;
 use crate::world::World;
 use core::ops::Range;
 use kernel::prelude::*;
+use runtime::sync::Arc;
 
-impl<W: World> Engine<W> {
+/// Serves discards.
+pub(crate) struct Discarder<W: World> {
+    pub(crate) health: Arc<Health>,
+    pub(crate) journal: Arc<Journal<W>>,
+    pub(crate) depot: Arc<Depot<W>>,
+    pub(crate) map: Arc<BlockMap<W>>,
+    pub(crate) locks: Arc<LbnLocks>,
+    pub(crate) counters: Arc<Counters>,
+    /// What is discarded in part is written.
+    pub(crate) writer: Arc<Writer<W>>,
+}
+
+impl<W: World> Discarder<W> {
     /// Serves a discard.
     pub(crate) async fn serve_discard(&self, bio: BioOf<W>, batch: &mut Batch<W>) {
         let sectors = bio.sector()..bio.sector().saturating_add(bio.sectors().into());
@@ -40,8 +59,8 @@ impl<W: World> Engine<W> {
             // Where nothing was mapped any more, others may have entries for that to commit.
             result = self.journal.commit(self.journal.end()).await;
         }
-        self.count_errors(&result, 1);
-        self.count_done(&bio);
+        self.counters.failed(&result, 1);
+        self.counters.done(&bio);
         bio.complete(result.map_err(Error::errno));
     }
 
@@ -85,7 +104,7 @@ impl<W: World> Engine<W> {
         let bytes = byte(sectors.start)..byte(sectors.end);
         let claim = self.locks.token(lbn..lbn + 1, Access::Exclusive).await;
         batch.collect_zeroes(lbn, bytes, claim);
-        self.write(batch).await;
+        self.writer.write(batch).await;
         batch.result()
     }
 
@@ -119,8 +138,8 @@ impl<W: World> Engine<W> {
         let count = lbns.end.saturating_sub(lbns.start) as u16;
         let slots = first..first.saturating_add(count);
         self.map.count_requests(count.into(), count.into());
-        let page = self.pin_leaf(pbn).await?;
-        page.read(|page| batch.collect_mapped(page, pbn, slots, self.layout.get()))?;
+        let page = self.map.pin_leaf(pbn).await?;
+        page.read(|page| batch.collect_mapped(page, pbn, slots, self.depot.layout()))?;
         // What is claimed nobody else changes: the page is still as it was.
         let mut left: &[RecoveryEntry] = &batch.entries;
         while let (Some(first), Some(last)) = (left.first(), left.last()) {

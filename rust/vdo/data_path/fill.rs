@@ -7,6 +7,8 @@
 //! can need, in order, so that no block before is in the way.
 
 use crate::data_path::batch::Batch;
+use crate::data_path::fragment;
+use crate::data_path::write::Writer;
 use crate::error::Error;
 use crate::error::Result;
 use crate::format::Lbn;
@@ -14,7 +16,6 @@ use crate::format::Mapping;
 use crate::format::Pbn;
 use crate::format::BLOCK_SIZE;
 use crate::storage::Purpose;
-use crate::volume::engine::Engine;
 use crate::world::Data;
 use crate::world::Repeated;
 use crate::world::World;
@@ -25,7 +26,7 @@ use runtime::disk::Part;
 use runtime::stack::apart;
 use runtime::task::yield_now;
 
-impl<W: World> Engine<W> {
+impl<W: World> Writer<W> {
     /// Reads the leaf pages of a batch that are not in memory, unless it is only one: that is read
     /// when it is needed.
     async fn read_leaves(&self, batch: &mut Batch<W>) {
@@ -100,8 +101,8 @@ impl<W: World> Engine<W> {
     /// Returns where a block is so far that is written in part.
     async fn old_mapping(&self, place: Option<(Option<Pbn>, Lbn)>) -> Result<Mapping> {
         let (leaf, lbn) = place.ok_or(Error::Errno(EIO))?;
-        let old = self.mapping(leaf, lbn).await?;
-        Ok(self.layout.get().sound(old))
+        let old = self.map.mapping(leaf, lbn).await?;
+        Ok(self.depot.layout().sound(old))
     }
 
     /// Makes a block of what was read, if that is compressed.
@@ -116,7 +117,7 @@ impl<W: World> Engine<W> {
         let (Some(buffer), Some(scratch)) = (buffer, scratch) else {
             return Err(Error::Errno(EIO));
         };
-        self.decompress_fragment(buffer.page(page), slot, scratch.page_mut(0))?;
+        fragment::decompress(&*self.world, buffer.page(page), slot, scratch.page_mut(0))?;
         if let (Some(to), Some(block)) = (buffer.page_mut(page), scratch.page(0)) {
             to.copy_from_slice(block);
         }

@@ -11,17 +11,24 @@
 //! waits for the next round. A round that has ended wakes the first
 //! who waits, and who leaves wakes the next, so that a flush costs the same however many wait.
 
+use crate::data_path::counters::Counters;
+use crate::data_path::lost::Lost;
+use crate::data_path::unsettled::Unsettled;
 use crate::error::Error;
 use crate::error::Result;
+use crate::journal::Journal;
 use crate::storage::Purpose;
-use crate::volume::engine::Engine;
+use crate::storage::Storage;
 use crate::world::World;
 use core::future::Future;
 use core::pin::pin;
 use kernel::prelude::*;
+use runtime::disk::Disk;
 use runtime::monitor::Entries;
 use runtime::monitor::Monitor;
 use runtime::monitor::Rules;
+use runtime::pool::Pool;
+use runtime::sync::Arc;
 
 /// The rounds of flushes, and who waits for one.
 pub(crate) struct SharedFlush {
@@ -106,39 +113,51 @@ impl SharedFlush {
     }
 }
 
-impl<W: World> Engine<W> {
+/// Serves flushes.
+pub(crate) struct Flusher<W: World> {
+    pub(crate) storage: Arc<Storage<W::Disk>>,
+    pub(crate) journal: Arc<Journal<W>>,
+    pub(crate) unsettled: Arc<Unsettled>,
+    pub(crate) rounds: SharedFlush,
+    /// Lends its I/O resources to flushes of the storage.
+    pub(crate) carrier: Pool<<W::Disk as Disk>::Buffer>,
+    pub(crate) lost: Arc<Lost>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl<W: World> Flusher<W> {
     /// Serves a flush.
     ///
     /// # Errors
     ///
     /// `EIO` once a write that was acknowledged is lost; the error of the storage's own flush.
-    pub async fn flush(&self) -> Result<(), kernel::error::Error> {
-        self.count_flush_in();
+    pub(crate) async fn flush(&self) -> Result<(), kernel::error::Error> {
+        self.counters.flush_came();
         self.unsettled.settled().await;
         let result = self.make_stable().await;
-        self.count_flush_done();
+        self.counters.flush_done();
         result.map_err(Error::errno)
     }
 
     async fn make_stable(&self) -> Result {
-        if self.lost.load_acquire() != 0 {
+        if self.lost.get() {
             return Err(Error::Errno(EIO));
         }
         let end = self.journal.end();
         if self.journal.committed() >= end {
-            return self.flushing.join(self.flush_storage()).await;
+            return self.rounds.join(self.flush_storage(Purpose::Data)).await;
         }
         self.journal.commit(end).await.map_err(|_| {
             // The entries will never be there: what they tell of is lost.
-            self.lost.store_release(1);
+            self.lost.set();
             Error::Errno(EIO)
         })
     }
 
     /// Flushes the storage.
-    pub(crate) async fn flush_storage(&self) -> Result {
+    pub(crate) async fn flush_storage(&self, purpose: Purpose) -> Result {
         let carrier = self.carrier.take().await;
-        let (carrier, result) = self.storage.flush(Purpose::Data, carrier).await;
+        let (carrier, result) = self.storage.flush(purpose, carrier).await;
         self.carrier.give(carrier);
         result
     }

@@ -9,12 +9,18 @@
 //!
 //! The blocks stay claimed until the storage has delivered them, so that nobody reuses them.
 
+use crate::block_map::BlockMap;
+use crate::data_path::counters::Counters;
+use crate::data_path::fragment;
 use crate::data_path::locks::Access;
+use crate::data_path::locks::LbnLocks;
+use crate::data_path::shown::Shown;
+use crate::data_path::shown::ViewOf;
+use crate::depot::Depot;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
 use crate::format::block_map;
-use crate::format::compressed;
 use crate::format::tree;
 use crate::format::DepotLayout;
 use crate::format::Lbn;
@@ -22,9 +28,10 @@ use crate::format::Mapping;
 use crate::format::Page;
 use crate::format::Pbn;
 use crate::format::SECTOR_SIZE;
+use crate::health::Health;
 use crate::storage::Purpose;
+use crate::storage::Storage;
 use crate::storage::BLOCK_SECTORS;
-use crate::volume::engine::Engine;
 use crate::world::ReadBio;
 use crate::world::Repeated;
 use crate::world::World;
@@ -34,6 +41,8 @@ use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::disk::View;
 use runtime::disk::PAGE_SIZE;
+use runtime::pool::Pool;
+use runtime::sync::Arc;
 
 /// Blocks that follow each other, and where they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,14 +74,27 @@ impl<B> Fragments<B> {
 
 type BufferOf<W> = <<W as World>::Disk as Disk>::Buffer;
 
-impl<W: World> Engine<W> {
+/// Serves reads.
+pub(crate) struct Reader<W: World> {
+    pub(crate) world: Arc<W>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) storage: Arc<Storage<W::Disk>>,
+    pub(crate) map: Arc<BlockMap<W>>,
+    pub(crate) depot: Arc<Depot<W>>,
+    pub(crate) locks: Arc<LbnLocks>,
+    pub(crate) shown: Arc<Shown<ViewOf<W>>>,
+    pub(crate) fragments: Pool<Fragments<BufferOf<W>>>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl<W: World> Reader<W> {
     /// Serves a bio that reads.
     ///
     /// # Errors
     ///
     /// What the bio is to be completed with.
-    pub async fn read<R: ReadBio>(&self, bio: &mut R) -> Result<(), kernel::error::Error> {
-        self.count_read_in(bio.sector(), bio.sectors());
+    pub(crate) async fn read<R: ReadBio>(&self, bio: &mut R) -> Result<(), kernel::error::Error> {
+        self.counters.read_came(bio.sector(), bio.sectors());
         let start = bio.sector();
         let end = start.saturating_add(bio.sectors().into());
         let lbns = start / BLOCK_SECTORS..end.div_ceil(BLOCK_SECTORS);
@@ -84,7 +106,7 @@ impl<W: World> Engine<W> {
                 self.read_claimed(bio, lbns).await
             }
         };
-        self.count_read_done(bio.sector(), bio.sectors());
+        self.counters.read_done(bio.sector(), bio.sectors());
         result.map_err(Error::errno)
     }
 
@@ -162,13 +184,13 @@ impl<W: World> Engine<W> {
         let Some(pbn) = self.health.watch_look_up(leaf)? else {
             return Ok(nothing);
         };
-        let depot = self.layout.get();
+        let depot = self.depot.layout();
         let find = |page: &Page| run_in(page, slot, limit, &depot);
         let run = match self.map.try_read(pbn, find) {
             Some(run) => run,
             None => {
                 bio.leave_map().await;
-                self.pin_leaf(pbn).await?.read(find)
+                self.map.pin_leaf(pbn).await?.read(find)
             }
         };
         self.map.count_requests(run.blocks, 0);
@@ -188,7 +210,7 @@ impl<W: World> Engine<W> {
             bio.zero(wanted.offset, wanted.bytes);
             return Ok(());
         }
-        if !self.layout.is_data_block(pbn) || !run.mapping.is_valid_location() {
+        if !self.depot.layout().is_data_block(pbn) || !run.mapping.is_valid_location() {
             self.world.log_repeated(
                 Repeated::BadMapping,
                 fmt!(
@@ -236,7 +258,7 @@ impl<W: World> Engine<W> {
         let mut block = own.stored.as_ref();
         if let (Ok(()), Some(slot)) = (result, slot) {
             let stored = own.stored.as_ref().and_then(|stored| stored.page(0));
-            result = self.decompress_fragment(stored, slot, own.block.page_mut(0));
+            result = fragment::decompress(&*self.world, stored, slot, own.block.page_mut(0));
             block = Some(&own.block);
         }
         if result.is_err() {
@@ -252,7 +274,7 @@ impl<W: World> Engine<W> {
     fn is_plain(&self, mapping: Mapping) -> bool {
         mapping == Mapping::plain(mapping.pbn)
             && mapping.pbn != 0
-            && self.layout.is_data_block(mapping.pbn)
+            && self.depot.layout().is_data_block(mapping.pbn)
     }
 
     fn log_failed_read(&self, lbn: Lbn, result: Result) -> Result {
@@ -333,28 +355,13 @@ fn run_in(page: &Page, slot: u16, limit: u64, depot: &DepotLayout) -> Run {
     }
 }
 
-impl<W: World> Engine<W> {
+impl<W: World> Reader<W> {
     /// Reads block `pbn` of data into the first page of `buffer`.
     async fn read_block(&self, pbn: Pbn, buffer: &mut Option<BufferOf<W>>) -> Result {
         let own = buffer.take().ok_or(Error::Errno(EIO))?;
         let (own, result) = self.storage.read(Purpose::Data, pbn, 1, own, 0).await;
         *buffer = Some(own);
         result
-    }
-
-    /// Decompresses fragment `slot` of the compressed block in `from`.
-    pub(crate) fn decompress_fragment(
-        &self,
-        from: Option<&Page>,
-        slot: u8,
-        into: Option<&mut Page>,
-    ) -> Result {
-        let (Some(block), Some(into)) = (from, into) else {
-            return Err(Error::Errno(EIO));
-        };
-        let fragment = compressed::fragment(block, slot)?;
-        let result = self.world.decompress(fragment, into);
-        result.map_err(|_| Status::InvalidFragment.into())
     }
 }
 

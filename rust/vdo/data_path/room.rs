@@ -8,22 +8,22 @@
 //! that were begun earlier are waited for. They wait for nothing that a later one has, so there is
 //! no circle.
 
-use crate::volume::engine::Engine;
+use crate::data_path::write::Writer;
 use crate::world::World;
 use runtime::task::yield_now;
 
 /// The attempts of one request.
-pub(crate) struct Room<'e, W: World> {
-    engine: &'e Engine<W>,
+pub(crate) struct Room<'w, W: World> {
+    writer: &'w Writer<W>,
     worker: usize,
     applied: bool,
 }
 
-impl<W: World> Engine<W> {
+impl<W: World> Writer<W> {
     /// Returns a fresh set of attempts for the batch of a worker.
     pub(crate) fn room(&self, worker: usize) -> Room<'_, W> {
         Room {
-            engine: self,
+            writer: self,
             worker,
             applied: false,
         }
@@ -35,18 +35,18 @@ impl<W: World> Room<'_, W> {
     pub(crate) async fn make(&mut self) -> bool {
         if !self.applied {
             self.applied = true;
-            self.engine.unsettled.settled_before(self.worker).await;
-            let end = self.engine.journal.end();
-            if self.engine.journal.applied(end).await.is_err() {
+            self.writer.unsettled.settled_before(self.worker).await;
+            let end = self.writer.journal.end();
+            if self.writer.journal.applied(end).await.is_err() {
                 return false;
             }
             return true;
         }
         // Whoever waits for slabs may find that others have taken what there was.
-        let scrubbed = self.engine.depot.wait_for_scrubbed().await == Ok(true);
+        let scrubbed = self.writer.depot.wait_for_scrubbed().await == Ok(true);
         self.applied = !scrubbed;
         // They may have taken it and not said so yet: let them.
         yield_now().await;
-        scrubbed || self.engine.give_back()
+        scrubbed || self.writer.set_aside.give_back(&self.writer.depot)
     }
 }

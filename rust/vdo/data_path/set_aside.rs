@@ -9,9 +9,9 @@
 //! - when data was taken nowhere, all of them: then it is not they that are bad;
 //! - when no other block is free, all of them.
 
+use crate::depot::Depot;
 use crate::depot::Run;
 use crate::error::Result;
-use crate::volume::engine::Engine;
 use crate::world::World;
 use kernel::prelude::*;
 use runtime::sync::Lock;
@@ -77,22 +77,22 @@ impl SetAside {
     }
 }
 
-impl<W: World> Engine<W> {
-    /// The storage did not take these blocks.
-    pub(crate) fn set_aside(&self, run: Run) {
-        if let Some(first) = self.set_aside.add(run) {
-            self.depot.release(first);
+impl SetAside {
+    /// The storage did not take these blocks of a depot.
+    pub(crate) fn set_aside<W: World>(&self, run: Run, depot: &Depot<W>) {
+        if let Some(first) = self.add(run) {
+            depot.release(first);
         }
-        while let Some(run) = self.set_aside.take_surplus() {
-            self.depot.release(run);
+        while let Some(run) = self.take_surplus() {
+            depot.release(run);
         }
     }
 
     /// Gives back all blocks that were set aside. Returns whether there were any.
-    pub(crate) fn give_back(&self) -> bool {
+    pub(crate) fn give_back<W: World>(&self, depot: &Depot<W>) -> bool {
         let mut any = false;
-        while let Some(run) = self.set_aside.take() {
-            self.depot.release(run);
+        while let Some(run) = self.take() {
+            depot.release(run);
             any = true;
         }
         any

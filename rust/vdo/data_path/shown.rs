@@ -7,9 +7,15 @@
 
 use crate::error::Result;
 use crate::format::Lbn;
+use crate::world::World;
 use core::ops::Range;
 use kernel::prelude::*;
+use runtime::disk::Buffer;
+use runtime::disk::Disk;
 use runtime::sync::Lock;
+
+/// The data of a write, for readers.
+pub(crate) type ViewOf<W> = <<<W as World>::Disk as Disk>::Buffer as Buffer>::View;
 
 /// What the workers show; `V` lets others read a buffer.
 pub(crate) struct Shown<V> {

@@ -14,23 +14,36 @@
 //! | record | the journal has an entry only for data that the storage has taken |
 //! | finish | who wants stable storage waits for the commit |
 
+use crate::block_map::BlockMap;
 use crate::block_map::Pinned;
 use crate::data_path::batch::Batch;
 use crate::data_path::batch::Leaf;
 use crate::data_path::batch::Stored;
 use crate::data_path::batch::TRIES;
+use crate::data_path::counters::Counters;
+use crate::data_path::inbox::held_up::HeldUp;
+use crate::data_path::inbox::Inbox;
 use crate::data_path::inbox::Write;
+use crate::data_path::locks::LbnLocks;
+use crate::data_path::lost::Lost;
+use crate::data_path::set_aside::SetAside;
+use crate::data_path::shown::Shown;
+use crate::data_path::shown::ViewOf;
 use crate::data_path::unsettled;
+use crate::data_path::unsettled::Unsettled;
+use crate::depot::Depot;
 use crate::depot::Run;
 use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
 use crate::format::Lbn;
 use crate::format::Page;
+use crate::health::Health;
+use crate::journal::Journal;
 use crate::journal::Position;
 use crate::journal::Reservation;
 use crate::storage::Purpose;
-use crate::volume::engine::Engine;
+use crate::storage::Storage;
 use crate::world::BioList;
 use crate::world::Data;
 use crate::world::Level;
@@ -42,11 +55,30 @@ use kernel::prelude::*;
 use persistent_data::shared_cache::Change;
 use runtime::disk::Durability;
 use runtime::stack::apart;
+use runtime::sync::Arc;
 
 /// The bios of a world.
 pub(crate) type BioOf<W> = <<W as World>::Bios as BioList>::Bio;
 
-impl<W: World> Engine<W> {
+/// Serves writes.
+pub(crate) struct Writer<W: World> {
+    pub(crate) world: Arc<W>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) storage: Arc<Storage<W::Disk>>,
+    pub(crate) journal: Arc<Journal<W>>,
+    pub(crate) depot: Arc<Depot<W>>,
+    pub(crate) map: Arc<BlockMap<W>>,
+    pub(crate) inbox: Arc<Inbox<W::Bios>>,
+    pub(crate) held_up: HeldUp<W::Bios>,
+    pub(crate) locks: Arc<LbnLocks>,
+    pub(crate) shown: Arc<Shown<ViewOf<W>>>,
+    pub(crate) unsettled: Arc<Unsettled>,
+    pub(crate) set_aside: SetAside,
+    pub(crate) lost: Arc<Lost>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl<W: World> Writer<W> {
     /// Serves a bio that writes, and those that wait behind it.
     pub(crate) async fn serve_writes(&self, first: Write<BioOf<W>>, batch: &mut Batch<W>) {
         batch.collect(first, self);
@@ -109,9 +141,8 @@ impl<W: World> Engine<W> {
     async fn leaf_page(&self, page_number: u64, worker: usize) -> Result<u64> {
         let mut room = self.room(worker);
         loop {
-            let log = &*self.journal;
-            let found = self.map.leaf_or_allocate(page_number, log, self).await;
-            match found {
+            let (log, depot) = (&*self.journal, &*self.depot);
+            match self.map.leaf_or_allocate(page_number, log, depot).await {
                 Err(Error::Status(Status::NoSpace)) if room.make().await => {}
                 other => return self.health.watch_look_up(other),
             }
@@ -218,10 +249,11 @@ impl<W: World> Engine<W> {
 
     /// Looks for another place for a run that could not be written, and sets it aside.
     async fn store_elsewhere(&self, batch: &mut Batch<W>, failed: &Stored, error: Error) {
-        self.set_aside(Run {
+        let run = Run {
             start: failed.start,
             blocks: failed.blocks,
-        });
+        };
+        self.set_aside.set_aside(run, &self.depot);
         let mut done = 0;
         while done < failed.blocks && failed.tries < TRIES {
             let wanted = failed.blocks - done;
@@ -241,7 +273,7 @@ impl<W: World> Engine<W> {
         }
         if done < failed.blocks {
             // The storage takes it nowhere: no block is worse than others.
-            self.give_back();
+            self.set_aside.give_back(&self.depot);
         }
         let left = failed.page + done as usize..failed.page + failed.blocks as usize;
         match batch.fail_pages(left, error) {
@@ -300,7 +332,7 @@ impl<W: World> Engine<W> {
             };
             let page = match leaf.pbn {
                 None => None,
-                Some(pbn) if place == 0 => Some(self.pin_leaf(pbn).await?),
+                Some(pbn) if place == 0 => Some(self.map.pin_leaf(pbn).await?),
                 Some(pbn) => match self.map.try_pin(pbn) {
                     None => break,
                     page => page,
@@ -324,7 +356,7 @@ impl<W: World> Engine<W> {
         let mut blocks = batch.blocks_of(group.leaves.clone());
         let (reads, writes) = batch.lookups(blocks.clone());
         self.map.count_requests(reads, writes);
-        let depot = self.layout.get();
+        let depot = self.depot.layout();
         loop {
             let wanted = batch.recordable(blocks.clone());
             if wanted == 0 {
@@ -373,7 +405,7 @@ impl<W: World> Engine<W> {
 
     /// An acknowledged write is lost. From here on a flush fails.
     fn lose(&self, lbn: Lbn, error: Error) {
-        self.lost.store_release(1);
+        self.lost.set();
         if !self.health.is_read_only() {
             self.world.log(
                 Level::Error,

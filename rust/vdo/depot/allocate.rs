@@ -6,8 +6,10 @@ use super::counts::Found;
 use super::desk::Work;
 use super::Depot;
 use super::IMPOSSIBLE;
+use crate::block_map::Allocator;
 use crate::error::Error;
 use crate::error::Result;
+use crate::error::Status;
 use crate::format::Pbn;
 use crate::format::Sbn;
 use crate::format::SlabNumber;
@@ -233,5 +235,19 @@ impl<W: World> Depot<W> {
             (has_free || left == 0).then_some(has_free)
         };
         self.desk.in_turn(&self.health, look).await
+    }
+}
+
+impl<W: World> Allocator for Depot<W> {
+    async fn allocate_one(&self) -> Result<Pbn> {
+        let run = self.allocate(1).await?;
+        Ok(run.ok_or(Status::NoSpace)?.start)
+    }
+
+    fn release_one(&self, pbn: Pbn) {
+        self.release(Run {
+            start: pbn,
+            blocks: 1,
+        });
     }
 }

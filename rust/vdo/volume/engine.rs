@@ -12,42 +12,35 @@
 //! the storage, its applier for slab journals and reference counts to be written, the writer of
 //! pages for the journal's writer. All of them have their memory from the start.
 
-use crate::block_map::Allocator;
 use crate::block_map::BlockMap;
 use crate::block_map::BlockMapConfig;
-use crate::block_map::Kind;
-use crate::block_map::Pinned;
-use crate::block_map::Writer;
+use crate::block_map::Writer as PageWriter;
 use crate::data_path::batch::Batch;
 use crate::data_path::batch::MAX_BIOS;
 use crate::data_path::counters::Counters;
+use crate::data_path::discard::Discarder;
+use crate::data_path::flush::Flusher;
 use crate::data_path::flush::SharedFlush;
 use crate::data_path::inbox::held_up::HeldUp;
 use crate::data_path::inbox::Inbox;
 use crate::data_path::inbox::Work;
 use crate::data_path::locks::LbnLocks;
+use crate::data_path::lost::Lost;
 use crate::data_path::read::Fragments;
+use crate::data_path::read::Reader;
 use crate::data_path::set_aside::SetAside;
 use crate::data_path::shown::Shown;
 use crate::data_path::unsettled::Unsettled;
 use crate::data_path::write::BioOf;
+use crate::data_path::write::Writer;
 use crate::depot::Depot;
 use crate::depot::DepotConfig;
-use crate::depot::Run;
 use crate::error::Result;
 use crate::error::Status;
-use crate::format::block_map;
 use crate::format::geometry::Geometry;
-use crate::format::recovery_journal;
-use crate::format::slab_journal;
 use crate::format::super_block::State;
 use crate::format::super_block::SuperBlock;
-use crate::format::tree;
-use crate::format::DepotLayout;
 use crate::format::JournalPoint;
-use crate::format::Lbn;
-use crate::format::Mapping;
-use crate::format::Pbn;
 use crate::format::Sequence;
 use crate::format::StoredEntry;
 use crate::health::Health;
@@ -58,59 +51,21 @@ use crate::journal::Journal;
 use crate::journal::JournalConfig;
 use crate::journal::JournalStart;
 use crate::storage::Storage;
+use crate::tuning::Tuning;
 use crate::volume::super_block::SuperBlockStore;
 use crate::volume::watch::Fullness;
+use crate::world::ReadBio;
 use crate::world::World;
+use core::future::Future;
 use core::num::NonZeroU64;
 use core::pin::pin;
 use kernel::prelude::*;
-use runtime::disk::Buffer;
 use runtime::disk::Disk;
 use runtime::oneshot::Oneshot;
 use runtime::pool::Pool;
 use runtime::stack::apart;
 use runtime::sync::Arc;
 use runtime::sync::AtomicU32;
-
-/// Sizes of an engine that are not those of its volume.
-#[derive(Clone, Copy, Debug)]
-pub struct Tuning {
-    /// Workers with a whole batch; some of them, of two at least one, serve no discards.
-    pub workers: usize,
-    /// Workers for few blocks, who are called when the others wait for the storage.
-    pub small_workers: usize,
-    /// The most blocks of theirs.
-    pub small_blocks: usize,
-    /// Tasks that wait for blocks of writes that are held up.
-    pub claimers: usize,
-    /// Blocks in a batch; a bio with data must fit.
-    pub batch_blocks: usize,
-    /// Reads of compressed blocks at once.
-    pub fragment_reads: usize,
-    /// Journal blocks in memory.
-    pub journal_memory_blocks: u64,
-    /// Journal blocks in one write.
-    pub journal_io_blocks: u64,
-    /// Places in the journal that a request is given at once.
-    pub journal_grant: usize,
-    /// How long journal entries wait for company.
-    pub commit_delay_ms: u64,
-    /// Leaf pages in memory.
-    pub cache_pages: usize,
-    /// A leaf page is written when its oldest change is so many journal blocks old.
-    pub maximum_age: u64,
-    /// Blocks of slab journals that may be on their way to the storage.
-    pub slab_journal_pages: usize,
-    /// Pages of the buffers for metadata.
-    pub io_pages: usize,
-    /// How many entries a journal block has.
-    pub journal_shape: recovery_journal::Shape,
-    /// How many entries a block of a slab journal has.
-    pub slab_journal_shape: slab_journal::Shape,
-}
-
-/// The data of a write, for readers.
-pub(crate) type ViewOf<W> = <<<W as World>::Disk as Disk>::Buffer as Buffer>::View;
 
 /// A volume in use.
 pub struct Engine<W: World> {
@@ -121,20 +76,12 @@ pub struct Engine<W: World> {
     pub(crate) journal: Arc<Journal<W>>,
     pub(crate) depot: Arc<Depot<W>>,
     pub(crate) map: Arc<BlockMap<W>>,
-    pub(crate) locks: Arc<LbnLocks>,
-    pub(crate) shown: Shown<ViewOf<W>>,
-    pub(crate) set_aside: Arc<SetAside>,
     pub(crate) inbox: Arc<Inbox<W::Bios>>,
-    pub(crate) held_up: Arc<HeldUp<W::Bios>>,
-    pub(crate) unsettled: Arc<Unsettled>,
-    pub(crate) flushing: Arc<SharedFlush>,
-    /// Lends its I/O resources to flushes of the storage.
-    pub(crate) carrier: Pool<<W::Disk as Disk>::Buffer>,
-    pub(crate) fragments: Pool<Fragments<<W::Disk as Disk>::Buffer>>,
-    pub(crate) layout: Layout,
     pub(crate) counters: Arc<Counters>,
-    /// Not 0 once a write that was acknowledged is lost.
-    pub(crate) lost: AtomicU32,
+    pub(crate) reader: Reader<W>,
+    pub(crate) writer: Arc<Writer<W>>,
+    pub(crate) discarder: Discarder<W>,
+    pub(crate) flusher: Flusher<W>,
     /// Whether the volume had to be recovered; told when it is started.
     pub(crate) started: Oneshot<bool>,
     pub(crate) fullness: Fullness,
@@ -200,34 +147,19 @@ pub(crate) fn counters_of(found: &SuperBlock) -> journal::Counters {
     }
 }
 
-/// Where data blocks are; slabs are added while the volume is suspended.
-pub(crate) struct Layout {
-    depot: DepotLayout,
-    slabs: AtomicU32,
+fn carrier<D: Disk>(storage: &Storage<D>) -> Result<Pool<D::Buffer>> {
+    let mut carriers = KVec::with_capacity(1, GFP_KERNEL)?;
+    carriers.push(storage.buffer(1)?, GFP_KERNEL)?;
+    Ok(Pool::new(carriers))
 }
 
-impl Layout {
-    pub(crate) fn new(depot: DepotLayout) -> Self {
-        Self {
-            depot,
-            slabs: AtomicU32::new(depot.slab_count),
-        }
+fn fragments<D: Disk>(storage: &Storage<D>, count: usize) -> Result<Pool<Fragments<D::Buffer>>> {
+    let mut all = KVec::with_capacity(count, GFP_KERNEL)?;
+    for _ in 0..count {
+        let buffers = [storage.buffer(1)?, storage.buffer(1)?];
+        all.push(Fragments::new(buffers), GFP_KERNEL)?;
     }
-
-    pub(crate) fn get(&self) -> DepotLayout {
-        DepotLayout {
-            slab_count: self.slabs.load_relaxed(),
-            ..self.depot
-        }
-    }
-
-    pub(crate) fn set_slabs(&self, slabs: u32) {
-        self.slabs.store_relaxed(slabs);
-    }
-
-    pub(crate) fn is_data_block(&self, pbn: Pbn) -> bool {
-        self.get().is_data_block(pbn)
-    }
+    Ok(Pool::new(all))
 }
 
 /// Makes a part of an engine in a stack frame of its own, and puts it on the heap.
@@ -273,38 +205,77 @@ impl<W: World> Engine<W> {
         })?;
         let super_block =
             place(|| SuperBlockStore::new(same_storage(), geometry.data_start, found))?;
-        let mut carriers = KVec::with_capacity(1, GFP_KERNEL)?;
-        carriers.push(storage.buffer(1)?, GFP_KERNEL)?;
-        let mut fragments = KVec::with_capacity(tuning.fragment_reads, GFP_KERNEL)?;
-        for _ in 0..tuning.fragment_reads {
-            let buffers = [storage.buffer(1)?, storage.buffer(1)?];
-            fragments.push(Fragments::new(buffers), GFP_KERNEL)?;
-        }
         let mut admin = KVec::with_capacity(1, GFP_KERNEL)?;
         admin.push(Admin, GFP_KERNEL)?;
         let batch = NonZeroU64::new(tuning.batch_blocks as u64).ok_or(Status::BadConfiguration)?;
         let small_bios = tuning.small_blocks.min(MAX_BIOS);
         let workers = tuning.workers.saturating_add(tuning.small_workers);
+        let inbox = place(|| Ok(Inbox::new(batch)?))?;
+        let locks = place(|| Ok(LbnLocks::new()?))?;
+        let shown = place(|| {
+            Shown::new([
+                (tuning.workers, MAX_BIOS),
+                (tuning.small_workers, small_bios),
+            ])
+        })?;
+        let unsettled = place(|| Ok(Unsettled::new(workers)?))?;
+        let lost = place(|| Ok(Lost::new()))?;
+        let counters = place(|| Ok(Counters::default()))?;
+        let writer = place(|| {
+            Ok(Writer {
+                world: world.clone(),
+                health: health.clone(),
+                storage: storage.clone(),
+                journal: journal.clone(),
+                depot: depot.clone(),
+                map: map.clone(),
+                inbox: inbox.clone(),
+                held_up: HeldUp::new(),
+                locks: locks.clone(),
+                shown: shown.clone(),
+                unsettled: unsettled.clone(),
+                set_aside: SetAside::new()?,
+                lost: lost.clone(),
+                counters: counters.clone(),
+            })
+        })?;
         Ok(Self {
+            reader: Reader {
+                world: world.clone(),
+                health: health.clone(),
+                storage: storage.clone(),
+                map: map.clone(),
+                depot: depot.clone(),
+                locks: locks.clone(),
+                shown,
+                fragments: fragments(&storage, tuning.fragment_reads)?,
+                counters: counters.clone(),
+            },
+            discarder: Discarder {
+                health: health.clone(),
+                journal: journal.clone(),
+                depot: depot.clone(),
+                map: map.clone(),
+                locks,
+                counters: counters.clone(),
+                writer: writer.clone(),
+            },
+            flusher: Flusher {
+                storage: storage.clone(),
+                journal: journal.clone(),
+                unsettled,
+                rounds: SharedFlush::new(),
+                carrier: carrier(&storage)?,
+                lost,
+                counters: counters.clone(),
+            },
+            writer,
             super_block,
             journal,
             depot,
             map,
-            locks: place(|| Ok(LbnLocks::new()?))?,
-            shown: Shown::new([
-                (tuning.workers, MAX_BIOS),
-                (tuning.small_workers, small_bios),
-            ])?,
-            set_aside: place(SetAside::new)?,
-            inbox: place(|| Ok(Inbox::new(batch)?))?,
-            held_up: place(|| Ok(HeldUp::new()))?,
-            unsettled: place(|| Ok(Unsettled::new(workers)?))?,
-            flushing: place(|| Ok(SharedFlush::new()))?,
-            carrier: Pool::new(carriers),
-            fragments: Pool::new(fragments),
-            layout: Layout::new(found.depot),
-            counters: place(|| Ok(Counters::default()))?,
-            lost: AtomicU32::new(0),
+            inbox,
+            counters,
             started: Oneshot::new(),
             fullness: Fullness::new(),
             admin: Pool::new(admin),
@@ -317,9 +288,39 @@ impl<W: World> Engine<W> {
         })
     }
 
+    /// Serves a bio that reads.
+    ///
+    /// # Errors
+    ///
+    /// What the bio is to be completed with.
+    pub fn read<'b, R: ReadBio>(
+        &'b self,
+        bio: &'b mut R,
+    ) -> impl Future<Output = Result<(), kernel::error::Error>> + Send + 'b {
+        self.reader.read(bio)
+    }
+
+    /// Serves a flush.
+    ///
+    /// # Errors
+    ///
+    /// `EIO` once a write that was acknowledged is lost; the error of the storage's own flush.
+    pub fn flush(&self) -> impl Future<Output = Result<(), kernel::error::Error>> + Send + '_ {
+        self.flusher.flush()
+    }
+
+    /// Takes the memory of worker number `worker`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn batch(&self, worker: usize) -> Result<KBox<Batch<W>>> {
+        Batch::new(&self.writer, &self.tuning, worker)
+    }
+
     /// Leaves a bio that changes something for the workers. Never waits.
     pub fn submit(&self, bio: BioOf<W>) {
-        self.count_in(&bio);
+        self.counters.came(&bio);
         self.inbox.push(bio);
     }
 
@@ -370,40 +371,22 @@ impl<W: World> Engine<W> {
         loop {
             match engine.inbox.next(batch.kind).await {
                 Work::Write(first) => {
-                    let work = pin!(engine.serve_writes(first, &mut batch));
+                    let work = pin!(engine.writer.serve_writes(first, &mut batch));
                     engine.inbox.at_work(work).await;
                 }
                 Work::Discard(bio) => {
-                    apart(pin!(engine.serve_discard(bio, &mut batch))).await;
+                    apart(pin!(engine.discarder.serve_discard(bio, &mut batch))).await;
                 }
                 Work::Stop => return,
             }
         }
     }
 
-    /// Returns the mapping of a block whose leaf page is `leaf`.
-    pub(crate) async fn mapping(&self, leaf: Option<Pbn>, lbn: Lbn) -> Result<Mapping> {
-        let Some(pbn) = leaf else {
-            return Ok(Mapping::UNMAPPED);
-        };
-        let (_, slot) = tree::leaf(lbn);
-        if let Some(mapping) = self.map.try_read(pbn, |page| block_map::entry(page, slot)) {
-            return Ok(mapping);
-        }
-        let page = self.pin_leaf(pbn).await?;
-        Ok(page.read(|page| block_map::entry(page, slot)))
+    /// Waits for the blocks of writes that are held up until the engine stops.
+    pub async fn run_claimer(engine: Arc<Self>) {
+        Writer::run_claimer(engine.writer.clone()).await;
     }
-}
 
-impl<W: World> Engine<W> {
-    /// Pins a leaf page.
-    pub(crate) async fn pin_leaf(&self, pbn: Pbn) -> Result<Pinned<'_, W>> {
-        self.health
-            .watch_look_up(self.map.pin(pbn, Kind::Leaf).await)
-    }
-}
-
-impl<W: World> Engine<W> {
     /// Returns the number of workers, each of which needs a [`Batch`].
     pub fn workers(&self) -> usize {
         self.tuning
@@ -431,12 +414,12 @@ impl<W: World> Engine<W> {
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn page_writer(&self) -> Result<Writer<W>> {
+    pub fn page_writer(&self) -> Result<PageWriter<W>> {
         self.map.writer()
     }
 
     /// Writes pages of the block map until the engine stops.
-    pub async fn run_page_writer(engine: Arc<Self>, writer: Writer<W>) {
+    pub async fn run_page_writer(engine: Arc<Self>, writer: PageWriter<W>) {
         engine.map.run_writer(writer, &*engine.journal).await;
     }
 
@@ -458,26 +441,12 @@ impl<W: World> Engine<W> {
     /// Lets all tasks end. No bio comes any more, and the volume is suspended.
     pub fn stop(&self) {
         self.inbox.stop();
-        self.held_up.stop();
+        self.writer.held_up.stop();
         self.health.stop();
         self.started.send(false);
         self.journal.stop();
         self.map.stop();
         self.depot.stop();
-    }
-}
-
-impl<W: World> Allocator for Engine<W> {
-    async fn allocate_one(&self) -> Result<Pbn> {
-        let run = self.depot.allocate(1).await?;
-        Ok(run.ok_or(Status::NoSpace)?.start)
-    }
-
-    fn release_one(&self, pbn: Pbn) {
-        self.depot.release(Run {
-            start: pbn,
-            blocks: 1,
-        });
     }
 }
 

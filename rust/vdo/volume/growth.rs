@@ -99,7 +99,6 @@ impl<W: World> Engine<W> {
         let grown = self.depot.grow(room, new.partitions.summary.start);
         self.health.watch(grown)?;
         self.map.set_depot(new.depot);
-        self.layout.set_slabs(new.depot.slab_count);
         self.world.log(
             Level::Info,
             fmt!(

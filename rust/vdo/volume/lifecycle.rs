@@ -8,6 +8,7 @@
 use crate::error::Result;
 use crate::error::Status;
 use crate::format::super_block::State;
+use crate::storage::Purpose;
 use crate::volume::engine::Engine;
 use crate::world::Level;
 use crate::world::World;
@@ -20,15 +21,15 @@ impl<W: World> Engine<W> {
     /// Errors lead to read-only mode; a suspend always succeeds.
     pub async fn suspend(&self, save: bool) {
         let admin = self.admin.take().await;
-        self.unsettled.settled().await;
+        self.flusher.unsettled.settled().await;
         if !self.is_started() || self.health.is_protected() {
             self.admin.give(admin);
             return;
         }
         // Fails in read-only mode only, where nothing is written any more.
         let drained = self.journal.drain().await.is_ok();
-        let flushed = self.flush_storage().await;
-        self.count_flush_of_suspend();
+        let flushed = self.flusher.flush_storage(Purpose::Data).await;
+        self.counters.flush_of_suspend();
         if drained {
             let _ = self.health.watch(flushed);
         }

@@ -85,7 +85,7 @@ impl<W: World> Engine<W> {
             blocks_written: depot.reference_blocks_written,
         };
         statistics.block_map = self.map.statistics();
-        self.put_counters(statistics);
+        self.counters.put(statistics);
         self.put_io(statistics);
     }
 

@@ -17,12 +17,12 @@ impl<W: World> Engine<W> {
     pub fn not_at_rest(&self, saved: bool) -> Option<&'static str> {
         let rests = [
             (self.inbox.is_empty(), "a request waits"),
-            (self.held_up.is_empty(), "a write is held up"),
-            (self.unsettled.is_empty(), "a batch is not settled"),
-            (self.locks.is_idle(), "a block is claimed"),
-            (self.shown.is_empty(), "data is shown"),
-            (self.carrier.is_full(), "a flush has its carrier"),
-            (self.fragments.is_full(), "a read has a fragment"),
+            (self.writer.held_up.is_empty(), "a write is held up"),
+            (self.writer.unsettled.is_empty(), "a batch is not settled"),
+            (self.writer.locks.is_idle(), "a block is claimed"),
+            (self.writer.shown.is_empty(), "data is shown"),
+            (self.flusher.carrier.is_full(), "a flush has its carrier"),
+            (self.reader.fragments.is_full(), "a read has a fragment"),
             (self.admin.is_full(), "somebody administers the volume"),
             (
                 self.map.is_idle(),

@@ -352,9 +352,6 @@ impl<W: World> replay::Pages for Engine<W> {
 
     async fn write_all(&self) -> Result {
         self.map.write_all(&*self.journal).await?;
-        let carrier = self.carrier.take().await;
-        let (carrier, result) = self.storage.flush(Purpose::Metadata, carrier).await;
-        self.carrier.give(carrier);
-        result
+        self.flusher.flush_storage(Purpose::Metadata).await
     }
 }

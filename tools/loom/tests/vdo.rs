@@ -17,10 +17,9 @@ use kernel::prelude::*;
 use kernel::sync::Arc;
 use loom::thread;
 use std::future::Future;
-use vdo::data_path::batch::Batch;
 use vdo::storage::Storage;
+use vdo::tuning::Tuning;
 use vdo::volume::engine::Engine;
-use vdo::volume::engine::Tuning;
 use vdo::volume::load;
 use vdo::volume::load::Found;
 use vdo::world::Operation;
@@ -128,7 +127,7 @@ impl Volume {
             plan: plan.clone(),
         };
         for worker in 0..workers {
-            let batch = Batch::new(&engine, worker).unwrap();
+            let batch = engine.batch(worker).unwrap();
             let worker = Engine::run_worker(engine.clone(), batch);
             volume.workers.push(Box::pin(worker));
         }

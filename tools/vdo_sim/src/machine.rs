@@ -39,7 +39,6 @@ use std::task::Context;
 use std::task::Poll;
 use vdo::admin::statistics::Statistics;
 use vdo::admin::status::Mode;
-use vdo::data_path::batch::Batch;
 use vdo::data_path::locks::CHUNK;
 use vdo::error::Error;
 use vdo::format::block_map;
@@ -52,8 +51,8 @@ use vdo::format::Pbn;
 use vdo::format::BLOCK_SIZE;
 use vdo::journal::Holds;
 use vdo::storage::Storage;
+use vdo::tuning::Tuning;
 use vdo::volume::engine::Engine;
-use vdo::volume::engine::Tuning;
 use vdo::volume::load;
 use vdo::volume::load::Found;
 use vdo::world::Operation;
@@ -280,7 +279,7 @@ impl Machine {
             tasks.push(self.spawner.spawn_daemon(name, task));
         };
         for worker in 0..engine.workers() {
-            let batch = Batch::new(engine, worker).map_err(Error::errno)?;
+            let batch = engine.batch(worker).map_err(Error::errno)?;
             spawn(
                 "worker",
                 Box::pin(Engine::run_worker(engine.clone(), batch)),

@@ -2,17 +2,15 @@
 
 //! The requests of a batch: bios, or parts of them.
 
+use crate::data_path::counters::Counters;
 use crate::data_path::locks::Token;
 use crate::data_path::write::Zeroes;
 use crate::error::Error;
 use crate::error::Result;
 use crate::format::Lbn;
 use crate::storage::BLOCK_SECTORS;
-use crate::volume::engine::Engine;
 use crate::world::Bio;
-use crate::world::BioList;
 use crate::world::Data;
-use crate::world::World;
 use core::ops::Range;
 
 /// A bio, or a part of one.
@@ -40,12 +38,9 @@ impl<B: Bio> Request<B> {
     }
 
     /// Completes the bio, if it still is to be completed.
-    pub(super) fn complete<W: World>(&mut self, result: Result, engine: &Engine<W>)
-    where
-        W::Bios: BioList<Bio = B>,
-    {
+    pub(super) fn complete(&mut self, result: Result, counters: &Counters) {
         if let Some(bio) = self.bio.take() {
-            engine.count_done(&bio);
+            counters.done(&bio);
             bio.complete(result.map_err(Error::errno));
         }
     }

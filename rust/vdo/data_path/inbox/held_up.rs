@@ -11,7 +11,7 @@
 
 use crate::data_path::batch::lbns_of;
 use crate::data_path::locks::Access;
-use crate::volume::engine::Engine;
+use crate::data_path::write::Writer;
 use crate::world::BioList;
 use crate::world::World;
 use core::pin::pin;
@@ -84,13 +84,13 @@ impl<L: BioList> HeldUp<L> {
     }
 }
 
-impl<W: World> Engine<W> {
-    /// A claimer: waits for the blocks of writes that are held up, until the engine stops.
-    pub async fn run_claimer(engine: Arc<Self>) {
-        while let Some(bio) = engine.held_up.next().await {
+impl<W: World> Writer<W> {
+    /// A claimer: waits for the blocks of writes that are held up, until there are no more.
+    pub(crate) async fn run_claimer(writer: Arc<Self>) {
+        while let Some(bio) = writer.held_up.next().await {
             // The worker that gets the bio finds the claim by its blocks.
-            let _kept = engine.locks.token(lbns_of(&bio), Access::Exclusive).await;
-            engine.inbox.push_claimed(bio);
+            let _kept = writer.locks.token(lbns_of(&bio), Access::Exclusive).await;
+            writer.inbox.push_claimed(bio);
         }
     }
 }
