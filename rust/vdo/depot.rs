@@ -36,6 +36,7 @@
 mod allocate;
 mod allocator;
 mod apply;
+mod claims;
 mod committer;
 mod counts;
 mod desk;

@@ -210,8 +210,8 @@ impl<W: World> Depot<W> {
         Ok((far > 0).then_some(Run { start, blocks: far }))
     }
 
-    /// Frees blocks that were allocated and never referenced. Those that were referenced meanwhile
-    /// stay as they are.
+    /// Gives back a claim on each of these blocks, which were allocated or claimed, and not referred
+    /// to. They are free again if nobody else has a claim or refers to them.
     pub fn release(&self, run: Run) {
         let Some((number, sbn)) = self.layout().slab_of(run.start) else {
             return self.health.enter_read_only(IMPOSSIBLE);
@@ -225,6 +225,42 @@ impl<W: World> Depot<W> {
         };
         self.allocator
             .with(|allocator| allocator.adjust(number, freed.into()));
+    }
+
+    /// Claims a reference to a data block that a batch has not allocated itself, to look at it, and
+    /// refer to it in the journal later; until then, or until it is given back with
+    /// [`release`](Self::release), nobody reuses the block. Returns false if nobody can refer to it:
+    /// there is no such block, it is of a slab whose counts are not known, it has all references that
+    /// it can have, or somebody has it who may be writing it.
+    pub fn claim(&self, pbn: Pbn) -> bool {
+        let Some((number, sbn)) = self.layout().slab_of(pbn) else {
+            return false;
+        };
+        let claimed = self.slab(number, |slab| {
+            let counts = slab.counts()?;
+            let was_free = counts.free();
+            let is_claimed = counts.claim(sbn);
+            Some((is_claimed, was_free != counts.free()))
+        });
+        let (is_claimed, was_free) = claimed.ok().flatten().unwrap_or((false, false));
+        if was_free {
+            self.allocator
+                .with(|allocator| allocator.adjust(number, -1));
+        }
+        is_claimed
+    }
+
+    /// Claims up to `wanted` more references to a data block of which the caller has one; returns how
+    /// many it can have.
+    pub fn claim_more(&self, pbn: Pbn, wanted: u8) -> u8 {
+        let Some((number, sbn)) = self.layout().slab_of(pbn) else {
+            return 0;
+        };
+        let claimed = self.slab(number, |slab| {
+            let counts = slab.counts();
+            counts.map_or(0, |counts| counts.claim_more(sbn, wanted))
+        });
+        claimed.unwrap_or(0)
     }
 
     /// For who found no free block: waits until another slab is ready. Returns whether it is worth

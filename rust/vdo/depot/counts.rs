@@ -2,6 +2,12 @@
 
 //! The reference counts of a slab in memory: one byte per data block.
 //!
+//! A reference that somebody is going to journal is claimed before. A claim on a free block makes it
+//! provisional; of all others there is a number beside the counts ([`Claims`]). Whichever of the
+//! references to a block comes first makes a provisional count 1; each later one takes a claim
+//! away, for none comes that was not claimed. So the sum of count and claims, a provisional count
+//! being one claim, never is more than a count can be, and nobody's reference fails.
+//!
 //! A reference block whose counts have changed since it was last written is dirty. It holds the
 //! block of the slab journal that has the oldest of these changes.
 //!
@@ -9,9 +15,11 @@
 //!
 //! - `free` is the number of counts that are 0; each block's `free` that of its own.
 //! - A block stands in `dirty` exactly if its `hold` is not 0; holds rise along `dirty`.
+//! - No block with a count of 0 is claimed; none has more claims and references than `MAX_COUNT`.
 //! - `in_flight` is not behind the hold of any dirty block.
 
 use super::allocate::Runs;
+use super::claims::Claims;
 use super::fits;
 use super::ring::Ring;
 use crate::error::Error;
@@ -43,6 +51,8 @@ pub(super) struct Counts {
     /// The dirty blocks, oldest hold first.
     dirty: Ring<u32>,
     free: u32,
+    /// All claims but those of provisional counts.
+    claims: Claims,
     /// Where the search for free blocks goes on.
     cursor: Sbn,
     /// The oldest hold of the blocks that are being written.
@@ -101,6 +111,7 @@ impl Counts {
             blocks,
             dirty: Ring::with_flags(used as usize, flags)?,
             free: slab.data_blocks,
+            claims: Claims::default(),
             cursor: 0,
             in_flight: None,
             applied: JournalPoint::NONE,
@@ -160,7 +171,16 @@ impl Counts {
         ) else {
             return Err(Error::Status(Status::OutOfRange));
         };
-        let new = changed(*count, change).ok_or(Error::Status(Status::RefCountInvalid))?;
+        let mut new = changed(*count, change).ok_or(Error::Status(Status::RefCountInvalid))?;
+        if !self.claims.is_empty() {
+            match (change, *count) {
+                (Change::Decrement, _) if new == 0 && self.claims.take(sbn) => new = PROVISIONAL,
+                (Change::Increment, 1..=MAX_COUNT) => {
+                    self.claims.take(sbn);
+                }
+                _ => {}
+            }
+        }
         if core::mem::replace(count, new) == 0 {
             self.free -= 1;
             block.free -= 1;
@@ -327,10 +347,50 @@ impl Counts {
         length
     }
 
-    /// Frees the provisional ones of these blocks; returns how many they were.
+    /// Claims a reference to a block that is not being written by anybody. One on a free block, with
+    /// whatever it holds, makes it provisional. Returns false if that is not possible.
+    pub(super) fn claim(&mut self, sbn: Sbn) -> bool {
+        match self.get(sbn) {
+            Some(0) => {
+                self.set(sbn, PROVISIONAL);
+                true
+            }
+            // Who has it may be writing it.
+            Some(PROVISIONAL) | None => false,
+            Some(_) => self.claim_more(sbn, 1) > 0,
+        }
+    }
+
+    /// Claims up to `wanted` more references to a block of which the caller has one; returns how many
+    /// it can have.
+    pub(super) fn claim_more(&mut self, sbn: Sbn, wanted: u8) -> u8 {
+        let own = match self.get(sbn) {
+            None | Some(0) => return 0,
+            Some(PROVISIONAL) => 1,
+            Some(count) => count,
+        };
+        let room = MAX_COUNT
+            .saturating_sub(own)
+            .saturating_sub(self.claims.get(sbn));
+        let claims = wanted.min(room);
+        match claims > 0 && self.claims.add(sbn, claims).is_ok() {
+            true => claims,
+            false => 0,
+        }
+    }
+
+    /// Returns true if nobody is going to refer to any of the blocks.
+    pub(super) fn is_unclaimed(&self) -> bool {
+        self.claims.is_empty()
+    }
+
+    /// Gives back a claim on each of these blocks; returns how many of them are free now.
     pub(super) fn release(&mut self, start: Sbn, blocks: u32) -> u32 {
         let mut freed = 0;
         for sbn in start..start.saturating_add(blocks) {
+            if !self.claims.is_empty() && self.claims.take(sbn) {
+                continue;
+            }
             if self.get(sbn) == Some(PROVISIONAL) {
                 self.set(sbn, 0);
                 freed += 1;
@@ -344,6 +404,14 @@ impl Counts {
     pub(super) fn check(&self) {
         let free = self.counts.iter().filter(|count| **count == 0).count();
         assert_eq!(free, self.free as usize);
+        for (sbn, count) in (0..).zip(&self.counts) {
+            let claims = self.claims.get(sbn);
+            match *count {
+                0 => assert_eq!(claims, 0),
+                PROVISIONAL => assert!(claims < MAX_COUNT),
+                count => assert!(claims <= MAX_COUNT - count),
+            }
+        }
         let chunks = self.counts.chunks(COUNTS_PER_BLOCK as usize);
         for (chunk, block) in chunks.zip(&self.blocks) {
             let free = chunk.iter().filter(|count| **count == 0).count();

@@ -32,6 +32,7 @@ impl<W: World> Depot<W> {
             State::Ready(counts) if counts.tally().0 != counts.free() => {
                 Some("a slab has lost count of its free blocks")
             }
+            State::Ready(counts) if !counts.is_unclaimed() => Some("a block is claimed"),
             State::Ready(counts) if counts.free() != known => {
                 Some("the allocator has lost count of the free blocks of a slab")
             }

@@ -222,3 +222,73 @@ fn a_run_of_all_that_is_wanted_comes_before_pieces() {
     assert_eq!(take(50), expected);
     counts.check();
 }
+
+#[test]
+fn claims_and_references_are_never_more_than_a_count() {
+    let mut counts = Counts::new(&config(100), GFP_KERNEL).unwrap();
+    let point = JournalPoint::new(1, 0);
+    // A fresh block, and all that can be had of it.
+    assert_eq!(find_run(&mut counts, 1), Ok((0, 1)));
+    assert!(!counts.claim(0), "its owner may be writing it");
+    assert_eq!(counts.claim_more(0, 255), 253);
+    assert_eq!(counts.claim_more(0, 1), 0);
+    counts.check();
+    for references in 1..=254 {
+        counts.change(0, Change::Increment, point).unwrap();
+        assert_eq!(counts.get(0), Some(references));
+        assert_eq!(counts.claim_more(0, 1), 0);
+        counts.check();
+    }
+    assert!(counts.is_unclaimed());
+    assert!(counts.change(0, Change::Increment, point).is_err());
+    // One reference less is one claim more.
+    counts.change(0, Change::Decrement, point).unwrap();
+    assert!(counts.claim(0));
+    assert!(!counts.claim(0));
+    assert_eq!(counts.release(0, 1), 0);
+    assert_eq!(counts.get(0), Some(253));
+    assert!(counts.is_unclaimed());
+    assert_eq!(counts.claim_more(1, 1), 0, "of a free block nobody has one");
+    assert!(!counts.claim(100));
+}
+
+#[test]
+fn a_claimed_block_is_not_free_when_its_last_reference_goes() {
+    let mut counts = Counts::new(&config(100), GFP_KERNEL).unwrap();
+    let point = JournalPoint::new(1, 0);
+    counts.change(7, Change::Increment, point).unwrap();
+    assert!(counts.claim(7));
+    assert!(counts.claim(7));
+    counts.change(7, Change::Decrement, point).unwrap();
+    assert_eq!((counts.get(7), counts.free()), (Some(PROVISIONAL), 99));
+    counts.check();
+    counts.change(7, Change::Increment, point).unwrap();
+    assert_eq!(counts.get(7), Some(1));
+    assert_eq!(counts.release(7, 1), 0);
+    counts.check();
+    // Nobody refers to it any more; what it holds can be referred to all the same.
+    counts.change(7, Change::Decrement, point).unwrap();
+    assert_eq!(counts.free(), 100);
+    assert!(counts.claim(7));
+    assert_eq!((counts.get(7), counts.free()), (Some(PROVISIONAL), 99));
+    assert_eq!(counts.release(7, 1), 1);
+    assert_eq!((counts.get(7), counts.free()), (Some(0), 100));
+    assert!(counts.is_unclaimed());
+    counts.check();
+}
+
+#[test]
+fn whoever_of_a_fresh_block_comes_first() {
+    // The owner's claim is the provisional count, but a follower's entry may come before it.
+    let mut counts = Counts::new(&config(100), GFP_KERNEL).unwrap();
+    let point = JournalPoint::new(1, 0);
+    assert_eq!(find_run(&mut counts, 1), Ok((0, 1)));
+    assert_eq!(counts.claim_more(0, 1), 1);
+    counts.change(0, Change::Increment, point).unwrap();
+    assert!(!counts.is_unclaimed());
+    // The owner fails.
+    assert_eq!(counts.release(0, 1), 0);
+    assert_eq!(counts.get(0), Some(1));
+    assert!(counts.is_unclaimed());
+    counts.check();
+}
