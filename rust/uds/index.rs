@@ -48,10 +48,12 @@ use crate::world::Level;
 use crate::world::World;
 use core::pin::pin;
 use kernel::prelude::*;
+use runtime::disk::Disk;
 use runtime::monitor::Entries;
 use runtime::monitor::Monitor;
 use runtime::monitor::Rules;
 use runtime::pool::Pool;
+use runtime::stack::apart;
 use runtime::sync::Arc;
 use runtime::sync::AtomicU32;
 use runtime::sync::AtomicU64;
@@ -89,6 +91,8 @@ struct Life {
     full: Option<Chapter>,
     /// The next chapter is being opened.
     advancing: bool,
+    /// Who opens it is to look again: what was in the way may have gone.
+    again: bool,
     stopping: bool,
     failed: Option<Error>,
 }
@@ -113,6 +117,23 @@ struct Counters {
     dropped: AtomicU64,
     /// Chapters written.
     chapters: AtomicU64,
+    /// Names that were looked up and found.
+    found: AtomicU64,
+    /// Names that were looked up and not found.
+    not_found: AtomicU64,
+    /// Names that were found, and remembered with something else.
+    updated: AtomicU64,
+}
+
+/// How often names were looked up and remembered since the index was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Names that were looked up and found.
+    pub found: u64,
+    /// Names that were looked up and not found.
+    pub not_found: u64,
+    /// Names that were found, and remembered with something else.
+    pub updated: u64,
 }
 
 /// An index that is open.
@@ -121,9 +142,9 @@ pub struct Index<W: World> {
     disk: Arc<W::Disk>,
     geometry: Geometry,
     super_block: SuperBlock,
-    volume: Volume<W::Disk>,
+    volume: KBox<Volume<W::Disk>>,
     volume_index: VolumeIndex,
-    chapters: Chapters,
+    chapters: KBox<Chapters>,
     sparse: Sparse,
     bench: Pool<Bench<W::Disk>>,
     life: Monitor<Life>,
@@ -132,9 +153,21 @@ pub struct Index<W: World> {
     saves: Lock<Saves>,
     /// Something has changed since the last save.
     dirty: AtomicU32,
-    /// As `life.failed`, for those who hold a lock.
-    failed: AtomicU32,
     counters: Counters,
+}
+
+/// Makes a part of an index in a stack frame of its own, and puts it on the heap.
+#[inline(never)]
+fn place<T>(make: impl FnOnce() -> Result<T>) -> Result<KBox<T>> {
+    Ok(KBox::new(make()?, GFP_KERNEL)?)
+}
+
+/// Makes a bench in a stack frame of its own.
+#[inline(never)]
+fn one_bench<D: Disk>(disk: &D, geometry: &Geometry) -> Result<Pool<Bench<D>>> {
+    let mut benches = KVec::with_capacity(1, GFP_KERNEL)?;
+    benches.push(Bench::new(disk, geometry)?, GFP_KERNEL)?;
+    Ok(Pool::new(benches))
 }
 
 /// Somebody uses an index while this is there.
@@ -153,38 +186,40 @@ impl<W: World> Drop for User<'_, W> {
 
 impl<W: World> Index<W> {
     /// Returns an empty index, of which nothing is read.
+    #[inline(never)]
     fn empty(
         world: Arc<W>,
         disk: Arc<W::Disk>,
         geometry: &Geometry,
-        super_block: SuperBlock,
-    ) -> Result<Self> {
+        super_block: &SuperBlock,
+    ) -> Result<Arc<Self>> {
         let first = super_block.volume_block();
         let nonce = super_block.volume_nonce();
-        let mut benches = KVec::with_capacity(1, GFP_KERNEL)?;
-        benches.push(Bench::new(&*disk, geometry)?, GFP_KERNEL)?;
         let seed = world.random();
-        Ok(Self {
+        let own = Self {
             world,
             geometry: *geometry,
-            super_block,
-            volume: Volume::new(disk.clone(), geometry, first, nonce)?,
+            super_block: *super_block,
+            volume: place(|| Volume::new(disk.clone(), geometry, first, nonce))?,
             volume_index: VolumeIndex::new(geometry)?,
-            chapters: Chapters::new(geometry.records, seed)?,
+            chapters: place(|| Ok(Chapters::new(geometry.records, seed)?))?,
             sparse: Sparse::new(),
-            bench: Pool::new(benches),
+            bench: one_bench(&*disk, geometry)?,
             life: Monitor::new(Life::default()),
             newest: AtomicU64::new(0),
             oldest: AtomicU64::new(0),
             saves: Lock::new(Saves::default()),
             dirty: AtomicU32::new(0),
-            failed: AtomicU32::new(0),
             counters: Counters {
                 dropped: AtomicU64::new(0),
                 chapters: AtomicU64::new(0),
+                found: AtomicU64::new(0),
+                not_found: AtomicU64::new(0),
+                updated: AtomicU64::new(0),
             },
             disk,
-        })
+        };
+        Ok(Arc::new(own, GFP_KERNEL)?)
     }
 
     /// Returns the open chapter.
@@ -217,9 +252,13 @@ impl<W: World> Index<W> {
         self.dirty.load_relaxed() > 0
     }
 
-    /// Returns whether the index is of no use any more. Takes no lock.
-    pub fn has_failed(&self) -> bool {
-        self.failed.load_acquire() > 0
+    /// Returns how often names were looked up and remembered.
+    pub fn asked(&self) -> Asked {
+        Asked {
+            found: self.counters.found.load_relaxed(),
+            not_found: self.counters.not_found.load_relaxed(),
+            updated: self.counters.updated.load_relaxed(),
+        }
     }
 
     /// Returns why the index is of no use any more, if it is not.
@@ -249,6 +288,13 @@ impl<W: World> Index<W> {
         if self.geometry.shape.sparse_chapters > 0 {
             self.search_sparse(batch).await;
         }
+        let found = batch.items.iter().filter(|item| item.advice.is_some());
+        let found = found.count() as u64;
+        self.counters.found.fetch_add(found);
+        let asked = batch.items.len() as u64;
+        self.counters
+            .not_found
+            .fetch_add(asked.saturating_sub(found));
     }
 
     /// Looks for names in chapters in memory, and notes which have to be looked for on disk.
@@ -311,14 +357,20 @@ impl<W: World> Index<W> {
         let Some(_user) = self.enter() else {
             return;
         };
-        let mut dropped = 0;
+        let (mut dropped, mut updated) = (0, 0);
         for (request, item) in batch.requests.iter_mut().zip(batch.items.iter()) {
             if let Some(metadata) = metadata(item) {
+                updated += u64::from(item.advice.is_some_and(|known| known != metadata));
                 dropped += u64::from(!self.remember_one(request, item.is_own, metadata));
             }
         }
-        if dropped > 0 {
-            self.counters.dropped.fetch_add(dropped);
+        for (counter, count) in [
+            (&self.counters.dropped, dropped),
+            (&self.counters.updated, updated),
+        ] {
+            if count > 0 {
+                counter.fetch_add(count);
+            }
         }
     }
 
@@ -383,36 +435,44 @@ impl<W: World> Index<W> {
 
     /// Opens the next chapter, if this one is full, and the table of the next one is free.
     fn advance(&self) {
-        let may = self.life.with(|life, _| {
+        let mut may = self.life.with(|life, _| {
+            life.again |= life.advancing;
             let may = !life.advancing && life.failed.is_none();
             life.advancing |= may;
             may
         });
-        if !may {
-            return;
+        while may {
+            let full = self.open_next();
+            may = self.life.with(|life, waiting| {
+                if full.is_some() {
+                    life.full = full;
+                }
+                life.advancing = core::mem::take(&mut life.again);
+                waiting.wake_all();
+                life.advancing
+            });
         }
+    }
+
+    /// As [`advance`](Self::advance), alone. Returns the chapter that is to be written, if the next one
+    /// is open now.
+    fn open_next(&self) -> Option<Chapter> {
         let chapter = self.newest();
         let next = chapter + 1;
-        let is_due = self.chapters.is_full(chapter) && self.chapters.begin(next);
-        if is_due {
-            let early = self.volume_index.open_chapter(next);
-            if early > 0 {
-                self.world.log(
-                    Level::Info,
-                    format_args!("the index forgets {early} chapters early: its lists are full"),
-                );
-            }
-            let oldest = self.oldest() + self.geometry.expired_by(next);
-            self.oldest.store_release(oldest);
-            self.newest.store_release(next);
+        if !self.chapters.is_full(chapter) || !self.chapters.begin(next) {
+            return None;
         }
-        self.life.with(|life, waiting| {
-            life.advancing = false;
-            if is_due {
-                life.full = Some(chapter);
-            }
-            waiting.wake_all();
-        });
+        let early = self.volume_index.open_chapter(next);
+        if early > 0 {
+            self.world.log(
+                Level::Info,
+                format_args!("the index forgets {early} chapters early: its lists are full"),
+            );
+        }
+        let oldest = self.oldest() + self.geometry.expired_by(next);
+        self.oldest.store_release(oldest);
+        self.newest.store_release(next);
+        Some(chapter)
     }
 
     /// Writes chapters that are full, until the index is stopped. One task does this.
@@ -421,19 +481,19 @@ impl<W: World> Index<W> {
             let Some(chapter) = self.next_full().await else {
                 return;
             };
-            let written = self.write_chapter(chapter).await;
-            self.failed.store_release(written.is_err().into());
+            let written = apart(pin!(self.write_chapter(chapter))).await;
             if written.is_ok() {
                 self.chapters.end(chapter);
                 self.counters.chapters.fetch_add(1);
+                // The next one may be full. Nobody may find nothing to be written in between.
+                self.advance();
             }
-            // No save comes between this and the opening of the next chapter, if that is full by now.
-            let user = self.life.with(|life, waiting| {
-                life.full = None;
+            self.life.with(|life, waiting| {
+                if life.full == Some(chapter) {
+                    life.full = None;
+                }
                 life.failed = written.err();
-                life.users += 1;
                 waiting.wake_all();
-                User(self)
             });
             if let Err(error) = written {
                 self.world.log(
@@ -442,8 +502,6 @@ impl<W: World> Index<W> {
                 );
                 return;
             }
-            self.advance();
-            drop(user);
             self.sweep().await;
         }
     }
@@ -470,7 +528,7 @@ impl<W: World> Index<W> {
     }
 
     async fn write_chapter_with(&self, bench: &mut Bench<W::Disk>, chapter: Chapter) -> Result {
-        self.void_save(bench).await?;
+        apart(pin!(self.void_save(bench))).await?;
         let written = bench.write_chapter(
             &self.disk,
             &self.volume,
@@ -478,7 +536,7 @@ impl<W: World> Index<W> {
             &self.chapters,
             chapter,
         );
-        let dropped = written.await?;
+        let dropped = apart(pin!(written)).await?;
         if dropped > 0 {
             self.world.log(
                 Level::Warning,
@@ -543,6 +601,21 @@ impl<W: World> Index<W> {
             life.frozen = false;
             waiting.wake_all();
         });
+    }
+
+    /// Closes the index for good: from then on nobody uses it, whoever has it still, and nothing is
+    /// written. With `save` it is saved before, if it has changed.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`save`](Self::save).
+    pub async fn close(&self, save: bool) -> Result {
+        let mut result = self.freeze().await;
+        if result.is_ok() && save {
+            result = self.save_alone().await;
+        }
+        self.stop();
+        result
     }
 
     /// Has the task that writes chapters end when there is none to write.

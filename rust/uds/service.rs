@@ -26,6 +26,7 @@ use kernel::prelude::*;
 use runtime::monitor::Entries;
 use runtime::monitor::Monitor;
 use runtime::monitor::Rules;
+use runtime::stack::apart;
 use runtime::stack::boxed;
 use runtime::sync::Arc;
 use runtime::sync::Lock;
@@ -85,6 +86,8 @@ enum Phase {
 struct Desk<W: World> {
     phase: Phase,
     index: Option<Arc<Index<W>>>,
+    /// It is of no use any more.
+    failed: bool,
     /// The index is to be open.
     open: bool,
     /// It is to be used.
@@ -123,7 +126,7 @@ enum Job<W: World> {
 impl<W: World> Desk<W> {
     fn next(&mut self) -> Option<Job<W>> {
         if let Some(index) = self.index.clone() {
-            let failed = index.has_failed();
+            let failed = self.failed;
             if failed || self.anew || self.stopping || !self.open {
                 let save = !failed && !self.anew;
                 if self.suspend.is_none() || self.stopping {
@@ -183,6 +186,7 @@ impl<W: World> Service<W> {
             desk: Monitor::new(Desk {
                 phase: Phase::Closed,
                 index: None,
+                failed: false,
                 open: false,
                 used: false,
                 anew,
@@ -218,6 +222,7 @@ impl<W: World> Service<W> {
                 Phase::Opening => State::Opening,
                 Phase::Closing => State::Closing,
                 Phase::Failed => State::Error,
+                Phase::Open if !desk.open || desk.anew || desk.failed => State::Closing,
                 Phase::Open if desk.used => State::Online,
                 Phase::Open => State::Offline,
             }
@@ -227,8 +232,9 @@ impl<W: World> Service<W> {
     /// Returns the index, if it is in use.
     pub fn index(&self) -> Option<Arc<Index<W>>> {
         self.desk.with(|desk, _| {
-            let is_used = desk.used && desk.suspend.is_none() && desk.phase == Phase::Open;
-            desk.index.clone().filter(|_| is_used)
+            let is_wanted = desk.open && desk.used && !desk.anew;
+            let may = is_wanted && !desk.failed && desk.suspend.is_none();
+            desk.index.clone().filter(|_| may)
         })
     }
 
@@ -297,12 +303,10 @@ impl<W: World> Service<W> {
         self.control.resume();
     }
 
-    /// Has the index closed for good, saved if it is not suspended; returns when both tasks may be
-    /// waited for.
-    pub async fn stop(&self) {
+    /// Has both tasks end. An index that is open is closed before, and saved if it is not suspended.
+    pub fn stop(&self) {
         self.change(|desk| desk.stopping = true);
         self.control.stop();
-        self.wait(|desk| desk.stopped).await;
     }
 
     async fn wait(&self, is_so: impl Fn(&Desk<W>) -> bool) {
@@ -333,9 +337,9 @@ impl<W: World> Service<W> {
     pub async fn run(&self) {
         loop {
             match self.next_job().await {
-                Job::Open { anew } => self.open(anew).await,
-                Job::Close { index, save } => self.end(&index, save).await,
-                Job::Rest { index, save } => self.rest(index, save).await,
+                Job::Open { anew } => apart(pin!(self.open(anew))).await,
+                Job::Close { index, save } => apart(pin!(self.end(&index, save))).await,
+                Job::Rest { index, save } => apart(pin!(self.rest(index, save))).await,
                 Job::End => break,
             }
         }
@@ -372,6 +376,7 @@ impl<W: World> Service<W> {
         }
         self.change(|desk| {
             desk.phase = phase;
+            desk.failed = false;
             desk.index = opened.ok();
         });
         // What came between the last look and now; from here on nobody keeps anything.
@@ -383,9 +388,13 @@ impl<W: World> Service<W> {
     }
 
     async fn try_open(&self, anew: bool) -> Result<Arc<Index<W>>> {
+        // Whoever wanted something else before this has stopped nothing.
+        if self.desk.with(|desk, _| !desk.open || desk.stopping) {
+            return Err(EAGAIN.into());
+        }
+        self.control.check().await?;
         let open = || index::open(&self.world, &self.disk, &self.config, anew, &self.control);
-        let index = boxed(open).await??;
-        Ok(Arc::new(index, GFP_KERNEL)?)
+        boxed(open).await?
     }
 
     fn begin_keeping(&self) {
@@ -424,9 +433,11 @@ impl<W: World> Service<W> {
 
     /// Closes an index.
     async fn end(&self, index: &Index<W>, save: bool) {
-        self.save(index, save).await;
-        index.stop();
-        let phase = match index.has_failed() {
+        let failed = index.failure().is_some();
+        let is_save = self.begins_save(index, save);
+        let closed = apart(pin!(index.close(save))).await;
+        self.tell_save(is_save, closed);
+        let phase = match failed || index.failure().is_some() {
             true => Phase::Failed,
             false => Phase::Closed,
         };
@@ -440,18 +451,28 @@ impl<W: World> Service<W> {
         if let Some(index) = index {
             // Also without a save, chapters are written to their end.
             let _ = index.settle().await;
-            self.save(&index, save).await;
+            if save {
+                let is_save = self.begins_save(&index, save);
+                let saved = apart(pin!(index.save())).await;
+                self.tell_save(is_save, saved);
+            }
         }
         self.change(|desk| desk.is_suspended = desk.suspend.is_some());
     }
 
-    async fn save(&self, index: &Index<W>, save: bool) {
-        if !save || !index.is_dirty() {
-            return;
+    /// Tells of a save, if one begins; returns whether one does.
+    fn begins_save(&self, index: &Index<W>, save: bool) -> bool {
+        let is_save = save && index.is_dirty() && index.failure().is_none();
+        if is_save {
+            self.world.log(Level::Info, format_args!("beginning save"));
         }
-        self.world.log(Level::Info, format_args!("beginning save"));
-        let saved = boxed(|| index.save()).await.map_err(Error::from);
-        match saved.and_then(|saved| saved) {
+        is_save
+    }
+
+    /// Tells what became of a save, if it was one.
+    fn tell_save(&self, is_save: bool, result: Result) {
+        match result {
+            _ if !is_save => {}
             Ok(()) => self.world.log(Level::Info, format_args!("finished save")),
             Err(error) => self
                 .world
@@ -462,9 +483,9 @@ impl<W: World> Service<W> {
     /// Writes chapters of whatever index is open, until the service is stopped.
     pub async fn write(&self) {
         while let Some(index) = self.next_index().await {
-            index.write_chapters().await;
-            // Whoever closes one that has failed has to be told.
-            self.change(|_| ());
+            apart(pin!(index.write_chapters())).await;
+            let failed = index.failure().is_some();
+            self.change(|desk| desk.failed |= failed);
             self.wait(|desk| {
                 let is_other = |other: &Arc<Index<W>>| !Arc::ptr_eq(other, &index);
                 desk.index.as_ref().is_none_or(is_other)

@@ -107,10 +107,19 @@ struct Bad {
     next: usize,
 }
 
+/// Makes a cache in a stack frame of its own, and puts it on the heap.
+#[inline(never)]
+fn cache<D: Disk>(
+    slots: impl FnOnce() -> Slots<D>,
+    size: Size,
+) -> Result<KBox<SharedCache<Slots<D>>>> {
+    Ok(KBox::new(SharedCache::new(slots(), size)?, GFP_KERNEL)?)
+}
+
 /// The chapters on disk.
 pub struct Volume<D: Disk> {
     geometry: Geometry,
-    cache: SharedCache<Slots<D>>,
+    cache: KBox<SharedCache<Slots<D>>>,
     readers: Pool<Reader<D>>,
     page_map: Lock<PageMap>,
     bad: Lock<Bad>,
@@ -133,7 +142,7 @@ impl<D: Disk> Volume<D> {
         };
         Ok(Self {
             geometry: *geometry,
-            cache: SharedCache::new(Slots::new(disk, geometry, first, nonce), size)?,
+            cache: cache(|| Slots::new(disk, geometry, first, nonce), size)?,
             readers: Pool::new(readers),
             page_map: Lock::new(PageMap::new(geometry)?),
             bad: Lock::new(Bad {

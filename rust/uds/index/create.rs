@@ -22,7 +22,7 @@ pub(super) async fn create<W: World>(
     world: &Arc<W>,
     disk: &Arc<W::Disk>,
     wanted: &Config,
-) -> Result<Index<W>> {
+) -> Result<Arc<Index<W>>> {
     let geometry = &wanted.geometry;
     if geometry.is_reduced() || geometry.total_blocks() > wanted.blocks {
         return Err(ENOSPC.into());
@@ -31,7 +31,7 @@ pub(super) async fn create<W: World>(
     put(&mut identity, 0, world.time_of_day_ms().to_le_bytes());
     put(&mut identity, 8, (world.random() as u32).to_le_bytes());
     let super_block = SuperBlock::new(geometry, wanted.start, identity);
-    let index = Index::empty(world.clone(), disk.clone(), geometry, super_block)?;
+    let index = Index::empty(world.clone(), disk.clone(), geometry, &super_block)?;
     let mut bench = index.bench.take().await;
     let result = write(&mut bench, disk, wanted, &super_block).await;
     index.bench.give(bench);

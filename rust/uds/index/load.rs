@@ -32,6 +32,7 @@ use crate::world::Level;
 use crate::world::World;
 use kernel::prelude::*;
 use runtime::disk::Disk;
+use runtime::stack::boxed;
 use runtime::sync::Arc;
 
 /// Opens the index that is there, or makes a new one if there is none, or if `anew`.
@@ -46,24 +47,24 @@ pub async fn open<W: World>(
     wanted: &Config,
     anew: bool,
     control: &Control,
-) -> Result<Index<W>> {
+) -> Result<Arc<Index<W>>> {
     if anew {
-        return create(world, disk, wanted).await;
+        return boxed(|| create(world, disk, wanted)).await?;
     }
-    let (geometry, super_block) = match read_heads::<W>(disk, wanted).await {
+    let (geometry, super_block) = match boxed(|| read_heads::<W>(disk, wanted)).await? {
         Ok(heads) => heads,
         Err(Error::Fault(fault)) if !matches!(fault, Fault::Version { .. }) => {
             world.log(
                 Level::Warning,
                 format_args!("no index is there ({fault}): creating one"),
             );
-            return create(world, disk, wanted).await;
+            return boxed(|| create(world, disk, wanted)).await?;
         }
         Err(error) => return Err(error),
     };
-    let empty = || Index::empty(world.clone(), disk.clone(), &geometry, super_block);
+    let empty = || Index::empty(world.clone(), disk.clone(), &geometry, &super_block);
     let index = empty()?;
-    let error = match load(&index).await {
+    let error = match boxed(|| load(&index)).await? {
         Ok(()) => {
             world.log(
                 Level::Info,
@@ -84,7 +85,7 @@ pub async fn open<W: World>(
     // What was loaded in part is of no use.
     drop(index);
     let index = empty()?;
-    rebuild(&index, control).await?;
+    boxed(|| rebuild(&index, control)).await??;
     Ok(index)
 }
 

@@ -31,13 +31,19 @@ impl<W: World> Index<W> {
     /// Those of the device. The save before this one is still there then.
     pub async fn save(&self) -> Result {
         self.freeze().await?;
-        let mut result = Ok(());
-        if self.dirty.load_relaxed() > 0 {
-            let mut bench = self.bench.take().await;
-            result = self.save_with(&mut bench).await;
-            self.bench.give(bench);
-        }
+        let result = self.save_alone().await;
         self.thaw();
+        result
+    }
+
+    /// As [`save`](Self::save), while others are kept out.
+    pub(super) async fn save_alone(&self) -> Result {
+        if !self.is_dirty() {
+            return Ok(());
+        }
+        let mut bench = self.bench.take().await;
+        let result = self.save_with(&mut bench).await;
+        self.bench.give(bench);
         result
     }
 

@@ -101,7 +101,7 @@ impl Machine<'_> {
     async fn open(&self, anew: bool) -> Result<Opened> {
         let control = Control::new();
         let opened = open(&self.world, &self.disk, &self.config, anew, &control);
-        let index = Arc::new(opened.await?, GFP_KERNEL)?;
+        let index = opened.await?;
         let writer = index.clone();
         let writer = self
             .spawner

@@ -99,7 +99,7 @@ fn run(work: impl AsyncFnOnce(&mut Rig)) {
     let writer = executor.spawn("writer", async move { runner.write().await });
     let task = executor.spawn("test", async move {
         work(&mut rig).await;
-        rig.service.stop().await;
+        rig.service.stop();
     });
     executor.run_task(&task).unwrap();
     executor.run_task(&control).unwrap();
@@ -146,6 +146,34 @@ fn a_life() {
         rig.until(State::Opening).await;
         rig.until(State::Online).await;
         assert_eq!(rig.count(&first).await, 0);
+    });
+}
+
+#[test]
+fn who_has_a_closed_index_does_not_harm_the_next() {
+    run(async |rig| {
+        let service = rig.service.clone();
+        service.enable();
+        service.resume();
+        rig.until(State::Online).await;
+        let known = rig.put(40).await;
+        let old = service.index().unwrap();
+        service.close();
+        assert!(service.index().is_none());
+        rig.until(State::Closed).await;
+        let changes = rig.disk.world().changes();
+        // More than a chapter.
+        let late = rig.records(80);
+        for records in late.chunks(8) {
+            put(&old, &mut rig.batch, records).await;
+            sim::clock::sleep(rig.disk.world(), 1000).await;
+        }
+        assert_eq!(rig.disk.world().changes(), changes);
+        rig.log();
+        service.enable();
+        rig.until(State::Online).await;
+        assert!(rig.log().join("\n").contains("loaded index"));
+        assert_eq!((rig.count(&known).await, rig.count(&late).await), (40, 0));
     });
 }
 
@@ -241,6 +269,5 @@ fn tasks_may_move_between_cpus() {
         is_send(rig.service.run());
         is_send(rig.service.write());
         is_send(rig.service.suspend(true));
-        is_send(rig.service.stop());
     });
 }
