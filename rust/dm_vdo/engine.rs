@@ -8,6 +8,7 @@ use kernel::sync::Arc;
 use platform::disk::KernelDisk;
 use platform::executor::Executor;
 use vdo::admin::table::Settings;
+use vdo::dedupe::index;
 use vdo::error::Result as VdoResult;
 use vdo::format::recovery_journal;
 use vdo::format::slab_journal;
@@ -59,6 +60,7 @@ fn tuning(opened: &Opened, settings: &Settings) -> Tuning {
         io_pages: 64,
         journal_shape: recovery_journal::Shape::STANDARD,
         slab_journal_shape: slab_journal::Shape::STANDARD,
+        index_shape: index::shape(&opened.geometry),
     }
 }
 
@@ -93,9 +95,16 @@ pub(crate) fn spawn_tasks(engine: &Arc<Engine>, executor: &Executor) -> VdoResul
     executor.spawn(Engine::run_slab_committer(own()))?;
     executor.spawn(Engine::run_reference_writer(own()))?;
     executor.spawn(Engine::run_scrubber(own()))?;
+    spawn_index(engine, executor)?;
     executor.spawn(Engine::run_guard(own()))?;
     executor.spawn(Engine::run_watch(own()))?;
     Ok(())
+}
+
+#[inline(never)]
+fn spawn_index(engine: &Arc<Engine>, executor: &Executor) -> VdoResult {
+    executor.spawn(Engine::run_index(engine.clone()))?;
+    Ok(executor.spawn(Engine::run_index_writer(engine.clone()))?)
 }
 
 #[inline(never)]

@@ -30,11 +30,9 @@ use runtime::sync::AtomicU32;
 use runtime::sync::Lock;
 use vdo::admin::dump::Frame;
 use vdo::admin::dump::Gauge;
-use vdo::admin::message::IndexOrder;
 use vdo::admin::message::Message;
 use vdo::admin::statistics::Statistics;
 use vdo::admin::status::Config;
-use vdo::admin::status::IndexState;
 use vdo::admin::status::Status;
 use vdo::admin::table::growth_refused;
 use vdo::admin::table::Refusal;
@@ -47,9 +45,6 @@ use vdo::volume::load;
 use vdo::volume::load::Found;
 use vdo::volume::open::Opened;
 use vdo::world::Level;
-
-/// There is no index yet. (Mainline says `suspended` of a volume that is, which LVM does not know.)
-const INDEX: IndexState = IndexState::Closed;
 
 /// A volume.
 pub(crate) struct Volume {
@@ -253,6 +248,7 @@ impl Volume {
         if started && mode == Mode::Read {
             return self.resume_protected(path, &old, settings);
         }
+        self.engine.set_deduplication(settings.deduplication);
         if started {
             log.info(format_args!("resuming device '{device}'"));
             self.grow(&old, settings)?;
@@ -401,10 +397,7 @@ impl Volume {
                 self.state.with(|state| state.compression = enabled);
                 self.tell_compression(enabled);
             }
-            // There is no index that could be opened, used, or closed.
-            Message::Index(
-                IndexOrder::Close | IndexOrder::Create | IndexOrder::Disable | IndexOrder::Enable,
-            ) => (),
+            Message::Index(order) => self.engine.order_index(order),
             Message::Dump(_) => self.dump("dmsetup message"),
             Message::DumpOnShutdown => self.dump_on_shutdown.store_relaxed(1),
         }
@@ -422,7 +415,7 @@ impl Volume {
         let status = Status {
             device: disk.device().name(),
             mode: self.engine.mode(),
-            index: INDEX,
+            index: self.engine.index_state(),
             compression: self.state.with(|state| state.compression),
             used: self.engine.used_blocks(),
             total: self.engine.super_block().physical_blocks,
@@ -475,7 +468,7 @@ impl Volume {
                 most: bios.discard,
             },
             waiting: false,
-            index: INDEX,
+            index: self.engine.index_state(),
             hash_zones: self.state.with(|state| state.settings.threads.hash),
             memory: Gauge {
                 now: statistics.memory_usage.bytes_used,

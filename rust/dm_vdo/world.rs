@@ -8,6 +8,8 @@ use core::fmt::Arguments;
 use dm::TargetRef;
 use kernel::prelude::*;
 use kext::lz4;
+use kext::random;
+use kext::timer;
 use platform::clock::KernelClock;
 use platform::disk::KernelDisk;
 use runtime::disk::Page;
@@ -60,6 +62,14 @@ impl World for KernelWorld {
 
     fn log_repeated(&self, line: Repeated, text: Arguments<'_>) {
         self.log.repeated(line, text);
+    }
+
+    fn time_of_day_ms(&self) -> u64 {
+        timer::real_us() / 1000
+    }
+
+    fn random(&self) -> u64 {
+        random::bits()
     }
 
     fn event(&self) {

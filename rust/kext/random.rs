@@ -4,6 +4,12 @@
 
 use kernel::bindings;
 
+/// Returns bits that nobody can guess.
+pub fn bits() -> u64 {
+    // SAFETY: May be called in any context.
+    unsafe { bindings::get_random_u64() }
+}
+
 /// Returns a new random identifier.
 pub fn uuid() -> [u8; 16] {
     let mut uuid = [0; 16];

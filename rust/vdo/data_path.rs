@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`inbox`], [`batch`] | bios on their way to a worker, and in its hands |
 //! | [`locks`], [`unsettled`], `shown` | what requests that are under way are to each other |
-//! | `write`, `fill`, `room`, `set_aside` | writes |
+//! | `write`, `fill`, `share`, `room`, `set_aside` | writes |
 //! | `discard`, `read`, `flush` | the other requests |
 //! | `counters` | what is counted of all of them |
 //!
@@ -24,6 +24,7 @@ pub(crate) mod flush;
 pub(crate) mod lost;
 pub(crate) mod read;
 pub(crate) mod set_aside;
+pub(crate) mod share;
 pub(crate) mod shown;
 pub(crate) mod write;
 

@@ -15,6 +15,7 @@
 //! | [`journal`] | the recovery journal: every change of a mapping, in order | those above |
 //! | [`block_map`] | the map from logical to physical blocks | those above |
 //! | [`depot`] | slabs: which physical blocks are in use, and how often | those above |
+//! | [`dedupe`] | what is known of blocks with equal data | those above, and the crate `uds` |
 //! | [`recovery`] | what happens after a crash | those above |
 //! | [`data_path`] | requests: reads, writes, discards, flushes | those above but `recovery` |
 //! | [`volume`] | a volume as a whole, from its start to its stop | all |
@@ -31,6 +32,7 @@ const __LOG_PREFIX: &[u8] = b"device-mapper: vdo\0";
 pub mod admin;
 pub mod block_map;
 pub mod data_path;
+pub mod dedupe;
 pub mod depot;
 pub mod error;
 pub mod format;

@@ -4,6 +4,7 @@
 
 use crate::format::recovery_journal;
 use crate::format::slab_journal;
+use uds::format::geometry::Shape;
 
 /// Sizes that are not those of the volume.
 #[derive(Clone, Copy, Debug)]
@@ -40,4 +41,6 @@ pub struct Tuning {
     pub journal_shape: recovery_journal::Shape,
     /// How many entries a block of a slab journal has.
     pub slab_journal_shape: slab_journal::Shape,
+    /// How large the index is; without it there is none.
+    pub index_shape: Option<Shape>,
 }

@@ -61,6 +61,12 @@ pub trait World: Send + Sync + 'static {
         self.log(Level::Error, text);
     }
 
+    /// Returns the time of day, in milliseconds since 1970. It may go back.
+    fn time_of_day_ms(&self) -> u64;
+
+    /// Returns bits that nobody can guess.
+    fn random(&self) -> u64;
+
     /// Raises the event of the device.
     fn event(&self);
 

@@ -8,6 +8,7 @@ mod block;
 mod request;
 
 pub(crate) use block::Block;
+pub(crate) use block::Fate;
 pub(crate) use block::Leaf;
 pub(crate) use block::Partial;
 pub(crate) use block::Stored;
@@ -19,6 +20,7 @@ use crate::data_path::inbox::Kind;
 use crate::data_path::inbox::Write;
 use crate::data_path::locks::Access;
 use crate::data_path::locks::Token;
+use crate::data_path::share::Names;
 use crate::data_path::write::BioOf;
 use crate::data_path::write::Writer;
 use crate::error::Error;
@@ -87,6 +89,10 @@ pub struct Batch<W: World> {
     pub(crate) prefetch: Prefetch,
     /// Scratch: entries for the journal.
     pub(crate) entries: KVec<RecoveryEntry>,
+    /// Why blocks have no place, if some have none.
+    without_place: Option<Error>,
+    /// For finding duplicates.
+    pub(crate) names: Names,
     max_blocks: usize,
 }
 
@@ -133,6 +139,8 @@ impl<W: World> Batch<W> {
             moved: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
             parts: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
             entries: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
+            without_place: None,
+            names: Names::new(max_blocks)?,
             max_blocks,
         })
     }
@@ -198,6 +206,7 @@ impl<W: World> Batch<W> {
         self.moved.clear();
         self.parts.clear();
         self.pages = 0;
+        self.without_place = None;
     }
 
     fn add_bio(&mut self, bio: BioOf<W>, claim: Token) {
@@ -246,8 +255,7 @@ impl<W: World> Batch<W> {
                 slot,
                 leaf: 0,
                 part: within(bytes.start)..within(bytes.end),
-                page: None,
-                new: None,
+                fate: Fate::Open,
             });
         }
         if let Some(request) = self.requests.last_mut() {
@@ -331,27 +339,37 @@ impl<W: World> Batch<W> {
                 .get_mut(request.blocks.clone())
                 .unwrap_or_default()
             {
-                block.new = None;
-                block.page = None;
+                block.fate = Fate::Failed;
             }
         }
     }
 
-    /// Tells every block in which run its page is. Requests with a block that is in none fail with
-    /// `error`.
+    /// Tells every block in which run its page is. Those that are in none have to be duplicates, or
+    /// fail with `error`; nobody is told that they are written before that is known.
     pub(crate) fn place(&mut self, error: Error) {
         let mut runs = self.runs.iter();
         let mut run = runs.next();
         for block in self.blocks.iter_mut() {
-            let Some(page) = block.page else {
+            let Fate::Data(page) = block.fate else {
                 continue;
             };
             while run.is_some_and(|run| page >= run.page + run.blocks as usize) {
                 run = runs.next();
             }
-            block.new = run.map(|run| Mapping::plain(run.start + (page - run.page) as u64));
+            match run {
+                Some(run) => {
+                    block.fate = Fate::Placed(page, run.start + (page - run.page) as u64);
+                }
+                None => self.without_place = Some(error),
+            }
         }
-        self.find_failed(error);
+    }
+
+    /// Requests with a block that has no place, and is no duplicate, fail.
+    pub(crate) fn fail_without_place(&mut self) {
+        if let Some(error) = self.without_place {
+            self.find_failed(error);
+        }
     }
 
     /// Returns run `at` if the storage has not taken it, and why.
@@ -365,8 +383,8 @@ impl<W: World> Batch<W> {
     pub(crate) fn move_to(&mut self, run: &Stored) {
         let pages = run.page..run.page + run.blocks as usize;
         for block in self.blocks.iter_mut() {
-            if let Some(page) = block.page.filter(|page| pages.contains(page)) {
-                block.new = Some(Mapping::plain(run.start + (page - run.page) as u64));
+            if let Some(page) = block.page().filter(|page| pages.contains(page)) {
+                block.fate = Fate::Placed(page, run.start + (page - run.page) as u64);
             }
         }
     }
@@ -375,8 +393,8 @@ impl<W: World> Batch<W> {
     /// because of that, and whether that was acknowledged, which is worse.
     pub(crate) fn fail_pages(&mut self, pages: Range<usize>, error: Error) -> Option<(Lbn, bool)> {
         for block in self.blocks.iter_mut() {
-            if block.page.is_some_and(|page| pages.contains(&page)) {
-                block.new = None;
+            if block.page().is_some_and(|page| pages.contains(&page)) {
+                block.fate = Fate::Failed;
             }
         }
         self.find_failed(error)
@@ -388,7 +406,7 @@ impl<W: World> Batch<W> {
         let mut worst: Option<(Lbn, bool)> = None;
         for request in self.requests.iter_mut() {
             let blocks = self.blocks.get(request.blocks.clone()).unwrap_or_default();
-            let Some(failed) = blocks.iter().find(|block| block.new.is_none()) else {
+            let Some(failed) = blocks.iter().find(|block| block.mapping().is_none()) else {
                 continue;
             };
             if request.error.is_none() {
@@ -404,17 +422,22 @@ impl<W: World> Batch<W> {
 
     /// Completes every request that need not wait for anything any more.
     pub(crate) fn acknowledge(&mut self, writer: &Writer<W>) {
-        let is_due =
-            |request: &Request<_>| request.error.is_none() && !request.fua && request.bio.is_some();
+        let Self {
+            requests, blocks, ..
+        } = self;
+        let of = |request: &Request<_>| blocks.get(request.blocks.clone()).unwrap_or_default();
+        let has_places = self.without_place.is_none();
+        let is_due = |request: &Request<_>| {
+            let may = request.error.is_none() && !request.fua && request.bio.is_some();
+            may && (has_places || of(request).iter().all(|block| block.mapping().is_some()))
+        };
         if let Some(buffer) = &self.buffer {
-            let due = self.requests.iter().filter(|request| is_due(request));
-            let pieces = due.filter_map(|request| {
-                let blocks = self.blocks.get(request.blocks.clone())?;
-                Some((request.lbns.clone(), first_page(blocks)?))
-            });
+            let due = requests.iter().filter(|request| is_due(request));
+            let pieces =
+                due.filter_map(|request| Some((request.lbns.clone(), first_page(of(request))?)));
             writer.shown.show(self.worker, buffer.view(), pieces);
         }
-        for request in self.requests.iter_mut().filter(|request| is_due(request)) {
+        for request in requests.iter_mut().filter(|request| is_due(request)) {
             request.acknowledged = true;
             request.complete(Ok(()), &writer.counters);
         }
@@ -445,7 +468,7 @@ impl<W: World> Batch<W> {
             }
             next += 1;
             let pbn = self.leaves.get(block.leaf).and_then(|leaf| leaf.pbn);
-            let (Some(new), Some(pbn)) = (block.new, pbn) else {
+            let (Some(new), Some(pbn)) = (block.mapping(), pbn) else {
                 continue;
             };
             let old = block_map::entry(page, block.slot);
@@ -464,14 +487,17 @@ impl<W: World> Batch<W> {
     /// Returns how many of these blocks can be recorded.
     pub(crate) fn recordable(&self, blocks: Range<usize>) -> usize {
         let blocks = self.blocks.get(blocks).unwrap_or_default();
-        blocks.iter().filter(|block| block.new.is_some()).count()
+        blocks
+            .iter()
+            .filter(|block| block.mapping().is_some())
+            .count()
     }
 
     /// Returns how many look-ups and changes of mappings these blocks take: a block that is written
     /// in part is looked up once more.
     pub(crate) fn lookups(&self, blocks: Range<usize>) -> (u64, u64) {
         let blocks = self.blocks.get(blocks).unwrap_or_default();
-        let recordable = || blocks.iter().filter(|block| block.new.is_some());
+        let recordable = || blocks.iter().filter(|block| block.mapping().is_some());
         let partial = recordable().filter(|block| !block.is_whole()).count() as u64;
         let all = recordable().count() as u64;
         (all.saturating_add(partial), all)
@@ -520,7 +546,10 @@ impl<W: World> Batch<W> {
             let result = request.error.map_or(Ok(()), Err);
             if result.is_err() {
                 let blocks = self.blocks.get(request.blocks.clone()).unwrap_or_default();
-                let failed = blocks.iter().filter(|block| block.new.is_none()).count();
+                let failed = blocks
+                    .iter()
+                    .filter(|block| block.mapping().is_none())
+                    .count();
                 writer.counters.failed(&result, failed as u64);
             }
             request.complete(result, &writer.counters);

@@ -7,6 +7,7 @@
 //! can need, in order, so that no block before is in the way.
 
 use crate::data_path::batch::Batch;
+use crate::data_path::batch::Fate;
 use crate::data_path::fragment;
 use crate::data_path::write::Writer;
 use crate::error::Error;
@@ -203,7 +204,7 @@ impl<W: World> Batch<W> {
         let own = blocks.get_mut(request.blocks.clone()).unwrap_or_default();
         for (at, block) in (request.blocks.start..).zip(own) {
             if block.is_whole() && data.is_zero(BLOCK_SIZE) {
-                block.new = Some(Mapping::ZERO);
+                block.fate = Fate::Zero;
                 data.skip(BLOCK_SIZE);
                 continue;
             }
@@ -216,10 +217,10 @@ impl<W: World> Batch<W> {
             let part = own.get_mut(block.part.clone()).ok_or(Error::Errno(EIO))?;
             data.copy(part);
             if !block.is_whole() && own.iter().all(|&byte| byte == 0) {
-                block.new = Some(Mapping::ZERO);
+                block.fate = Fate::Zero;
                 continue;
             }
-            block.page = Some(*page);
+            block.fate = Fate::Data(*page);
             *page += 1;
         }
         Ok(())

@@ -10,6 +10,7 @@
 //! | fill our buffer | the data is ours from here on: the caller may change its own |
 //! | allocate | a block of zeroes needs none |
 //! | acknowledge | from here on a failure can only make the volume read-only |
+//! | [share](crate::data_path::share) | what is a duplicate is not stored; without an index this does not happen |
 //! | store | one I/O for each run of blocks, all at once |
 //! | record | the journal has an entry only for data that the storage has taken |
 //! | finish | who wants stable storage waits for the commit |
@@ -31,6 +32,7 @@ use crate::data_path::shown::Shown;
 use crate::data_path::shown::ViewOf;
 use crate::data_path::unsettled;
 use crate::data_path::unsettled::Unsettled;
+use crate::dedupe::index::Session;
 use crate::depot::Depot;
 use crate::depot::Run;
 use crate::error::Error;
@@ -53,7 +55,9 @@ use core::ops::Range;
 use core::pin::pin;
 use kernel::prelude::*;
 use persistent_data::shared_cache::Change;
+use runtime::disk::Disk;
 use runtime::disk::Durability;
+use runtime::pool::Pool;
 use runtime::stack::apart;
 use runtime::sync::Arc;
 
@@ -74,6 +78,9 @@ pub(crate) struct Writer<W: World> {
     pub(crate) shown: Arc<Shown<ViewOf<W>>>,
     pub(crate) unsettled: Arc<Unsettled>,
     pub(crate) set_aside: SetAside,
+    pub(crate) session: Arc<Session<W>>,
+    /// What is compared with what is to be stored is read into these.
+    pub(crate) verifiers: Pool<<W::Disk as Disk>::Buffer>,
     pub(crate) lost: Arc<Lost>,
     pub(crate) counters: Arc<Counters>,
 }
@@ -119,8 +126,14 @@ impl<W: World> Writer<W> {
     }
 
     async fn store_and_record(&self, batch: &mut Batch<W>) -> Result<Position> {
+        let index = apart(pin!(self.share(batch))).await;
+        batch.fail_without_place();
         self.store(batch).await;
-        apart(pin!(self.record(batch))).await
+        let end = apart(pin!(self.record(batch))).await?;
+        if let Some(index) = index {
+            self.remember(&index, batch);
+        }
+        Ok(end)
     }
 
     /// Finds, or allocates, the leaf page of every block.
@@ -249,6 +262,7 @@ impl<W: World> Writer<W> {
 
     /// Looks for another place for a run that could not be written, and sets it aside.
     async fn store_elsewhere(&self, batch: &mut Batch<W>, failed: &Stored, error: Error) {
+        self.part_from(batch, failed).await;
         let run = Run {
             start: failed.start,
             blocks: failed.blocks,
@@ -309,8 +323,8 @@ impl<W: World> Writer<W> {
     fn release_places(&self, batch: &Batch<W>, first: usize) {
         let blocks = batch.blocks_of(first..batch.leaves.len());
         let blocks = batch.blocks.get(blocks).unwrap_or_default();
-        for block in blocks.iter().filter(|block| block.page.is_some()) {
-            if let Some(mapping) = block.new {
+        for block in blocks {
+            if let (Some(_), Some(mapping)) = (block.page(), block.mapping()) {
                 self.depot.release(Run {
                     start: mapping.pbn,
                     blocks: 1,

@@ -250,6 +250,18 @@ impl<W: World> Depot<W> {
         is_claimed
     }
 
+    /// Data of a batch is in these blocks, and will be referred to: others may claim them from now on.
+    pub fn set_stored(&self, run: Run) {
+        if let Some((number, sbn)) = self.layout().slab_of(run.start) {
+            // Nothing depends on it.
+            let _ = self.slab(number, |slab| {
+                if let Some(counts) = slab.counts() {
+                    counts.set_stored(sbn, run.blocks);
+                }
+            });
+        }
+    }
+
     /// Claims up to `wanted` more references to a data block of which the caller has one; returns how
     /// many it can have.
     pub fn claim_more(&self, pbn: Pbn, wanted: u8) -> u8 {

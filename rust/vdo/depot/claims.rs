@@ -3,7 +3,8 @@
 //! Claims on the blocks of a slab: references that somebody is going to journal.
 //!
 //! The first claim on a free block is its provisional count; it has no place here. Of all others
-//! there is a number for each block, in a small table with open addressing.
+//! there is a number for each block, in a small table with open addressing. Beside it stands whether
+//! the data of a block with a provisional count is on the storage: then others may look at it.
 
 use kernel::alloc::flags::GFP_NOWAIT;
 use kernel::prelude::*;
@@ -11,7 +12,7 @@ use kernel::prelude::*;
 /// Places of a table at first. All numbers of them are powers of two.
 const PLACES: usize = 16;
 
-/// How many claims there are, by block.
+/// What is known of blocks that somebody is going to refer to.
 #[derive(Default)]
 pub(super) struct Claims {
     /// At most half of them are in use.
@@ -19,15 +20,21 @@ pub(super) struct Claims {
     used: usize,
 }
 
-/// One that is not in use has no claims.
 #[derive(Clone, Copy, Default)]
 struct Place {
     sbn: u32,
     claims: u8,
+    is_stored: bool,
+}
+
+impl Place {
+    fn is_used(&self) -> bool {
+        self.claims > 0 || self.is_stored
+    }
 }
 
 impl Claims {
-    /// Returns true if there are none.
+    /// Returns true if nothing is known of any block.
     #[inline(always)]
     pub(super) fn is_empty(&self) -> bool {
         self.used == 0
@@ -47,17 +54,51 @@ impl Claims {
     ///
     /// `ENOMEM`: it is not waited for.
     pub(super) fn add(&mut self, sbn: u32, more: u8) -> Result {
+        let place = self.place(sbn)?;
+        place.claims = place.claims.saturating_add(more);
+        Ok(())
+    }
+
+    /// Returns the place of a block, a fresh one if there is none: it must come into use.
+    fn place(&mut self, sbn: u32) -> Result<&mut Place> {
+        if self.find(sbn).is_err() {
+            if self.used >= self.places.len() / 2 {
+                self.grow()?;
+            }
+            self.used += 1;
+        }
+        let (Ok(at) | Err(at)) = self.find(sbn);
+        let place = self.places.get_mut(at).ok_or(ENOMEM)?;
+        place.sbn = sbn;
+        Ok(place)
+    }
+
+    /// The data of a block is on the storage.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`: it is not waited for.
+    pub(super) fn set_stored(&mut self, sbn: u32) -> Result {
+        self.place(sbn)?.is_stored = true;
+        Ok(())
+    }
+
+    /// Returns whether it is known that the data of a block is on the storage.
+    pub(super) fn is_stored(&self, sbn: u32) -> bool {
+        let place = self.find(sbn).ok().and_then(|at| self.places.get(at));
+        place.is_some_and(|place| place.is_stored)
+    }
+
+    /// The count of a block is not provisional any more: that its data is there goes without saying.
+    pub(super) fn forget_stored(&mut self, sbn: u32) {
         if let Ok(at) = self.find(sbn) {
             if let Some(place) = self.places.get_mut(at) {
-                place.claims = place.claims.saturating_add(more);
+                place.is_stored = false;
+                if !place.is_used() {
+                    self.remove(at);
+                }
             }
-            return Ok(());
         }
-        if self.used >= self.places.len() / 2 {
-            self.grow()?;
-        }
-        self.insert(Place { sbn, claims: more });
-        Ok(())
     }
 
     /// Takes a claim of a block away. Returns false if there is none.
@@ -65,9 +106,12 @@ impl Claims {
         let Ok(at) = self.find(sbn) else {
             return false;
         };
-        match self.places.get_mut(at) {
-            Some(place) if place.claims > 1 => place.claims -= 1,
-            _ => self.remove(at),
+        let Some(place) = self.places.get_mut(at).filter(|place| place.claims > 0) else {
+            return false;
+        };
+        place.claims -= 1;
+        if !place.is_used() {
+            self.remove(at);
         }
         true
     }
@@ -78,8 +122,8 @@ impl Claims {
         let mut at = self.home(sbn);
         loop {
             match self.places.get(at) {
-                Some(place) if place.claims > 0 && place.sbn == sbn => return Ok(at),
-                Some(place) if place.claims > 0 => at = self.next(at),
+                Some(place) if place.is_used() && place.sbn == sbn => return Ok(at),
+                Some(place) if place.is_used() => at = self.next(at),
                 _ => return Err(at),
             }
         }
@@ -109,7 +153,7 @@ impl Claims {
         self.used = self.used.saturating_sub(1);
         let mut at = self.next(hole);
         while let Some(place) = self.places.get(at).copied() {
-            if place.claims == 0 {
+            if !place.is_used() {
                 break;
             }
             let mask = self.places.len().saturating_sub(1);
@@ -133,7 +177,7 @@ impl Claims {
         let places = KVec::from_elem(Place::default(), places, GFP_NOWAIT)?;
         let old = core::mem::replace(&mut self.places, places);
         self.used = 0;
-        for place in old.iter().filter(|place| place.claims > 0) {
+        for place in old.iter().filter(|place| place.is_used()) {
             self.insert(*place);
         }
         Ok(())

@@ -178,6 +178,7 @@ impl Counts {
                 (Change::Increment, 1..=MAX_COUNT) => {
                     self.claims.take(sbn);
                 }
+                (Change::Increment, PROVISIONAL) => self.claims.forget_stored(sbn),
                 _ => {}
             }
         }
@@ -356,7 +357,8 @@ impl Counts {
                 true
             }
             // Who has it may be writing it.
-            Some(PROVISIONAL) | None => false,
+            Some(PROVISIONAL) if !self.claims.is_stored(sbn) => false,
+            None => false,
             Some(_) => self.claim_more(sbn, 1) > 0,
         }
     }
@@ -379,6 +381,18 @@ impl Counts {
         }
     }
 
+    /// The data of these blocks is on the storage, and their entries are in the recovery journal, or
+    /// it is known that the data was there before: from now on others can claim those, too, that are
+    /// provisional still.
+    pub(super) fn set_stored(&mut self, start: Sbn, blocks: u32) {
+        for sbn in start..start.saturating_add(blocks) {
+            if self.get(sbn) == Some(PROVISIONAL) {
+                // Without memory others find it somewhat later.
+                let _ = self.claims.set_stored(sbn);
+            }
+        }
+    }
+
     /// Returns true if nobody is going to refer to any of the blocks.
     pub(super) fn is_unclaimed(&self) -> bool {
         self.claims.is_empty()
@@ -392,6 +406,7 @@ impl Counts {
                 continue;
             }
             if self.get(sbn) == Some(PROVISIONAL) {
+                self.claims.forget_stored(sbn);
                 self.set(sbn, 0);
                 freed += 1;
             }

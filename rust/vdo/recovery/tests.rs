@@ -107,6 +107,7 @@ fn tuning() -> Tuning {
         io_pages: 8,
         journal_shape: recovery_journal::Shape::STANDARD,
         slab_journal_shape: slab_journal::Shape::STANDARD,
+        index_shape: None,
     }
 }
 

@@ -29,10 +29,13 @@ use crate::data_path::lost::Lost;
 use crate::data_path::read::Fragments;
 use crate::data_path::read::Reader;
 use crate::data_path::set_aside::SetAside;
+use crate::data_path::share::VERIFIED;
 use crate::data_path::shown::Shown;
 use crate::data_path::unsettled::Unsettled;
 use crate::data_path::write::BioOf;
 use crate::data_path::write::Writer;
+use crate::dedupe::index;
+use crate::dedupe::index::Session;
 use crate::depot::Depot;
 use crate::depot::DepotConfig;
 use crate::error::Result;
@@ -82,6 +85,7 @@ pub struct Engine<W: World> {
     pub(crate) writer: Arc<Writer<W>>,
     pub(crate) discarder: Discarder<W>,
     pub(crate) flusher: Flusher<W>,
+    pub(crate) session: Arc<Session<W>>,
     /// Whether the volume had to be recovered; told when it is started.
     pub(crate) started: Oneshot<bool>,
     pub(crate) fullness: Fullness,
@@ -95,6 +99,9 @@ pub struct Engine<W: World> {
 
 /// The right to change the state of the volume as a whole.
 pub(crate) struct Admin;
+
+/// Workers that can compare at once what is to be stored with what may be the same.
+const VERIFIERS: usize = 4;
 
 const NOT_STARTED: u32 = 0;
 const RUNNING: u32 = 1;
@@ -153,6 +160,14 @@ fn carrier<D: Disk>(storage: &Storage<D>) -> Result<Pool<D::Buffer>> {
     Ok(Pool::new(carriers))
 }
 
+fn verifiers<D: Disk>(storage: &Storage<D>) -> Result<Pool<D::Buffer>> {
+    let mut all = KVec::with_capacity(VERIFIERS, GFP_KERNEL)?;
+    for _ in 0..VERIFIERS {
+        all.push(storage.buffer_of_parts(VERIFIED, VERIFIED)?, GFP_KERNEL)?;
+    }
+    Ok(Pool::new(all))
+}
+
 fn fragments<D: Disk>(storage: &Storage<D>, count: usize) -> Result<Pool<Fragments<D::Buffer>>> {
     let mut all = KVec::with_capacity(count, GFP_KERNEL)?;
     for _ in 0..count {
@@ -185,6 +200,7 @@ impl<W: World> Engine<W> {
         let world = Arc::new(world, GFP_KERNEL)?;
         let storage = place(|| Ok(Storage::new(disk, geometry.bio_offset)))?;
         let health = place(|| Ok(Health::new(found.state == State::ReadOnly)))?;
+        let is_new = found.state == State::New;
         let (same_world, same_storage, same_health) =
             (|| world.clone(), || storage.clone(), || health.clone());
         let journal = place(|| {
@@ -219,6 +235,11 @@ impl<W: World> Engine<W> {
             ])
         })?;
         let unsettled = place(|| Ok(Unsettled::new(workers)?))?;
+        let session = place(|| {
+            let region = index::place(geometry, tuning.index_shape);
+            let (world, storage, health) = (same_world(), same_storage(), same_health());
+            Session::new(world, storage, health, region, is_new)
+        })?;
         let lost = place(|| Ok(Lost::new()))?;
         let counters = place(|| Ok(Counters::default()))?;
         let writer = place(|| {
@@ -235,6 +256,8 @@ impl<W: World> Engine<W> {
                 shown: shown.clone(),
                 unsettled: unsettled.clone(),
                 set_aside: SetAside::new()?,
+                session: session.clone(),
+                verifiers: verifiers(&storage)?,
                 lost: lost.clone(),
                 counters: counters.clone(),
             })
@@ -270,6 +293,7 @@ impl<W: World> Engine<W> {
                 counters: counters.clone(),
             },
             writer,
+            session,
             super_block,
             journal,
             depot,
@@ -438,6 +462,16 @@ impl<W: World> Engine<W> {
         Depot::run_scrubber(engine.depot.clone()).await;
     }
 
+    /// Opens, saves and closes the index until the engine stops.
+    pub async fn run_index(engine: Arc<Self>) {
+        engine.session.run().await;
+    }
+
+    /// Writes what is to be kept of the index until the engine stops.
+    pub async fn run_index_writer(engine: Arc<Self>) {
+        engine.session.write_chapters().await;
+    }
+
     /// Lets all tasks end. No bio comes any more, and the volume is suspended.
     pub fn stop(&self) {
         self.inbox.stop();
@@ -447,6 +481,7 @@ impl<W: World> Engine<W> {
         self.journal.stop();
         self.map.stop();
         self.depot.stop();
+        self.session.stop();
     }
 }
 

@@ -22,6 +22,8 @@ impl<W: World> Engine<W> {
     pub async fn suspend(&self, save: bool) {
         let admin = self.admin.take().await;
         self.flusher.unsettled.settled().await;
+        let saves = save && !self.health.is_read_only();
+        self.session.suspend(saves).await;
         if !self.is_started() || self.health.is_protected() {
             self.admin.give(admin);
             return;
@@ -88,6 +90,7 @@ impl<W: World> Engine<W> {
             self.map.unpause();
             self.depot.unpause();
             self.depot.resume_scrubbing();
+            self.session.resume();
         }
         self.admin.give(admin);
         self.health.watch(result)
@@ -139,6 +142,7 @@ impl<W: World> Engine<W> {
             engine.wake_all();
             engine.world.event();
             let admin = engine.admin.take().await;
+            engine.session.suspend(false).await;
             if !engine.is_suspended() && engine.is_started() {
                 engine.save_read_only().await;
             }

@@ -2,12 +2,14 @@
 
 //! What the volume tells of itself.
 
+use crate::admin::message::IndexOrder;
 use crate::admin::statistics::Allocator;
 use crate::admin::statistics::Bios;
 use crate::admin::statistics::RefCounts;
 use crate::admin::statistics::SlabJournal;
 use crate::admin::statistics::SlabSummary;
 use crate::admin::statistics::Statistics;
+use crate::admin::status::IndexState;
 use crate::admin::status::Mode;
 use crate::format::super_block::SuperBlock;
 use crate::storage::IoCounts;
@@ -25,6 +27,24 @@ impl<W: World> Engine<W> {
         } else {
             Mode::Normal
         }
+    }
+
+    /// Returns how the index is.
+    pub fn index_state(&self) -> IndexState {
+        self.session.state()
+    }
+
+    /// Does what an administrator wants with the index. Returns before it is done.
+    pub fn order_index(&self, order: IndexOrder) {
+        self.session.order(order);
+    }
+
+    /// Says whether equal blocks are to be stored once.
+    pub fn set_deduplication(&self, enabled: bool) {
+        self.session.order(match enabled {
+            true => IndexOrder::Enable,
+            false => IndexOrder::Close,
+        });
     }
 
     /// Returns true in read-only mode.
@@ -86,6 +106,7 @@ impl<W: World> Engine<W> {
         };
         statistics.block_map = self.map.statistics();
         self.counters.put(statistics);
+        self.session.put(statistics);
         self.put_io(statistics);
     }
 

@@ -83,6 +83,7 @@ impl<W: World> Engine<W> {
         };
         if result.is_ok() {
             self.set_suspended(false);
+            self.session.resume();
         }
         self.admin.give(admin);
         result

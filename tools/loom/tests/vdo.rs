@@ -114,6 +114,7 @@ impl Volume {
             journal_grant: usize::MAX,
             journal_shape: toy.journal_shape,
             slab_journal_shape: toy.slab_journal_shape,
+            index_shape: None,
         };
         let super_block = super_block.unwrap().ok().unwrap();
         let engine = Engine::new(Host(Still), shared, &geometry, super_block, tuning).unwrap();

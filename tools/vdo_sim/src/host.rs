@@ -6,6 +6,7 @@ use crate::bio::Line;
 use crate::device::Device;
 use kernel::fmt;
 use kernel::prelude::*;
+use runtime::clock::Clock;
 use sim::SimClock;
 use sim::World;
 use std::sync::Mutex;
@@ -55,6 +56,14 @@ impl vdo::world::World for Host {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push((level, text));
+    }
+
+    fn time_of_day_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    fn random(&self) -> u64 {
+        self.clock.now_ms().wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 
     fn event(&self) {

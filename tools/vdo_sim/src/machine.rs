@@ -38,6 +38,7 @@ use std::rc::Rc;
 use std::task::Context;
 use std::task::Poll;
 use vdo::admin::statistics::Statistics;
+use vdo::admin::status::IndexState;
 use vdo::admin::status::Mode;
 use vdo::data_path::locks::CHUNK;
 use vdo::error::Error;
@@ -209,6 +210,7 @@ impl Machine {
 
     async fn start_alone(&self) -> Result {
         let volume = Rc::new(self.load().await?);
+        volume.engine.set_deduplication(self.plan.deduplication);
         let started = volume.engine.start(self.toy().logical_blocks).await;
         if let Err(error) = started {
             self.world.trace(|| format!("no start: {error:?}"));
@@ -255,6 +257,7 @@ impl Machine {
             io_pages: self.plan.io_pages,
             journal_shape: toy.journal_shape,
             slab_journal_shape: toy.slab_journal_shape,
+            index_shape: toy.index_shape,
         };
         let host = Host::new(&self.world);
         let engine = Engine::new(host, disk, &geometry, super_block, tuning);
@@ -310,6 +313,13 @@ impl Machine {
             Box::pin(Engine::run_reference_writer(engine.clone())),
         );
         spawn("scrubber", Box::pin(Engine::run_scrubber(engine.clone())));
+        spawn(
+            "chapters",
+            Box::pin(Engine::run_index_writer(engine.clone())),
+        );
+        // No request waits for an index that is opened: this one may wait for memory.
+        let index = Engine::run_index(engine.clone());
+        tasks.push(self.spawner.spawn_daemon("index", index));
         Ok(())
     }
 
@@ -356,6 +366,7 @@ impl Machine {
 
     async fn resume_alone(&self) -> Result {
         let volume = self.volume().ok_or(EIO)?;
+        volume.engine.set_deduplication(self.plan.deduplication);
         volume.engine.resume().await.map_err(Error::errno)?;
         volume.broken.set_closing(false);
         self.suspended.set(false);
@@ -626,6 +637,12 @@ impl Machine {
     pub fn is_closing(&self) -> bool {
         self.volume()
             .is_none_or(|volume| volume.broken.is_closing())
+    }
+
+    /// Returns whether there is an index to ask.
+    pub fn has_index(&self) -> bool {
+        self.volume()
+            .is_some_and(|volume| undisturbed(|| volume.engine.index_state() == IndexState::Online))
     }
 
     /// Returns whether the volume is read-only.

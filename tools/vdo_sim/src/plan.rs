@@ -49,6 +49,8 @@ pub struct Plan {
     pub large_storage_blocks: bool,
     /// Whether tasks are preempted, as on several CPUs.
     pub preempted: bool,
+    /// Whether there is an index, and it is used.
+    pub deduplication: bool,
     /// The rule that is broken.
     pub flaw: Option<Flaw>,
 }
@@ -87,6 +89,7 @@ impl Default for Plan {
             small_sectors: false,
             large_storage_blocks: false,
             preempted: false,
+            deduplication: false,
             flaw: None,
         }
     }
@@ -149,7 +152,17 @@ impl Plan {
             small_sectors: rng.chance(1, 3),
             large_storage_blocks: rng.chance(1, 4),
             preempted: false,
+            deduplication: false,
             flaw: None,
+        }
+    }
+
+    /// Returns this plan with an index that is used.
+    pub fn with_index(self) -> Self {
+        Self {
+            toy: self.toy.with_index(),
+            deduplication: true,
+            ..self
         }
     }
 

@@ -57,6 +57,9 @@ fn run_on(seed: u64, flaw: Option<Flaw>, preempted: bool) -> core::result::Resul
     let mut plan = Plan::random(&mut rng);
     plan.preempted = preempted;
     plan.flaw = flaw;
+    if flaw.is_none() && seed % 2 == 0 {
+        plan = plan.with_index();
+    }
     let start = match rng.chance(1, 6) {
         true => inherited::volume(&plan, &mut rng),
         false => (plan.image(), plan.model()),
@@ -253,6 +256,10 @@ pub(crate) async fn make_requests(user: User, mut rng: Rng) {
         // others to say, and the model knows what that leaves.
         let _ = match rng.below(20) {
             0..=4 => user.read(sectors).await.map(drop),
+            5..=9 if user.machine.plan.deduplication && rng.chance(3, 4) => {
+                let shape = pick_copies(&user.machine.plan, &mut rng);
+                user.write_shaped(sectors, shape, false).await
+            }
             5..=9 => user.write(sectors, false).await,
             10 => user.write(sectors, !quiet).await,
             11..=12 => {
@@ -319,6 +326,14 @@ fn pick_shape(plan: &Plan, sectors: &Range<u64>, rng: &mut Rng) -> Shape {
         .chance(1, 3)
         .then(|| ((1 << 40) + rng.below(2), plan.unit().max(BLOCK_SECTORS)));
     Shape { holes, copies }
+}
+
+/// Returns data of which there are few kinds of blocks.
+fn pick_copies(plan: &Plan, rng: &mut Rng) -> Shape {
+    Shape {
+        holes: Vec::new(),
+        copies: Some(((1 << 40) + rng.below(6), plan.unit().max(BLOCK_SECTORS))),
+    }
 }
 
 fn pick_sectors(plan: &Plan, rng: &mut Rng) -> Range<u64> {

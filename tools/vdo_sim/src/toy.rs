@@ -5,6 +5,7 @@
 
 use crate::device::Kind;
 use sim::pattern;
+use uds::format::geometry::Shape;
 use vdo::format::geometry::Geometry;
 use vdo::format::index::IndexMemory;
 use vdo::format::layout::Parameters;
@@ -36,6 +37,8 @@ pub struct Toy {
     pub cache_pages: usize,
     /// The age in journal blocks at which pages are written.
     pub max_age: u64,
+    /// How large the index is, if there is one.
+    pub index_shape: Option<Shape>,
 }
 
 /// Where everything is.
@@ -138,6 +141,7 @@ impl Default for Toy {
             slab_journal_shape: slab_journal::Shape { full: 7, data: 8 },
             cache_pages: 2,
             max_age: 3,
+            index_shape: None,
         }
     }
 }
@@ -160,7 +164,27 @@ pub fn slab(blocks: u32, journal_blocks: u32, spare: u32) -> SlabConfig {
     }
 }
 
+/// A toy of an index: four chapters, of sixteen names each.
+const INDEX: Shape = Shape {
+    page_size: 4096,
+    page_records: 8,
+    record_pages: 2,
+    chapters: 4,
+    sparse_chapters: 0,
+    sample_rate: 0,
+};
+
 impl Toy {
+    /// Returns this toy with an index.
+    pub fn with_index(mut self) -> Self {
+        let blocks = uds::format::Geometry::of_shape(INDEX)
+            .expect("an index")
+            .total_blocks();
+        self.index_shape = Some(INDEX);
+        self.layout.data_start = 1 + blocks;
+        self
+    }
+
     /// Returns what a formatter is told.
     pub fn parameters(&self) -> Parameters {
         let Layout { slab, .. } = self.layout;

@@ -17,10 +17,28 @@ pub(crate) struct Block {
     pub(crate) leaf: usize,
     /// The bytes that are written.
     pub(crate) part: Range<usize>,
-    /// The page of the buffer that holds it.
-    pub(crate) page: Option<usize>,
-    /// Where it is to be found from now on, if that is known.
-    pub(crate) new: Option<Mapping>,
+    /// What is to become of it.
+    pub(crate) fate: Fate,
+}
+
+/// What is to become of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing is known yet.
+    Open,
+    /// It is a block of zeroes.
+    Zero,
+    /// Its data is in this page of the buffer, and has no place yet.
+    Data(usize),
+    /// Its data is in a page of the buffer, and has a place that was allocated for it.
+    Placed(usize, Pbn),
+    /// Its data is in a page of the buffer; another block of the batch, which is stored there, has
+    /// the same, and this one a claim on it.
+    Same(usize, Pbn),
+    /// Its data is in a page of the buffer, and was found there before; it has a claim on that.
+    Shared(usize, Mapping),
+    /// Its request fails, and says why.
+    Failed,
 }
 
 /// A leaf page that a batch changes.
@@ -66,6 +84,27 @@ impl Stored {
 }
 
 impl Block {
+    /// Returns the page of the buffer that has its data.
+    pub(crate) fn page(&self) -> Option<usize> {
+        match self.fate {
+            Fate::Data(page)
+            | Fate::Placed(page, _)
+            | Fate::Same(page, _)
+            | Fate::Shared(page, _) => Some(page),
+            Fate::Open | Fate::Zero | Fate::Failed => None,
+        }
+    }
+
+    /// Returns where it is to be found from now on, if that is known.
+    pub(crate) fn mapping(&self) -> Option<Mapping> {
+        match self.fate {
+            Fate::Zero => Some(Mapping::ZERO),
+            Fate::Placed(_, pbn) | Fate::Same(_, pbn) => Some(Mapping::plain(pbn)),
+            Fate::Shared(_, mapping) => Some(mapping),
+            Fate::Open | Fate::Data(_) | Fate::Failed => None,
+        }
+    }
+
     /// Returns true if the whole block is written.
     pub(crate) fn is_whole(&self) -> bool {
         self.part == (0..BLOCK_SIZE)
@@ -74,9 +113,9 @@ impl Block {
 
 /// Returns the page of the first block, if the others' pages follow it.
 pub(super) fn first_page(blocks: &[Block]) -> Option<usize> {
-    let first = blocks.first()?.page?;
+    let first = blocks.first()?.page()?;
     let mut pages = (first..).zip(blocks);
     pages
-        .all(|(page, block)| block.page == Some(page))
+        .all(|(page, block)| block.page() == Some(page))
         .then_some(first)
 }

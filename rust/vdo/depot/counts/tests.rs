@@ -292,3 +292,29 @@ fn whoever_of_a_fresh_block_comes_first() {
     assert!(counts.is_unclaimed());
     counts.check();
 }
+
+#[test]
+fn a_fresh_block_can_be_claimed_when_its_data_is_there() {
+    let mut counts = Counts::new(&config(100), GFP_KERNEL).unwrap();
+    let point = JournalPoint::new(1, 0);
+    assert_eq!(find_run(&mut counts, 3), Ok((0, 3)));
+    assert!(!counts.claim(1));
+    counts.set_stored(0, 3);
+    assert!(counts.claim(1));
+    assert!(counts.claim(1));
+    for sbn in 0..3 {
+        counts.change(sbn, Change::Increment, point).unwrap();
+    }
+    counts.check();
+    assert!(!counts.is_unclaimed());
+    assert_eq!(counts.release(1, 1), 0);
+    counts.change(1, Change::Increment, point).unwrap();
+    assert_eq!(counts.get(1), Some(2));
+    assert!(counts.is_unclaimed());
+    // One that is given back is as if it had never been.
+    assert_eq!(find_run(&mut counts, 1), Ok((3, 1)));
+    counts.set_stored(3, 1);
+    assert_eq!(counts.release(3, 1), 1);
+    assert!(counts.is_unclaimed());
+    counts.check();
+}

@@ -34,6 +34,14 @@ impl vdo::world::World for Host {
 
     fn event(&self) {}
 
+    fn time_of_day_ms(&self) -> u64 {
+        0
+    }
+
+    fn random(&self) -> u64 {
+        0
+    }
+
     fn decompress(&self, _: &[u8], _: &mut Page) -> Result {
         Err(EIO)
     }

@@ -102,7 +102,7 @@ fn writes_block_by_block_are_on_their_way_together() {
 #[test]
 fn who_has_a_block_holds_up_nobody_else() {
     let plan = Plan {
-        workers: 2,
+        workers: 3,
         ..plan()
     };
     Scene::new(&plan).play(|user| async move {

@@ -1,0 +1,617 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Duplicates in a batch, which refer to a block that is there instead of being stored.
+//!
+//! | Step | What it takes for granted |
+//! |---|---|
+//! | name | the data is ours, and nobody changes it any more |
+//! | lead | of blocks in the batch with the same data the first one leads, and the others follow |
+//! | look up | the index is asked for leaders only; what it answers may be wrong in every way |
+//! | verify | a block is claimed first, so that nobody reuses it, then read and compared |
+//! | settle | who has found a block refers to it, with a claim for each; the others are stored |
+//!
+//! Whoever was acknowledged has a place already, so that what is no duplicate can be stored. The places
+//! of those that are go back at once. The others move together in what is left, so that duplicates
+//! leave no holes in what is written. Where there was no place any more nobody was acknowledged: such
+//! blocks can be duplicates all the same, or take a place that another does not need; else they fail.
+//!
+//! A block has at most 254 references. Who gets no claim any more is stored anew and leads those
+//! behind it; the index hears of that copy, in place of the full one.
+
+use crate::data_path::batch::Batch;
+use crate::data_path::batch::Fate;
+use crate::data_path::batch::Stored;
+use crate::data_path::fragment;
+use crate::data_path::write::Writer;
+use crate::dedupe::advice;
+use crate::dedupe::index::Index;
+use crate::dedupe::name;
+use crate::dedupe::name::Name;
+use crate::depot::Run;
+use crate::error::Result;
+use crate::format::Mapping;
+use crate::format::Page;
+use crate::format::Pbn;
+use crate::storage::Purpose;
+use crate::world::World;
+use core::pin::pin;
+use kernel::prelude::*;
+use runtime::disk::Buffer;
+use runtime::sort::sort_by_key;
+use runtime::stack::apart;
+use runtime::sync::Arc;
+
+/// Where a block is that follows another, while nobody knows where that will be.
+const NOWHERE: Pbn = 0;
+
+impl Fate {
+    /// Returns true if it follows another block, and nobody knows where that will be.
+    fn is_open(self) -> bool {
+        matches!(self, Self::Same(_, NOWHERE))
+    }
+}
+
+/// Blocks that are verified at once.
+pub(crate) const VERIFIED: usize = 64;
+
+/// What a worker needs to find duplicates.
+pub(crate) struct Names {
+    /// The blocks whose data may be somewhere, by name.
+    all: KVec<Named>,
+    /// Their names, as the index is asked.
+    asked: uds::index::Batch,
+    /// What may be duplicates of leaders.
+    candidates: KVec<Candidate>,
+}
+
+/// A block with a name.
+struct Named {
+    name: Name,
+    /// Its place in the batch.
+    block: usize,
+    /// Which of these it has its data from: itself, if it leads.
+    leader: usize,
+    /// If it leads: the block that the index hears of.
+    told: usize,
+}
+
+/// Where the data of a leader may be.
+#[derive(Clone, Copy)]
+struct Candidate {
+    mapping: Mapping,
+    /// Which of the names.
+    named: usize,
+}
+
+impl Names {
+    /// For so many blocks.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub(crate) fn new(blocks: usize) -> Result<Self> {
+        Ok(Self {
+            all: KVec::with_capacity(blocks, GFP_KERNEL)?,
+            asked: uds::index::Batch::new(blocks).map_err(|_| ENOMEM)?,
+            candidates: KVec::with_capacity(blocks, GFP_KERNEL)?,
+        })
+    }
+
+    fn clear(&mut self) {
+        self.all.clear();
+        self.asked.clear();
+        self.candidates.clear();
+    }
+}
+
+impl<W: World> Writer<W> {
+    /// Finds the duplicates in a batch. Returns who is to hear of it when it is recorded.
+    pub(crate) async fn share(&self, batch: &mut Batch<W>) -> Option<Arc<Index<W>>> {
+        let index = self.session.index()?;
+        batch.names.clear();
+        self.name(batch);
+        self.lead(batch);
+        index.look_up(&mut batch.names.asked).await;
+        self.claim_candidates(batch);
+        apart(pin!(self.verify(batch))).await;
+        self.settle(batch);
+        Some(index)
+    }
+
+    /// Tells the depot which blocks others may look at, now that the batch is recorded, and the index
+    /// where those are that it was asked for.
+    pub(crate) fn remember(&self, index: &Index<W>, batch: &mut Batch<W>) {
+        let mut run: Option<Run> = None;
+        for block in &batch.blocks {
+            let (Fate::Placed(_, pbn) | Fate::Shared(_, Mapping { pbn, .. })) = block.fate else {
+                continue;
+            };
+            match &mut run {
+                Some(run) if run.start.saturating_add(run.blocks.into()) == pbn => run.blocks += 1,
+                _ => {
+                    let next = Run {
+                        start: pbn,
+                        blocks: 1,
+                    };
+                    if let Some(run) = run.replace(next) {
+                        self.depot.set_stored(run);
+                    }
+                }
+            }
+        }
+        if let Some(run) = run {
+            self.depot.set_stored(run);
+        }
+        let Batch { names, blocks, .. } = batch;
+        let all = &names.all;
+        index.remember(&mut names.asked, |item| {
+            let block = blocks.get(all.get(item.tag as usize)?.told)?;
+            block.page()?;
+            let mapping = block.mapping()?;
+            Some(advice::encode(mapping))
+        });
+    }
+
+    /// Names the blocks that are to be stored, two at a time.
+    fn name(&self, batch: &mut Batch<W>) {
+        let Batch {
+            names,
+            blocks,
+            buffer,
+            ..
+        } = batch;
+        let page = |page| buffer.as_ref().and_then(|own| own.page(page));
+        let mut add = |block, name| {
+            // There is room for all blocks.
+            let _ = names.all.push_within_capacity(Named {
+                name,
+                block,
+                leader: 0,
+                told: block,
+            });
+        };
+        let mut first: Option<(usize, &Page)> = None;
+        let placed = blocks
+            .iter()
+            .enumerate()
+            .filter_map(|(at, block)| match block.fate {
+                Fate::Placed(own, _) | Fate::Data(own) => Some((at, page(own)?)),
+                _ => None,
+            });
+        for second in placed {
+            match first.take() {
+                None => first = Some(second),
+                Some(first) => {
+                    let (a, b) = name::names(first.1, second.1);
+                    add(first.0, a);
+                    add(second.0, b);
+                }
+            }
+        }
+        if let Some((block, page)) = first {
+            add(block, name::name(page));
+        }
+        sort_by_key(&mut names.all, |named| (named.name, named.block));
+    }
+
+    /// Finds who leads, and asks for these.
+    fn lead(&self, batch: &mut Batch<W>) {
+        let (mut matches, mut collisions) = (0, 0);
+        let mut leader = 0;
+        for at in 0..batch.names.all.len() {
+            let is_same_name = batch.name_of(at) == batch.name_of(leader);
+            if at > leader && is_same_name && batch.have_same_data(leader, at) {
+                matches += 1;
+            } else if at > leader && is_same_name {
+                // Very rare: it goes its own way, and nobody follows.
+                collisions += 1;
+                batch.set_leader(at, at);
+                continue;
+            } else {
+                leader = at;
+                // There is room for all of them.
+                batch.names.ask(at);
+            }
+            batch.set_leader(at, leader);
+        }
+        self.session.found.matches.add(matches);
+        self.session.found.collisions.add(collisions);
+    }
+
+    /// Claims the blocks that the index speaks of.
+    fn claim_candidates(&self, batch: &mut Batch<W>) {
+        let Names {
+            asked, candidates, ..
+        } = &mut batch.names;
+        let (mut stale, mut invalid) = (0, 0);
+        for item in asked.items() {
+            let Some(own) = item.advice else {
+                continue;
+            };
+            match advice::decode(&own).filter(|own| self.depot.layout().is_data_block(own.pbn)) {
+                None => invalid += 1,
+                Some(mapping) if self.depot.claim(mapping.pbn) => {
+                    // There is room for all of them.
+                    let _ = candidates.push_within_capacity(Candidate {
+                        mapping,
+                        named: item.tag as usize,
+                    });
+                }
+                Some(_) => stale += 1,
+            }
+        }
+        sort_by_key(candidates, |own| own.mapping.pbn);
+        let found = &self.session.found;
+        found.stale.add(stale);
+        found.invalid.add(invalid);
+    }
+
+    /// Reads what may be the data of leaders, and compares it.
+    async fn verify(&self, batch: &mut Batch<W>) {
+        let mut next = 0;
+        while next < batch.names.candidates.len() {
+            let end = batch.names.candidates.len().min(next + VERIFIED);
+            let mut buffer = self.verifiers.take().await;
+            batch.parts.clear();
+            for at in next..end {
+                self.add_candidate(batch, at, at - next);
+            }
+            let parts = &mut batch.parts;
+            buffer = self.storage.read_parts(Purpose::Data, buffer, parts).await;
+            for at in next..end {
+                self.compare(batch, at, buffer.page(at - next), at - next);
+            }
+            self.verifiers.give(buffer);
+            next = end;
+        }
+    }
+
+    /// Has a candidate read into a page: with the one before it, if they are neighbours.
+    fn add_candidate(&self, batch: &mut Batch<W>, at: usize, page: usize) {
+        let Some(pbn) = batch.names.candidates.get(at).map(|own| own.mapping.pbn) else {
+            return;
+        };
+        let own = self.storage.part(pbn, 1, page);
+        if let Some(before) = batch.parts.last_mut() {
+            let follows = before.sector.saturating_add(before.sectors.into()) == own.sector;
+            if follows {
+                before.sectors = before.sectors.saturating_add(own.sectors);
+                return;
+            }
+        }
+        // There is room for all of them.
+        let _ = batch.parts.push_within_capacity(own);
+    }
+
+    /// Has a leader refer to a candidate, if that was read and has the same data.
+    fn compare(&self, batch: &mut Batch<W>, at: usize, stored: Option<&Page>, page: usize) {
+        let Batch {
+            names,
+            blocks,
+            buffer,
+            scratch,
+            parts,
+            ..
+        } = batch;
+        let Some(candidate) = names.candidates.get(at).copied() else {
+            return;
+        };
+        let part = parts.iter().rfind(|part| part.page <= page);
+        let is_read = part.is_some_and(|part| part.result.is_ok());
+        let stored = stored.filter(|_| is_read);
+        let stored = match candidate.mapping.state.slot() {
+            None => stored,
+            Some(slot) => {
+                let into = scratch.as_mut().and_then(|own| own.page_mut(0));
+                let unpacked = fragment::decompress(&*self.world, stored, slot, into);
+                let page = scratch.as_ref().and_then(|own| own.page(0));
+                page.filter(|_| unpacked.is_ok())
+            }
+        };
+        let named = names.all.get(candidate.named);
+        let block = named.and_then(|named| blocks.get_mut(named.block));
+        if let Some(block) = block {
+            let own = block.page();
+            let data = own.and_then(|page| buffer.as_ref()?.page(page));
+            if let (Some(page), Some(data), Some(stored)) = (own, data, stored) {
+                if data == stored {
+                    block.fate = Fate::Shared(page, candidate.mapping);
+                    return self.session.found.valid.add(1);
+                }
+            }
+        }
+        self.session.found.stale.add(1);
+        self.unclaim(candidate.mapping.pbn);
+    }
+
+    fn unclaim(&self, pbn: Pbn) {
+        self.depot.release(Run {
+            start: pbn,
+            blocks: 1,
+        });
+    }
+
+    /// Decides what is stored, and where; who is not refers to somebody else's block.
+    fn settle(&self, batch: &mut Batch<W>) {
+        self.follow_found(batch);
+        let mut places = Places::new(core::mem::take(&mut batch.runs));
+        batch.moved.clear();
+        batch.follow_leaders();
+        // First those who have been promised a place.
+        batch.store_at(&mut places, |fate| matches!(fate, Fate::Placed(..)));
+        self.follow_stored(batch, &mut places);
+        batch.store_at(&mut places, |fate| matches!(fate, Fate::Data(_)));
+        self.follow_stored(batch, &mut places);
+        batch.fail_followers();
+        places.give_back(|run| self.depot.release(run));
+        batch.runs = places.into_memory();
+        let Batch { runs, moved, .. } = batch;
+        core::mem::swap(runs, moved);
+    }
+
+    /// Has those refer to a block that was found who follow one that has found it. If it has not
+    /// enough claims for all of them, the first that gets none leads the rest.
+    fn follow_found(&self, batch: &mut Batch<W>) {
+        let mut at = 0;
+        while at < batch.names.all.len() {
+            let end = batch.end_of_group(at);
+            if let Some(Fate::Shared(_, mapping)) = batch.fate_of(at) {
+                let wanted = (end - at - 1).min(u8::MAX.into()) as u8;
+                let claims = match wanted {
+                    0 => 0,
+                    wanted => self.depot.claim_more(mapping.pbn, wanted),
+                };
+                let left = at + 1 + usize::from(claims);
+                for follower in at + 1..left {
+                    batch.set_fate(follower, |page| Fate::Shared(page, mapping));
+                }
+                if left < end {
+                    batch.lead_anew(at, left..end);
+                }
+            }
+            at = end;
+        }
+    }
+
+    /// Has those refer to a block of the batch who follow one that is stored, now that it is known
+    /// where. Who gets no claim is stored as well.
+    fn follow_stored(&self, batch: &mut Batch<W>, places: &mut Places) {
+        let mut at = 0;
+        while at < batch.names.all.len() {
+            let end = batch.end_of_group(at);
+            let is_open = batch.fate_of(at + 1).is_some_and(Fate::is_open);
+            if let (Some(Fate::Placed(_, pbn)), true) = (batch.fate_of(at), is_open) {
+                let followers = end - at - 1;
+                let wanted = followers.min(u8::MAX.into()) as u8;
+                let claims = usize::from(self.depot.claim_more(pbn, wanted));
+                for follower in at + 1..at + 1 + claims {
+                    batch.set_fate(follower, |page| Fate::Same(page, pbn));
+                }
+                for alone in at + 1 + claims..end {
+                    batch.store_alone(alone, places);
+                }
+            }
+            at = end;
+        }
+    }
+
+    /// A run is not where blocks of the batch refer to it: they are stored each on its own.
+    pub(crate) async fn part_from(&self, batch: &mut Batch<W>, failed: &Stored) {
+        let range = failed.start..failed.start.saturating_add(failed.blocks.into());
+        for at in 0..batch.blocks.len() {
+            let fate = batch.blocks.get(at).map(|block| block.fate);
+            let Some(Fate::Same(page, pbn)) = fate else {
+                continue;
+            };
+            if !range.contains(&pbn) {
+                continue;
+            }
+            self.unclaim(pbn);
+            let place = self.depot.allocate_away(1, failed.start).await;
+            let fate = match place {
+                Ok(Some(run)) => {
+                    // There is room for a run for each page.
+                    let _ = batch.moved.push_within_capacity(Stored {
+                        start: run.start,
+                        blocks: 1,
+                        page,
+                        tries: failed.tries + 1,
+                    });
+                    Fate::Placed(page, run.start)
+                }
+                // Its request fails with those of the run.
+                _ => Fate::Failed,
+            };
+            if let Some(block) = batch.blocks.get_mut(at) {
+                block.fate = fate;
+            }
+        }
+    }
+}
+
+impl Names {
+    fn ask(&mut self, at: usize) {
+        if let Some(named) = self.all.get(at) {
+            self.asked.push(uds::format::Name(named.name), at as u32);
+        }
+    }
+}
+
+impl<W: World> Batch<W> {
+    fn name_of(&self, at: usize) -> Option<&Name> {
+        self.names.all.get(at).map(|named| &named.name)
+    }
+
+    fn leader_of(&self, at: usize) -> Option<usize> {
+        self.names.all.get(at).map(|named| named.leader)
+    }
+
+    fn set_leader(&mut self, at: usize, leader: usize) {
+        if let Some(named) = self.names.all.get_mut(at) {
+            named.leader = leader;
+        }
+    }
+
+    /// Returns the end of those that `at` leads; they stand behind it.
+    fn end_of_group(&self, at: usize) -> usize {
+        let behind = self.names.all.get(at + 1..).unwrap_or_default();
+        let followers = behind.iter().take_while(|named| named.leader == at);
+        at + 1 + followers.count()
+    }
+
+    fn data_of(&self, at: usize) -> Option<&Page> {
+        let page = self.blocks.get(self.names.all.get(at)?.block)?.page()?;
+        self.buffer.as_ref()?.page(page)
+    }
+
+    fn have_same_data(&self, a: usize, b: usize) -> bool {
+        let (a, b) = (self.data_of(a), self.data_of(b));
+        a.is_some() && a == b
+    }
+
+    fn fate_of(&self, at: usize) -> Option<Fate> {
+        let block = self.names.all.get(at)?.block;
+        self.blocks.get(block).map(|block| block.fate)
+    }
+
+    fn set_fate(&mut self, at: usize, fate: impl FnOnce(usize) -> Fate) {
+        let block = self.names.all.get(at).map(|named| named.block);
+        let block = block.and_then(|block| self.blocks.get_mut(block));
+        if let Some(block) = block {
+            if let Some(page) = block.page() {
+                block.fate = fate(page);
+            }
+        }
+    }
+
+    /// The first of these, who got no claim of what `at` has found, leads the others, and the index
+    /// hears of it.
+    fn lead_anew(&mut self, at: usize, rest: core::ops::Range<usize>) {
+        let first = rest.start;
+        for own in rest {
+            self.set_leader(own, first);
+        }
+        let block = self.names.all.get(first).map(|named| named.block);
+        if let (Some(named), Some(block)) = (self.names.all.get_mut(at), block) {
+            named.told = block;
+        }
+    }
+
+    /// Those who follow one that has found nothing wait for its place. If they have one and it has
+    /// none, it gets theirs.
+    fn follow_leaders(&mut self) {
+        for at in 0..self.names.all.len() {
+            let Some(leader) = self.leader_of(at).filter(|leader| *leader != at) else {
+                continue;
+            };
+            match (self.fate_of(leader), self.fate_of(at)) {
+                (Some(Fate::Data(_)), Some(Fate::Placed(_, pbn))) => {
+                    self.set_fate(leader, |page| Fate::Placed(page, pbn));
+                }
+                (
+                    Some(Fate::Data(_) | Fate::Placed(..)),
+                    Some(Fate::Data(_) | Fate::Placed(..)),
+                ) => {}
+                _ => continue,
+            }
+            self.set_fate(at, |page| Fate::Same(page, NOWHERE));
+        }
+    }
+
+    /// Gives each of these blocks the next place, so that what is written has no holes.
+    fn store_at(&mut self, places: &mut Places, wanted: impl Fn(Fate) -> bool) {
+        for block in self.blocks.iter_mut().filter(|block| wanted(block.fate)) {
+            if let (Some(page), Some(pbn)) = (block.page(), places.next()) {
+                block.fate = Fate::Placed(page, pbn);
+                add_to(&mut self.moved, page, pbn);
+            }
+        }
+    }
+
+    fn store_alone(&mut self, at: usize, places: &mut Places) {
+        let Some(pbn) = places.next() else {
+            return;
+        };
+        self.set_fate(at, |page| Fate::Placed(page, pbn));
+        if let Some(Fate::Placed(page, _)) = self.fate_of(at) {
+            add_to(&mut self.moved, page, pbn);
+        }
+    }
+
+    /// Who still follows one that has no place has none either.
+    fn fail_followers(&mut self) {
+        for block in self.blocks.iter_mut().filter(|block| block.fate.is_open()) {
+            block.fate = Fate::Failed;
+        }
+    }
+}
+
+/// Has a page written at `pbn`, with the one before it if they are neighbours.
+fn add_to(runs: &mut KVec<Stored>, page: usize, pbn: Pbn) {
+    if let Some(last) = runs.last_mut() {
+        let blocks = last.blocks;
+        let is_next = last.start.checked_add(blocks.into()) == Some(pbn)
+            && last.page.checked_add(blocks as usize) == Some(page);
+        if is_next {
+            last.blocks += 1;
+            return;
+        }
+    }
+    // There is room for a run for each page.
+    let _ = runs.push_within_capacity(Stored {
+        start: pbn,
+        blocks: 1,
+        page,
+        tries: 0,
+    });
+}
+
+/// The places that a batch was given, one after the other.
+struct Places {
+    runs: KVec<Stored>,
+    run: usize,
+    /// Blocks of the run that are given away.
+    taken: u32,
+}
+
+impl Places {
+    fn new(runs: KVec<Stored>) -> Self {
+        Self {
+            runs,
+            run: 0,
+            taken: 0,
+        }
+    }
+
+    fn next(&mut self) -> Option<Pbn> {
+        loop {
+            let run = self.runs.get(self.run)?;
+            if self.taken < run.blocks {
+                let pbn = run.start.saturating_add(self.taken.into());
+                self.taken += 1;
+                return Some(pbn);
+            }
+            self.run += 1;
+            self.taken = 0;
+        }
+    }
+
+    /// Calls `release` for what is left.
+    fn give_back(&mut self, release: impl Fn(Run)) {
+        while let Some(run) = self.runs.get(self.run) {
+            if self.taken < run.blocks {
+                release(Run {
+                    start: run.start.saturating_add(self.taken.into()),
+                    blocks: run.blocks - self.taken,
+                });
+            }
+            self.run += 1;
+            self.taken = 0;
+        }
+    }
+
+    fn into_memory(mut self) -> KVec<Stored> {
+        self.runs.clear();
+        self.runs
+    }
+}
