@@ -42,14 +42,6 @@ impl World for Host {
 
     fn event(&self) {}
 
-    fn time_of_day_ms(&self) -> u64 {
-        0
-    }
-
-    fn random(&self) -> u64 {
-        0
-    }
-
     fn error(&self, _: fmt::Arguments<'_>) {}
 
     fn hydration_failed(&self) {

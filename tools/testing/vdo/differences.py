@@ -18,6 +18,9 @@ TEXT = {
     "F7": "a changed `maxDiscard` is in force after the resume",
     "F8": "after a resume that failed, the table before can be loaded and resumed",
     "F19": "a device that does not hold this volume is refused, at load or at resume",
+    "H3": "a look-up for a write that found no place is counted as one that found one",
+    "H3b": "the same",
+    "H5": "the same",
     "I1": "a failed data write is tried elsewhere; here the storage refuses all of it",
     "I2": "the index state is a documented word after a resume",
     "I3": "a growth that cannot be is refused, and the old table resumes",
@@ -26,6 +29,7 @@ TEXT = {
            "time",
     "I20": "a failed data write is tried elsewhere, or the flush fails: never a good flush for "
            "lost data",
+    "I21b": "the index of a read-only volume is shown as closed, as it is",
     "I21": "flushed data reads back on a volume that starts read-only; counters are never wrapped",
     "I22": "a growth that cannot be is refused, and the old table resumes",
     "I25": "the flush fails that a failed journal write would have had to cover",

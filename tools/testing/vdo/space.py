@@ -19,6 +19,7 @@ from vdo.rig import volume
 from vdo.stats import OVERWRITE
 from vdo.suite import DEDUPE
 from vdo.suite import Session
+from vdo.suite import expect
 
 _FULL = "normal - online offline 720213 720213"
 # Data blocks that fit beside the map's pages.
@@ -61,7 +62,8 @@ def _(box):
 def _(box):
     v = box[0]
     if DEDUPE:
-        with v.delta(data=-1, je=1, out_r=1, valid=1, qhit=1, pages=False):
+        hit = {expect(c="qhit", rust="hit"): 1}
+        with v.delta(data=-1, je=1, out_r=1, valid=1, pages=False, **hit):
             v.write(7900, unique(0))
         v.holds(7900, unique(0))
     else:
@@ -72,7 +74,8 @@ def _(box):
 @session.row("H3b", "data that is there already, where the map has no page", needs="index")
 def _(box):
     v = box[0]
-    with v.delta(ovh=1, lbu=1, je=2, out_r=1, valid=1, qhit=1, pages=False):
+    hit = {expect(c="qhit", rust="hit"): 1}
+    with v.delta(ovh=1, lbu=1, je=2, out_r=1, valid=1, pages=False, **hit):
         v.write(200000, unique(0))
 
 
@@ -168,7 +171,8 @@ full = Session("H5", _one_by_one)
 
 @full.row("H5", "an overwrite of one block")
 def _(v):
-    with v.delta(nospc=1, qmiss=1, pages=False, off={"nospc": 1}):
+    miss = {expect(c="qmiss", rust="miss"): 1}
+    with v.delta(nospc=1, pages=False, off={"nospc": 1}, **miss):
         fails(ENOSPC, v.write, 7, unique(10333))
     v.holds(7, unique(7))
 
