@@ -8,9 +8,9 @@
 //! | [`locks`], [`unsettled`], `shown` | what requests that are under way are to each other |
 //! | `write`, `fill`, `share`, `room`, `set_aside` | writes |
 //! | `discard`, `read`, `flush` | the other requests |
-//! | `counters` | what is counted of all of them |
+//! | `fragment`, `lost`, `counters` | what several of them need: compressed blocks, whether a write is lost, what is counted |
 //!
-//! This room uses the journal, the block map and the depot. It knows nothing of the volume as a
+//! This room uses the journal, the block map, the depot, and what is known of duplicates. It knows nothing of the volume as a
 //! whole, of its start and stop: each of those who serve has what it needs, and no more.
 
 pub mod batch;

@@ -3,7 +3,8 @@
 //! The core of the vdo target: pure logic, no kernel in it.
 //!
 //! A vdo volume stores each block of data that is written to it wherever there is room, and keeps
-//! a map from logical to physical blocks. Blocks of zeroes take no room.
+//! a map from logical to physical blocks. Blocks of zeroes take no room, and of blocks with the same
+//! data one is stored, if it is known of.
 //!
 //! The crate has rooms, each with its rule of what it may use in its first comment. From below:
 //!

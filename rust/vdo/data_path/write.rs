@@ -13,6 +13,7 @@
 //! | [share](crate::data_path::share) | what is a duplicate is not stored; without an index this does not happen |
 //! | store | one I/O for each run of blocks, all at once |
 //! | record | the journal has an entry only for data that the storage has taken |
+//! | remember | the index hears where the blocks are that it was asked for |
 //! | finish | who wants stable storage waits for the commit |
 
 use crate::block_map::BlockMap;
