@@ -21,10 +21,12 @@
 //! | File | What it holds |
 //! |---|---|
 //! | [`shard`] | a range of lists: look-up and changes |
+//! | [`guide`] | what spares decoding most of a list |
 //! | [`store`] | their memory |
 //! | [`merge`] | many names at once, for a rebuild |
 //! | [`save`], [`load`], [`stream`] | the volume index in a save |
 
+mod guide;
 mod load;
 mod merge;
 mod save;

@@ -53,29 +53,49 @@ pub(super) fn put(data: &mut [u8], at: usize, bits: u32, value: u64) {
 
 /// Moves `count` bits from `from` to `to`; the two places may overlap.
 pub(super) fn shift(data: &mut [u8], from: usize, to: usize, count: usize) {
-    // Whole words, so that each store is one of bytes: the target's first bits come alone.
-    const WORD: usize = 56;
-    if from == to {
-        return;
-    }
+    // Words whose target begins with a byte, and what is before and behind them.
     let head = count.min((8 - to % 8) % 8);
-    let words = (count - head) / WORD;
-    let tail = count - head - words * WORD;
-    let mut move_bits = |at: usize, bits: usize| {
-        let value = window(data, from + at);
-        put(data, to + at, bits as u32, value);
-    };
+    let words = (count - head) / 64;
+    let behind = head + words * 64;
+    let first = (count - behind).min(32);
+    let tail = [(behind, first), (behind + first, count - behind - first)];
     if to < from {
-        move_bits(0, head);
+        shift_few(data, from, to, (0, head));
         for word in 0..words {
-            move_bits(head + word * WORD, WORD);
+            shift_word(data, from + head + word * 64, to + head + word * 64);
         }
-        move_bits(head + words * WORD, tail);
+        for part in tail {
+            shift_few(data, from, to, part);
+        }
     } else {
-        move_bits(head + words * WORD, tail);
-        for word in (0..words).rev() {
-            move_bits(head + word * WORD, WORD);
+        for part in tail.into_iter().rev() {
+            shift_few(data, from, to, part);
         }
-        move_bits(0, head);
+        for word in (0..words).rev() {
+            shift_word(data, from + head + word * 64, to + head + word * 64);
+        }
+        shift_few(data, from, to, (0, head));
+    }
+}
+
+/// Moves the bits from `at` on, not more than [`WINDOW`].
+fn shift_few(data: &mut [u8], from: usize, to: usize, (at, bits): (usize, usize)) {
+    let value = window(data, from + at);
+    put(data, to + at, bits as u32, value);
+}
+
+/// Moves 64 bits to where a byte begins.
+#[inline(always)]
+fn shift_word(data: &mut [u8], from: usize, to: usize) {
+    let (from, shift) = (from / 8, from % 8);
+    let low = match data.get(from..from + 8).and_then(<[u8]>::first_chunk) {
+        Some(low) => u64::from_le_bytes(*low),
+        None => last_word(data, from),
+    };
+    let high = data.get(from + 8).copied().unwrap_or(0);
+    let word = (low >> shift) | ((u64::from(high) << 1) << (63 - shift));
+    let target = data.get_mut(to / 8..to / 8 + 8);
+    if let Some(target) = target.and_then(<[u8]>::first_chunk_mut) {
+        *target = word.to_le_bytes();
     }
 }

@@ -70,6 +70,9 @@ pub struct Splice {
     old_bits: usize,
     entries: [Option<Fresh>; 2],
     collisions: i32,
+    /// The bits of the entry that is added or taken away, and its difference.
+    first_bits: usize,
+    delta: u32,
 }
 
 impl Splice {
@@ -99,6 +102,8 @@ impl Splice {
                 old_bits: 0,
                 entries: [Some(collision), None],
                 collisions: 1,
+                first_bits: collision.bits(code),
+                delta: 0,
             });
         }
         let delta = address.checked_sub(search.base).ok_or(Damaged)?;
@@ -113,6 +118,8 @@ impl Splice {
                 old_bits: 0,
                 entries: [Some(plain), None],
                 collisions: 0,
+                first_bits: plain.bits(code),
+                delta,
             });
         }
         let next = list.step(code, at)?;
@@ -126,6 +133,8 @@ impl Splice {
             old_bits: next.bits,
             entries: [Some(plain), Some(nearer)],
             collisions: 0,
+            first_bits: plain.bits(code),
+            delta,
         })
     }
 
@@ -142,6 +151,8 @@ impl Splice {
             old_bits: gone.bits,
             entries: [None; 2],
             collisions: -i32::from(gone.is_collision),
+            first_bits: gone.bits,
+            delta: gone.delta,
         };
         let next_at = at + gone.bits;
         if gone.is_collision || next_at >= list.end() {
@@ -157,6 +168,21 @@ impl Splice {
             name: None,
         });
         Ok(splice)
+    }
+
+    /// Returns where the entry is that is added or taken away.
+    pub const fn at(&self) -> usize {
+        self.at
+    }
+
+    /// Returns the bits of the entry that is added or taken away.
+    pub const fn first_bits(&self) -> usize {
+        self.first_bits
+    }
+
+    /// Returns the difference of the entry that is added or taken away.
+    pub const fn delta(&self) -> u32 {
+        self.delta
     }
 
     /// Returns by how many the collisions become more.

@@ -32,15 +32,14 @@ pub struct Search {
     pub base: u32,
 }
 
-/// Adds differences up to an address.
+/// Adds differences up to an address. Addresses are scaled as the differences are.
 #[derive(Clone, Copy, Debug)]
 pub struct Seeker {
     address: u64,
-    name: Name,
     /// The address of the entry before.
     base: u64,
-    /// That of the entry at which the walk has stopped, if it has.
-    reached: Option<u64>,
+    /// Whether the walk has stopped at an entry of the address.
+    is_there: bool,
 }
 
 /// A name that is looked for in a list: for [`walk_all`](super::walk::walk_all).
@@ -48,11 +47,11 @@ pub type Query<'a> = Walk<'a, Seeker>;
 
 impl Visitor for Seeker {
     #[inline(always)]
-    fn stops_at(&mut self, _: usize, _: u32, delta: u32) -> bool {
+    fn stops_at(&mut self, _: usize, _: u32, delta: u64) -> bool {
         // Where the address is not reached, a collision does not reach it either.
-        let reached = self.base + u64::from(delta);
+        let reached = self.base + delta;
         if reached >= self.address {
-            self.reached = Some(reached);
+            self.is_there = reached == self.address;
             return true;
         }
         self.base = reached;
@@ -61,42 +60,41 @@ impl Visitor for Seeker {
 }
 
 impl<'a> Query<'a> {
-    /// Looks for `name`, whose address is `address`, in `list`.
-    pub fn search(list: List<'a>, address: u32, name: Name) -> Self {
+    /// Looks for names with this address in `list`.
+    pub fn search(code: &Code, number: usize, list: List<'a>, address: u32) -> Self {
         Self::new(
+            number,
             list,
             Seeker {
-                address: address.into(),
-                name,
+                address: u64::from(address) << code.payload_bits(),
                 base: 0,
-                reached: None,
+                is_there: false,
             },
         )
     }
 
-    /// The same, from an entry on: `from` bits into the list, behind the address `base`, which is
-    /// smaller.
-    pub fn search_on(list: List<'a>, from: u32, base: u32, address: u32, name: Name) -> Self {
-        let mut query = Self::search(list, address, name);
-        query.at += from as usize;
-        query.visitor.base = base.into();
-        query
+    /// Has the search begin with an entry, `from` bits into the list, behind the address `base`,
+    /// which is smaller than what is looked for.
+    pub fn starting_behind(mut self, code: &Code, from: u32, base: u32) -> Self {
+        self.at += from as usize;
+        self.visitor.base = u64::from(base) << code.payload_bits();
+        self
     }
 
-    /// Returns what came of it, after the walk.
-    pub fn result(&self, code: &Code) -> Result<Search, Damaged> {
+    /// Returns what came of it for a name, after the walk.
+    pub fn result(&self, code: &Code, name: &Name) -> Result<Search, Damaged> {
         if !self.is_sound {
             return Err(Damaged);
         }
         let seeker = &self.visitor;
-        if seeker.reached == Some(seeker.address) {
-            return self.among_equals(code);
+        if seeker.is_there {
+            return self.among_equals(code, name);
         }
-        Ok(self.search_at(self.at, seeker.base, Found::Nothing))
+        Ok(self.search_at(code, self.at, seeker.base, Found::Nothing))
     }
 
     /// The address is there: looks at the names of the collisions.
-    fn among_equals(&self, code: &Code) -> Result<Search, Damaged> {
+    fn among_equals(&self, code: &Code, name: &Name) -> Result<Search, Damaged> {
         let plain = self.list.step(code, self.at)?;
         let mut at = self.at + plain.bits;
         while at < self.list.end() {
@@ -105,21 +103,22 @@ impl<'a> Query<'a> {
                 break;
             }
             let end = at + step.bits;
-            if self.list.name_before(end) == self.visitor.name {
+            if self.list.name_before(end) == *name {
                 let found = Found::Collision(step.payload);
-                return Ok(self.search_at(at, self.visitor.address, found));
+                return Ok(self.search_at(code, at, self.visitor.address, found));
             }
             at = end;
         }
-        Ok(self.search_at(self.at, self.visitor.base, Found::Plain(plain.payload)))
+        let found = Found::Plain(plain.payload);
+        Ok(self.search_at(code, self.at, self.visitor.base, found))
     }
 
-    fn search_at(&self, at: usize, base: u64, found: Found) -> Search {
-        // Neither is larger than what fits: an address is beyond its base.
+    fn search_at(&self, code: &Code, at: usize, base: u64, found: Found) -> Search {
+        // Both fit: what is looked for is beyond its base.
         Search {
             found,
             at: (at - self.list.start()) as u32,
-            base: base as u32,
+            base: (base >> code.payload_bits()) as u32,
         }
     }
 }
@@ -131,8 +130,8 @@ impl List<'_> {
     ///
     /// If the list is damaged before the place of the name.
     pub fn search(self, code: &Code, address: u32, name: &Name) -> Result<Search, Damaged> {
-        let mut query = Query::search(self, address, *name);
+        let mut query = Query::search(code, 0, self, address);
         query.run(code);
-        query.result(code)
+        query.result(code, name)
     }
 }

@@ -156,11 +156,13 @@ impl Model {
             .chain([(0, Name([0; 16])), (u32::MAX, Name([1; 16]))]);
         let mut queries: Vec<_> = all
             .clone()
-            .map(|(address, name)| Query::search(bits.list(), address, name))
+            .enumerate()
+            .map(|(number, (address, _))| Query::search(code, number, bits.list(), address))
             .collect();
         walk_all(code, &mut queries);
+        queries.sort_by_key(|query| query.number);
         for ((address, name), query) in all.zip(&queries) {
-            let search = query.result(code).unwrap();
+            let search = query.result(code, &name).unwrap();
             assert_eq!(bits.list().search(code, address, &name), Ok(search));
             let before = self.0.iter().rev().find(|(at, _)| *at < address);
             let mut base = before.map_or(0, |(address, _)| *address);
@@ -399,10 +401,10 @@ proptest! {
         prop_assert!(damaged || at == end);
         let key = Name([7; 16]);
         let one = list.search(&code, address, &key);
-        let mut queries = [(); 6].map(|()| Query::search(list, address, key));
+        let mut queries = [0, 1, 2, 3, 4, 5].map(|number| Query::search(&code, number, list, address));
         walk_all(&code, &mut queries);
         for query in &queries {
-            prop_assert_eq!(query.result(&code), one);
+            prop_assert_eq!(query.result(&code, &key), one);
         }
         if let Ok(search) = one {
             prop_assert!(search.at as usize <= list.bits());

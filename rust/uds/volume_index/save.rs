@@ -23,6 +23,7 @@ use super::Set;
 use super::Shard;
 use super::VolumeIndex;
 use crate::delta::MAX_LIST_BITS;
+use core::array;
 
 /// Zones that mainline may run with.
 const MAX_ZONES: usize = 16;
@@ -83,10 +84,8 @@ impl Sink<'_> {
         let rest = bytes.get(self.written..).unwrap_or_default();
         let room = self.out.get_mut(self.at..).unwrap_or_default();
         let count = rest.len().min(room.len());
-        for (to, from) in [(room, rest)] {
-            if let (Some(to), Some(from)) = (to.get_mut(..count), from.get(..count)) {
-                to.copy_from_slice(from);
-            }
+        if let (Some(to), Some(from)) = (room.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
         }
         self.at += count;
         self.written = match count == rest.len() {
@@ -318,17 +317,18 @@ fn limit(set: &Set) -> u32 {
 fn fits(set: &Set, limit: u32) -> bool {
     // By number of zones: the bits in the current zone, and the first list of the next.
     let mut zones = [(0u64, 0u32); MAX_ZONES];
+    let room: [_; MAX_ZONES] = array::from_fn(|zone| max_bits(&set.geometry, zone as u64 + 1));
     let mut fits = true;
     each_list(set, 0, |shard, list| {
         let bits = shard.bits(list);
         let bits = if bits <= limit { u64::from(bits) } else { 0 };
-        for ((used, next), count) in zones.iter_mut().zip(1..) {
+        for (((used, next), room), count) in zones.iter_mut().zip(room).zip(1..) {
             if list >= *next {
                 *used = 0;
                 *next = list.saturating_add(set.geometry.lists.div_ceil(count));
             }
             *used += bits;
-            fits &= *used <= max_bits(&set.geometry, count.into());
+            fits &= *used <= room;
         }
         fits
     });

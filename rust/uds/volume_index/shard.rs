@@ -2,13 +2,17 @@
 
 //! A range of lists, under one lock.
 //!
-//! A list has a header of 12 bytes and, if it has entries, a slot of the store. The payload of an
+//! A list has a header of 32 bytes and, if it has entries, a slot of the store. The payload of an
 //! entry is the low bits of a chapter's number; of the chapters that are remembered no two have the
 //! same. But entries of chapters that are not remembered any more stay until somebody comes by. So
 //! each list has a *bound*: none of its entries is of an older chapter. As long as the bound is
 //! not below the oldest chapter that is remembered, all entries are what they seem. Else the
 //! list is *stale*, and cleaned before anything else is done with it.
 
+mod clean;
+mod room;
+
+use super::guide::Guide;
 use super::store::Chunk;
 use super::store::Shortage;
 use super::store::Slot;
@@ -19,12 +23,8 @@ use super::Known;
 use super::Mark;
 use super::Outcome;
 use super::Request;
-use crate::delta::edit::align;
-use crate::delta::edit::retain;
 use crate::delta::edit::set_payload;
 use crate::delta::walk::walk_all;
-use crate::delta::walk::Visitor;
-use crate::delta::walk::Walk;
 use crate::delta::Code;
 use crate::delta::Damaged;
 use crate::delta::Found;
@@ -42,9 +42,8 @@ use kernel::prelude::*;
 /// How many lists are looked at while the lock is held once.
 pub(super) const GROUP: usize = 8;
 
-/// How many old entries of a list are noted when it is looked through for them. If there are more
-/// the list is written anew.
-const NOTED: usize = 6;
+/// Lists with less bits need no guide.
+const SURVEYED: u16 = 1024;
 
 /// What is known of a list without looking at it.
 #[derive(Clone, Copy)]
@@ -55,6 +54,7 @@ struct Header {
     bits: u16,
     /// Counts the changes that move entries.
     version: u16,
+    guide: Guide,
 }
 
 /// A range of lists.
@@ -75,47 +75,6 @@ pub(super) struct Shard {
     pub(super) changes: u64,
 }
 
-/// Looks for entries that are of no remembered chapter.
-#[derive(Clone, Copy, Default)]
-struct Scanner {
-    /// Subtracted from a payload, it gives an age: chapters since the bound.
-    bound: u32,
-    mask: u32,
-    /// Ages from this one on are alive, up to `last`.
-    first: u32,
-    last: u32,
-    /// The smallest age that is alive.
-    oldest: u32,
-    dead: [u16; NOTED],
-    dead_count: u32,
-}
-
-impl Scanner {
-    fn age(&self, payload: u32) -> u32 {
-        payload.wrapping_sub(self.bound) & self.mask
-    }
-
-    fn is_alive(&self, age: u32) -> bool {
-        age >= self.first && age <= self.last
-    }
-}
-
-impl Visitor for Scanner {
-    #[inline(always)]
-    fn stops_at(&mut self, at: usize, payload: u32, _: u32) -> bool {
-        let age = self.age(payload);
-        if !self.is_alive(age) {
-            if let Some(place) = self.dead.get_mut(self.dead_count as usize) {
-                *place = at as u16;
-            }
-            self.dead_count += 1;
-        } else {
-            self.oldest = self.oldest.min(age);
-        }
-        false
-    }
-}
-
 impl Shard {
     /// For the `lists` lists from `first` on, without entries.
     pub(super) fn new(geometry: &SubIndex, first: u32, lists: u32) -> Result<Self> {
@@ -124,6 +83,7 @@ impl Shard {
             bound: 0,
             bits: 0,
             version: 0,
+            guide: Guide::EMPTY,
         };
         let memory = geometry.memory.next_multiple_of(1 << 16);
         let memory = memory / u64::from(geometry.lists.max(1)) + 1;
@@ -188,10 +148,39 @@ impl Shard {
         }
     }
 
-    /// Sets the bound of a list.
+    /// Says that no entry of a list, of which nothing else is known, is of an older chapter.
     pub(super) fn set_bound(&mut self, list: u32, bound: Chapter) {
         if let Some(header) = self.header_mut(list) {
             header.bound = bound as u32;
+            header.guide = Guide::UNKNOWN;
+        }
+    }
+
+    /// The entry at `at` of a list is of this chapter.
+    fn note(&mut self, list: u32, at: usize, chapter: Chapter) {
+        let Some(header) = self.header(list) else {
+            return;
+        };
+        let bound = self.bound_of(header);
+        let lower = bound.saturating_sub(chapter) as u32;
+        let age = chapter.saturating_sub(bound).min(u32::MAX.into()) as u32;
+        if let Some(header) = self.header_mut(list) {
+            if lower > 0 {
+                header.bound = chapter as u32;
+                header.guide.lower(lower);
+            }
+            header.guide.note(at, age);
+        }
+    }
+
+    /// Moves the bound of a list up as far as is known.
+    fn raise(&mut self, list: u32) {
+        let low = self.low as u32;
+        if let Some(header) = self.header_mut(list) {
+            header.bound = match header.guide.raise() {
+                Some(chapters) => header.bound.wrapping_add(chapters),
+                None => low,
+            };
         }
     }
 
@@ -228,17 +217,23 @@ impl Shard {
     /// Looks names up, of at most [`GROUP`] requests for lists of this shard.
     pub(super) fn look_up(&mut self, requests: &mut [Request]) {
         let lists: [_; GROUP] = array::from_fn(|at| requests.get(at).map(|request| request.list));
+        for list in lists.iter().flatten() {
+            self.survey(*list);
+        }
         self.clean(&lists);
         let mut found = [None; GROUP];
         {
             let mut queries: [_; GROUP] = array::from_fn(|at| match requests.get(at) {
-                Some(request) => self.query(request),
-                None => Query::search(List::default(), 0, Name::default()),
+                Some(request) => self.query(at, request),
+                None => Query::search(&self.code, at, List::default(), 0),
             });
             let used = requests.len().min(GROUP);
             walk_all(&self.code, queries.get_mut(..used).unwrap_or_default());
-            for (found, query) in found.iter_mut().zip(&queries) {
-                *found = query.result(&self.code).ok();
+            for query in &queries {
+                let request = requests.get(query.number);
+                if let Some((found, request)) = found.get_mut(query.number).zip(request) {
+                    *found = query.result(&self.code, &request.name).ok();
+                }
             }
         }
         for (request, found) in requests.iter_mut().zip(found) {
@@ -246,8 +241,35 @@ impl Shard {
         }
     }
 
-    fn query(&self, request: &Request) -> Query<'_> {
-        Query::search(self.list(request.list), request.address, request.name)
+    fn query(&self, number: usize, request: &Request) -> Query<'_> {
+        let address = request.address;
+        let query = Query::search(&self.code, number, self.list(request.list), address);
+        match self.header(request.list) {
+            Some(header) => {
+                let (at, base) = header.guide.beginning(address);
+                query.starting_behind(&self.code, at, base)
+            }
+            None => query,
+        }
+    }
+
+    /// Gets to know lists that are long and of which nothing is known: those that were loaded.
+    fn survey(&mut self, list: u32) {
+        let Some(header) = self.header(list) else {
+            return;
+        };
+        if header.bits < SURVEYED || !header.guide.is_unknown() {
+            return;
+        }
+        let scanner = self.scanner(list);
+        match Guide::of(&self.code, self.list(list), |payload| scanner.age(payload)) {
+            Ok(guide) => {
+                if let Some(header) = self.header_mut(list) {
+                    header.guide = guide;
+                }
+            }
+            Err(Damaged) => self.forget(list),
+        }
     }
 
     /// Answers a request from what a search found; nothing, in a damaged list.
@@ -284,8 +306,9 @@ impl Shard {
     }
 
     fn search(&self, request: &Request) -> Result<Search, Damaged> {
-        self.list(request.list)
-            .search(&self.code, request.address, &request.name)
+        let mut query = self.query(0, request);
+        query.run(&self.code);
+        query.result(&self.code, &request.name)
     }
 
     /// Returns what a look-up found, if it is still where it was; else looks up again.
@@ -375,12 +398,15 @@ impl Shard {
         }
         self.make_room(list, bits)?;
         self.apply(list, &splice, bits);
-        let low = self.low;
-        let bound = match old_bits {
-            0 => chapter,
-            _ => self.bound(list).min(chapter),
-        };
-        self.set_bound(list, bound.max(low));
+        if let Some(header) = self.header_mut(list) {
+            let growth = bits.saturating_sub(old_bits);
+            let guide = &mut header.guide;
+            guide.insert(splice.at(), splice.first_bits(), growth, address);
+            if old_bits == 0 {
+                header.bound = chapter as u32;
+            }
+        }
+        self.note(list, splice.at(), chapter);
         self.counts.entries = self.counts.entries.wrapping_add(1);
         Ok(true)
     }
@@ -403,7 +429,7 @@ impl Shard {
     }
 
     fn set_payload(&mut self, list: u32, at: u32, chapter: Chapter) {
-        self.set_bound(list, self.bound(list).min(chapter));
+        self.note(list, at as usize, chapter);
         let payload = self.payload(chapter);
         if let Some(slot) = self.header(list).map(|header| header.slot) {
             set_payload(&self.code, self.store.bytes_mut(slot), at, payload);
@@ -426,16 +452,26 @@ impl Shard {
         Outcome::Done
     }
 
-    fn remove_at(&mut self, list: u32, at: u32) {
+    /// Takes an entry out; returns false if the list turned out to be damaged.
+    fn remove_at(&mut self, list: u32, at: u32) -> bool {
         let old_bits = self.bits(list) as usize;
         match Splice::remove(&self.code, &self.list(list), at) {
             Ok(splice) => {
                 let bits = splice.bits_after(&self.code, old_bits);
                 self.apply(list, &splice, bits);
+                if let Some(header) = self.header_mut(list) {
+                    let loss = old_bits.saturating_sub(bits);
+                    let guide = &mut header.guide;
+                    guide.remove(splice.at(), splice.first_bits(), loss, splice.delta());
+                }
                 self.counts.entries = self.counts.entries.wrapping_sub(1);
                 self.counts.discarded += 1;
+                true
             }
-            Err(Damaged) => self.forget(list),
+            Err(Damaged) => {
+                self.forget(list);
+                false
+            }
         }
     }
 
@@ -464,59 +500,6 @@ impl Shard {
         }
     }
 
-    /// Makes room for a list to get longer.
-    pub(super) fn make_room(&mut self, list: u32, bits: usize) -> Result<(), Shortage> {
-        let bytes = bits.div_ceil(8);
-        let Some(header) = self.header(list).copied() else {
-            return Ok(());
-        };
-        if header.slot != Slot::NONE && self.store.capacity(header.slot) >= bytes {
-            return Ok(());
-        }
-        self.relocate(list, bytes, usize::from(header.bits).div_ceil(8))
-    }
-
-    /// Gives a list a slot of the size that it needs. That it stays where it is does no harm.
-    fn fit(&mut self, list: u32) {
-        let Some(header) = self.header(list).copied() else {
-            return;
-        };
-        if header.slot == Slot::NONE {
-            return;
-        }
-        let bytes = usize::from(header.bits).div_ceil(8);
-        if bytes == 0 {
-            self.give_back(header.slot);
-            if let Some(header) = self.header_mut(list) {
-                header.slot = Slot::NONE;
-            }
-        } else if !self.store.fits(header.slot, bytes) {
-            let _ = self.relocate(list, bytes, bytes);
-        }
-    }
-
-    /// Moves the first `used` bytes of a list to a slot for `bytes`.
-    fn relocate(&mut self, list: u32, bytes: usize, used: usize) -> Result<(), Shortage> {
-        let new = self.store.allocate(bytes, list)?;
-        let Some(header) = self.header_mut(list) else {
-            return Ok(());
-        };
-        let old = core::mem::replace(&mut header.slot, new);
-        if old != Slot::NONE {
-            self.store.copy(old, new, used);
-            self.give_back(old);
-        }
-        Ok(())
-    }
-
-    fn give_back(&mut self, slot: Slot) {
-        if let Some(owner) = self.store.free(slot) {
-            if let Some(header) = self.header_mut(owner) {
-                header.slot = slot;
-            }
-        }
-    }
-
     /// Returns what is in a list, as far as it can be read.
     pub(super) fn count(&self, list: u32) -> Counts {
         let mut counts = Counts::default();
@@ -535,41 +518,6 @@ impl Shard {
         self.counts.discarded += lost.entries;
         self.counts.damaged += 1;
         self.set_bits(list, 0);
-        self.fit(list);
-    }
-
-    /// A list will get so many bits when it is loaded.
-    pub(super) fn expect(&mut self, list: u32, bits: u16) {
-        if let Some(header) = self.header_mut(list) {
-            header.bits = bits;
-        }
-    }
-
-    /// Returns the bits of a list that are still to be loaded, if there are any.
-    pub(super) fn expected(&self, list: u32) -> Option<u32> {
-        let header = self.header(list)?;
-        (header.slot == Slot::NONE && header.bits > 0).then_some(header.bits.into())
-    }
-
-    /// Some bytes of a list, from `at` on, for which there is room.
-    pub(super) fn receive(&mut self, list: u32, at: usize, data: &[u8]) {
-        let Some(slot) = self.header(list).map(|header| header.slot) else {
-            return;
-        };
-        let place = self.store.bytes_mut(slot).get_mut(at..at + data.len());
-        if let Some(place) = place {
-            place.copy_from_slice(data);
-        }
-    }
-
-    /// All bytes of a list are there; it begins with bit `from` of them.
-    pub(super) fn received(&mut self, list: u32, from: usize) {
-        let Some(header) = self.header(list).copied() else {
-            return;
-        };
-        let bits = usize::from(header.bits);
-        align(self.store.bytes_mut(header.slot), from, bits);
-        self.used_bits += bits as u64;
         self.fit(list);
     }
 
@@ -596,10 +544,10 @@ impl Shard {
                 *done += 1;
                 continue;
             }
-            let mut query =
-                Query::search_on(self.list(list), from, base, known.address, known.name);
+            let query = Query::search(&self.code, 0, self.list(list), known.address);
+            let mut query = query.starting_behind(&self.code, from, base);
             query.run(&self.code);
-            let Ok(search) = query.result(&self.code) else {
+            let Ok(search) = query.result(&self.code, &known.name) else {
                 self.forget(list);
                 (from, base, ours) = (0, 0, None);
                 continue;
@@ -627,104 +575,19 @@ impl Shard {
         }
         Ok(())
     }
+}
 
-    /// Cleans those of up to [`GROUP`] lists that are stale.
-    #[inline(never)]
-    fn clean(&mut self, lists: &[Option<u32>; GROUP]) {
-        let stale = lists.map(|list| list.filter(|list| self.is_stale(*list)));
-        if stale.iter().all(Option::is_none) {
-            return;
-        }
-        let mut scans = [None; GROUP];
-        {
-            let mut walks: [_; GROUP] = stale.map(|list| match list {
-                Some(list) => Walk::new(self.list(list), self.scanner(list)),
-                None => Walk::new(List::default(), Scanner::default()),
-            });
-            walk_all(&self.code, &mut walks);
-            for (scan, walk) in scans.iter_mut().zip(&walks) {
-                *scan = walk.is_sound.then_some(walk.visitor);
-            }
-        }
-        for (list, scan) in stale.into_iter().zip(scans) {
-            // The same list may have come twice.
-            let Some(list) = list.filter(|list| self.is_stale(*list)) else {
+#[cfg(test)]
+impl Shard {
+    /// What is known of lists is true.
+    pub(super) fn check(&self) {
+        for list in self.first..self.first + self.lists() {
+            let Some(header) = self.header(list).filter(|header| header.bits > 0) else {
                 continue;
             };
-            match scan {
-                Some(scan) => self.remove_dead(list, scan),
-                None => self.forget(list),
-            }
+            let scanner = self.scanner(list);
+            let age = |payload| scanner.age(payload);
+            header.guide.check(&self.code, self.list(list), age);
         }
-    }
-
-    fn scanner(&self, list: u32) -> Scanner {
-        let bound = self.bound(list);
-        let all = self.mask + 1;
-        Scanner {
-            bound: self.payload(bound),
-            mask: self.mask as u32,
-            first: self.low.saturating_sub(bound).min(all) as u32,
-            last: self.high.saturating_sub(bound).min(self.mask) as u32,
-            oldest: self.mask as u32,
-            dead: [0; NOTED],
-            dead_count: 0,
-        }
-    }
-
-    /// Removes what a scan of the list found.
-    fn remove_dead(&mut self, list: u32, scan: Scanner) {
-        let bound = self.bound(list);
-        if let Some(dead) = scan.dead.get(..scan.dead_count as usize) {
-            // From the end, so that places stay what they are.
-            for at in dead.iter().rev() {
-                self.remove_at(list, (*at).into());
-            }
-        } else {
-            self.rewrite(list, &scan);
-        }
-        self.set_bound(list, bound.saturating_add(scan.oldest.into()));
-        self.fit(list);
-    }
-
-    /// Removes more entries than a scan could note.
-    #[cold]
-    fn rewrite(&mut self, list: u32, scan: &Scanner) {
-        let Some(header) = self.header(list).copied() else {
-            return;
-        };
-        let code = self.code;
-        let data = self.store.bytes_mut(header.slot);
-        let keeps = |payload| scan.is_alive(scan.age(payload));
-        match retain(&code, data, header.bits.into(), keeps) {
-            Ok(retained) => {
-                let collisions = u64::from(retained.fewer_collisions);
-                let removed = u64::from(retained.removed);
-                self.counts.collisions = self.counts.collisions.wrapping_sub(collisions);
-                self.counts.entries = self.counts.entries.wrapping_sub(removed);
-                self.counts.discarded += removed;
-                self.set_bits(list, retained.bits);
-            }
-            Err(Damaged) => self.forget(list),
-        }
-    }
-
-    /// Cleans stale lists from `list` on; returns the first that was not looked at.
-    pub(super) fn sweep(&mut self, list: u32, lists: u32) -> u32 {
-        let end = (self.first + self.lists()).min(list.saturating_add(lists));
-        let mut next = list.max(self.first);
-        let mut stale = [None; GROUP];
-        let mut places = stale.iter_mut();
-        while next < end {
-            if self.is_stale(next) {
-                match places.next() {
-                    Some(place) => *place = Some(next),
-                    None => break,
-                }
-            }
-            next += 1;
-        }
-        self.clean(&stale);
-        next
     }
 }

@@ -196,6 +196,9 @@ impl Pair {
     /// After a sweep the counts are those of the model.
     pub(super) fn check_counts(&mut self) {
         self.sweep();
+        for shard in self.index.sets.iter().flat_map(|set| set.shards.iter()) {
+            shard.with(|shard| shard.check());
+        }
         let counts = self.index.counts();
         assert_eq!(
             (counts.entries, counts.collisions),

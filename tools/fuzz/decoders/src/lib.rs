@@ -8,4 +8,5 @@
 //! long.
 
 pub mod metadata;
+pub mod uds;
 pub mod vdo;

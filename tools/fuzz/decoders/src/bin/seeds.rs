@@ -3,6 +3,7 @@
 //! Writes sound input for every fuzz target into `corpus/TARGET/sound` of the folder given.
 
 use fuzz_decoders::metadata::sound;
+use fuzz_decoders::uds;
 use fuzz_decoders::vdo;
 use std::env;
 use std::fs;
@@ -45,7 +46,13 @@ fn main() -> io::Result<()> {
         ("vdo_compressed", volume(vdo::PACKED, 1)),
         ("vdo_image", volume(0, 60)),
     ];
-    for (target, seed) in seeds.into_iter().chain(vdo_seeds) {
+    let list = [&[0, 10, 0, 4][..], &[0; 22]].concat();
+    let uds_seeds = [
+        ("uds_list", list),
+        ("uds_volume_index", uds::saved_volume_index().to_vec()),
+    ];
+    let others = vdo_seeds.into_iter().chain(uds_seeds);
+    for (target, seed) in seeds.into_iter().chain(others) {
         let corpus = Path::new(&folder).join("corpus").join(target);
         fs::create_dir_all(&corpus)?;
         fs::write(corpus.join("sound"), seed)?;
