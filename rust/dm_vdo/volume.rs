@@ -46,6 +46,9 @@ use vdo::volume::load::Found;
 use vdo::volume::open::Opened;
 use vdo::world::Level;
 
+/// How hard blocks are compressed, as mainline does it.
+const ACCELERATION: u32 = 1;
+
 /// A volume.
 pub(crate) struct Volume {
     // Dropped in this order: the ticker ends its task, the engine was told to end its own.
@@ -264,7 +267,7 @@ impl Volume {
         self.is_resumed(path, settings);
         self.ticker.start();
         if started {
-            self.tell_compression(settings.compression);
+            self.tell_compression();
         }
         log.info(format_args!("device '{device}' resumed"));
         Ok(())
@@ -295,11 +298,16 @@ impl Volume {
 
     /// Takes note of the table that is in use now.
     fn is_resumed(&self, path: &Path<'_>, settings: &Settings) {
-        self.state.with(|state| {
+        let compression = self.state.with(|state| {
+            // What a message has set holds until a table says something else.
+            if state.settings.compression != settings.compression {
+                state.compression = settings.compression;
+            }
             state.settings = *settings;
-            state.compression = settings.compression;
             state.storage = path.device.dev();
+            state.compression
         });
+        self.set_compression(compression);
     }
 
     fn grow(&self, old: &Settings, new: &Settings) -> Result {
@@ -395,7 +403,8 @@ impl Volume {
             }
             Message::Compression(enabled) => {
                 self.state.with(|state| state.compression = enabled);
-                self.tell_compression(enabled);
+                self.set_compression(enabled);
+                self.tell_compression();
             }
             Message::Index(order) => self.engine.order_index(order),
             Message::Dump(_) => self.dump("dmsetup message"),
@@ -404,7 +413,12 @@ impl Volume {
         Ok(())
     }
 
-    fn tell_compression(&self, enabled: bool) {
+    fn set_compression(&self, enabled: bool) {
+        self.engine.set_compression(enabled.then_some(ACCELERATION));
+    }
+
+    fn tell_compression(&self) {
+        let enabled = self.state.with(|state| state.compression);
         let state = if enabled { "enabled" } else { "disabled" };
         self.log.info(format_args!("compression is {state}"));
     }

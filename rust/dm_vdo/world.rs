@@ -14,6 +14,7 @@ use platform::clock::KernelClock;
 use platform::disk::KernelDisk;
 use runtime::disk::Page;
 use runtime::sync::Lock;
+use vdo::world::Compressor;
 use vdo::world::Level;
 use vdo::world::Repeated;
 use vdo::world::World;
@@ -51,6 +52,7 @@ impl World for KernelWorld {
     type Disk = KernelDisk;
     type Clock = KernelClock;
     type Bios = UserBios;
+    type Compressor = Lz4;
 
     fn clock(&self) -> &KernelClock {
         &KernelClock
@@ -80,5 +82,18 @@ impl World for KernelWorld {
 
     fn decompress(&self, fragment: &[u8], block: &mut Page) -> Result {
         lz4::decompress(fragment, block)
+    }
+
+    fn compressor(&self) -> Result<Lz4> {
+        Ok(Lz4(lz4::Compressor::new()?))
+    }
+}
+
+/// Compresses blocks.
+pub(crate) struct Lz4(lz4::Compressor);
+
+impl Compressor for Lz4 {
+    fn compress(&mut self, block: &Page, into: &mut [u8], acceleration: u32) -> Option<usize> {
+        self.0.compress(block, into, acceleration)
     }
 }

@@ -17,6 +17,7 @@
 //! | [`block_map`] | the map from logical to physical blocks | those above |
 //! | [`depot`] | slabs: which physical blocks are in use, and how often | those above |
 //! | [`dedupe`] | what is known of blocks with equal data | those above, and the crate `uds` |
+//! | [`compress`] | how blocks become fragments of compressed blocks | those above |
 //! | [`recovery`] | what happens after a crash | those above |
 //! | [`data_path`] | requests: reads, writes, discards, flushes | those above but `recovery` |
 //! | [`volume`] | a volume as a whole, from its start to its stop | all |
@@ -32,6 +33,7 @@ const __LOG_PREFIX: &[u8] = b"device-mapper: vdo\0";
 
 pub mod admin;
 pub mod block_map;
+pub mod compress;
 pub mod data_path;
 pub mod dedupe;
 pub mod depot;

@@ -49,6 +49,8 @@ pub trait World: Send + Sync + 'static {
     type Clock: Clock;
     /// A line of bios.
     type Bios: BioList;
+    /// What compresses blocks.
+    type Compressor: Compressor;
 
     /// Returns the clock.
     fn clock(&self) -> &Self::Clock;
@@ -76,6 +78,20 @@ pub trait World: Send + Sync + 'static {
     ///
     /// `EIO` if it does not.
     fn decompress(&self, fragment: &[u8], block: &mut Page) -> Result;
+
+    /// Makes a compressor.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    fn compressor(&self) -> Result<Self::Compressor>;
+}
+
+/// Compresses blocks, one after the other, in memory that it has from the start.
+pub trait Compressor: Send {
+    /// Compresses `block` to a raw LZ4 block at the front of `into`. Returns its size; `None` if it
+    /// does not fit. The higher the `acceleration`, from 1 on, the less is looked for.
+    fn compress(&mut self, block: &Page, into: &mut [u8], acceleration: u32) -> Option<usize>;
 }
 
 /// What a bio asks for.

@@ -16,6 +16,7 @@ pub(crate) use request::lbns_of;
 pub(crate) use request::Request;
 
 use crate::block_map::Prefetch;
+use crate::compress::bins::Bins;
 use crate::data_path::inbox::Kind;
 use crate::data_path::inbox::Write;
 use crate::data_path::locks::Access;
@@ -63,7 +64,7 @@ pub struct Batch<W: World> {
     pub(crate) worker: usize,
     /// What the worker takes.
     pub(crate) kind: Kind,
-    /// The data, a page a block.
+    /// The data, a page a block; and behind that a page for each compressed block.
     pub(crate) buffer: Option<<W::Disk as Disk>::Buffer>,
     /// For compressed blocks.
     pub(crate) scratch: Option<<W::Disk as Disk>::Buffer>,
@@ -93,7 +94,9 @@ pub struct Batch<W: World> {
     without_place: Option<Error>,
     /// For finding duplicates.
     pub(crate) names: Names,
-    max_blocks: usize,
+    /// The compressed blocks into which some of the data goes.
+    pub(crate) bins: Bins,
+    pub(super) max_blocks: usize,
 }
 
 impl<W: World> Batch<W> {
@@ -121,10 +124,12 @@ impl<W: World> Batch<W> {
             _ => tuning.batch_blocks,
         };
         let max_bios = max_blocks.min(MAX_BIOS);
+        let bins = Bins::needed(max_blocks);
+        let pages = max_blocks.saturating_add(bins);
         Ok(Self {
             worker,
             kind,
-            buffer: Some(writer.storage.buffer_of_parts(max_blocks, max_blocks)?),
+            buffer: Some(writer.storage.buffer_of_parts(pages, max_blocks)?),
             scratch: Some(writer.storage.buffer(SCRATCH_PAGES)?),
             pages: 0,
             bios: KVec::with_capacity(max_bios, GFP_KERNEL)?,
@@ -141,6 +146,7 @@ impl<W: World> Batch<W> {
             entries: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
             without_place: None,
             names: Names::new(max_blocks)?,
+            bins: Bins::new(bins)?,
             max_blocks,
         })
     }
@@ -205,6 +211,8 @@ impl<W: World> Batch<W> {
         self.runs.clear();
         self.moved.clear();
         self.parts.clear();
+        self.names.clear();
+        self.bins.clear();
         self.pages = 0;
         self.without_place = None;
     }

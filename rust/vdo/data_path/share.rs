@@ -8,20 +8,17 @@
 //! | lead | of blocks in the batch with the same data the first one leads, and the others follow |
 //! | look up | the index is asked for leaders only; what it answers may be wrong in every way |
 //! | verify | a block is claimed first, so that nobody reuses it, then read and compared |
-//! | settle | who has found a block refers to it, with a claim for each; the others are stored |
+//! | follow | who has found a block refers to it, with a claim for each; so do those it leads |
 //!
-//! Whoever was acknowledged has a place already, so that what is no duplicate can be stored. The places
-//! of those that are go back at once. The others move together in what is left, so that duplicates
-//! leave no holes in what is written. Where there was no place any more nobody was acknowledged: such
-//! blocks can be duplicates all the same, or take a place that another does not need; else they fail.
+//! What has to be stored [is](crate::data_path::settle) afterwards.
 //!
 //! A block has at most 254 references. Who gets no claim any more is stored anew and leads those
 //! behind it; the index hears of that copy, in place of the full one.
 
 use crate::data_path::batch::Batch;
 use crate::data_path::batch::Fate;
-use crate::data_path::batch::Stored;
 use crate::data_path::fragment;
+use crate::data_path::settle::NOWHERE;
 use crate::data_path::write::Writer;
 use crate::dedupe::advice;
 use crate::dedupe::index::Index;
@@ -41,23 +38,13 @@ use runtime::sort::sort_by_key;
 use runtime::stack::apart;
 use runtime::sync::Arc;
 
-/// Where a block is that follows another, while nobody knows where that will be.
-const NOWHERE: Pbn = 0;
-
-impl Fate {
-    /// Returns true if it follows another block, and nobody knows where that will be.
-    fn is_open(self) -> bool {
-        matches!(self, Self::Same(_, NOWHERE))
-    }
-}
-
 /// Blocks that are verified at once.
 pub(crate) const VERIFIED: usize = 64;
 
 /// What a worker needs to find duplicates.
 pub(crate) struct Names {
     /// The blocks whose data may be somewhere, by name.
-    all: KVec<Named>,
+    pub(super) all: KVec<Named>,
     /// Their names, as the index is asked.
     asked: uds::index::Batch,
     /// What may be duplicates of leaders.
@@ -65,7 +52,7 @@ pub(crate) struct Names {
 }
 
 /// A block with a name.
-struct Named {
+pub(super) struct Named {
     name: Name,
     /// Its place in the batch.
     block: usize,
@@ -97,7 +84,7 @@ impl Names {
         })
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.all.clear();
         self.asked.clear();
         self.candidates.clear();
@@ -114,7 +101,8 @@ impl<W: World> Writer<W> {
         index.look_up(&mut batch.names.asked).await;
         self.claim_candidates(batch);
         apart(pin!(self.verify(batch))).await;
-        self.settle(batch);
+        self.follow_found(batch);
+        batch.follow_leaders();
         Some(index)
     }
 
@@ -123,7 +111,10 @@ impl<W: World> Writer<W> {
     pub(crate) fn remember(&self, index: &Index<W>, batch: &mut Batch<W>) {
         let mut run: Option<Run> = None;
         for block in &batch.blocks {
-            let (Fate::Placed(_, pbn) | Fate::Shared(_, Mapping { pbn, .. })) = block.fate else {
+            let (Fate::Placed(_, pbn)
+            | Fate::Packed(_, Mapping { pbn, .. })
+            | Fate::Shared(_, Mapping { pbn, .. })) = block.fate
+            else {
                 continue;
             };
             match &mut run {
@@ -324,29 +315,11 @@ impl<W: World> Writer<W> {
         self.unclaim(candidate.mapping.pbn);
     }
 
-    fn unclaim(&self, pbn: Pbn) {
+    pub(super) fn unclaim(&self, pbn: Pbn) {
         self.depot.release(Run {
             start: pbn,
             blocks: 1,
         });
-    }
-
-    /// Decides what is stored, and where; who is not refers to somebody else's block.
-    fn settle(&self, batch: &mut Batch<W>) {
-        self.follow_found(batch);
-        let mut places = Places::new(core::mem::take(&mut batch.runs));
-        batch.moved.clear();
-        batch.follow_leaders();
-        // First those who have been promised a place.
-        batch.store_at(&mut places, |fate| matches!(fate, Fate::Placed(..)));
-        self.follow_stored(batch, &mut places);
-        batch.store_at(&mut places, |fate| matches!(fate, Fate::Data(_)));
-        self.follow_stored(batch, &mut places);
-        batch.fail_followers();
-        places.give_back(|run| self.depot.release(run));
-        batch.runs = places.into_memory();
-        let Batch { runs, moved, .. } = batch;
-        core::mem::swap(runs, moved);
     }
 
     /// Has those refer to a block that was found who follow one that has found it. If it has not
@@ -370,61 +343,6 @@ impl<W: World> Writer<W> {
                 }
             }
             at = end;
-        }
-    }
-
-    /// Has those refer to a block of the batch who follow one that is stored, now that it is known
-    /// where. Who gets no claim is stored as well.
-    fn follow_stored(&self, batch: &mut Batch<W>, places: &mut Places) {
-        let mut at = 0;
-        while at < batch.names.all.len() {
-            let end = batch.end_of_group(at);
-            let is_open = batch.fate_of(at + 1).is_some_and(Fate::is_open);
-            if let (Some(Fate::Placed(_, pbn)), true) = (batch.fate_of(at), is_open) {
-                let followers = end - at - 1;
-                let wanted = followers.min(u8::MAX.into()) as u8;
-                let claims = usize::from(self.depot.claim_more(pbn, wanted));
-                for follower in at + 1..at + 1 + claims {
-                    batch.set_fate(follower, |page| Fate::Same(page, pbn));
-                }
-                for alone in at + 1 + claims..end {
-                    batch.store_alone(alone, places);
-                }
-            }
-            at = end;
-        }
-    }
-
-    /// A run is not where blocks of the batch refer to it: they are stored each on its own.
-    pub(crate) async fn part_from(&self, batch: &mut Batch<W>, failed: &Stored) {
-        let range = failed.start..failed.start.saturating_add(failed.blocks.into());
-        for at in 0..batch.blocks.len() {
-            let fate = batch.blocks.get(at).map(|block| block.fate);
-            let Some(Fate::Same(page, pbn)) = fate else {
-                continue;
-            };
-            if !range.contains(&pbn) {
-                continue;
-            }
-            self.unclaim(pbn);
-            let place = self.depot.allocate_away(1, failed.start).await;
-            let fate = match place {
-                Ok(Some(run)) => {
-                    // There is room for a run for each page.
-                    let _ = batch.moved.push_within_capacity(Stored {
-                        start: run.start,
-                        blocks: 1,
-                        page,
-                        tries: failed.tries + 1,
-                    });
-                    Fate::Placed(page, run.start)
-                }
-                // Its request fails with those of the run.
-                _ => Fate::Failed,
-            };
-            if let Some(block) = batch.blocks.get_mut(at) {
-                block.fate = fate;
-            }
         }
     }
 }
@@ -453,7 +371,7 @@ impl<W: World> Batch<W> {
     }
 
     /// Returns the end of those that `at` leads; they stand behind it.
-    fn end_of_group(&self, at: usize) -> usize {
+    pub(super) fn end_of_group(&self, at: usize) -> usize {
         let behind = self.names.all.get(at + 1..).unwrap_or_default();
         let followers = behind.iter().take_while(|named| named.leader == at);
         at + 1 + followers.count()
@@ -469,12 +387,12 @@ impl<W: World> Batch<W> {
         a.is_some() && a == b
     }
 
-    fn fate_of(&self, at: usize) -> Option<Fate> {
+    pub(super) fn fate_of(&self, at: usize) -> Option<Fate> {
         let block = self.names.all.get(at)?.block;
         self.blocks.get(block).map(|block| block.fate)
     }
 
-    fn set_fate(&mut self, at: usize, fate: impl FnOnce(usize) -> Fate) {
+    pub(super) fn set_fate(&mut self, at: usize, fate: impl FnOnce(usize) -> Fate) {
         let block = self.names.all.get(at).map(|named| named.block);
         let block = block.and_then(|block| self.blocks.get_mut(block));
         if let Some(block) = block {
@@ -516,102 +434,5 @@ impl<W: World> Batch<W> {
             }
             self.set_fate(at, |page| Fate::Same(page, NOWHERE));
         }
-    }
-
-    /// Gives each of these blocks the next place, so that what is written has no holes.
-    fn store_at(&mut self, places: &mut Places, wanted: impl Fn(Fate) -> bool) {
-        for block in self.blocks.iter_mut().filter(|block| wanted(block.fate)) {
-            if let (Some(page), Some(pbn)) = (block.page(), places.next()) {
-                block.fate = Fate::Placed(page, pbn);
-                add_to(&mut self.moved, page, pbn);
-            }
-        }
-    }
-
-    fn store_alone(&mut self, at: usize, places: &mut Places) {
-        let Some(pbn) = places.next() else {
-            return;
-        };
-        self.set_fate(at, |page| Fate::Placed(page, pbn));
-        if let Some(Fate::Placed(page, _)) = self.fate_of(at) {
-            add_to(&mut self.moved, page, pbn);
-        }
-    }
-
-    /// Who still follows one that has no place has none either.
-    fn fail_followers(&mut self) {
-        for block in self.blocks.iter_mut().filter(|block| block.fate.is_open()) {
-            block.fate = Fate::Failed;
-        }
-    }
-}
-
-/// Has a page written at `pbn`, with the one before it if they are neighbours.
-fn add_to(runs: &mut KVec<Stored>, page: usize, pbn: Pbn) {
-    if let Some(last) = runs.last_mut() {
-        let blocks = last.blocks;
-        let is_next = last.start.checked_add(blocks.into()) == Some(pbn)
-            && last.page.checked_add(blocks as usize) == Some(page);
-        if is_next {
-            last.blocks += 1;
-            return;
-        }
-    }
-    // There is room for a run for each page.
-    let _ = runs.push_within_capacity(Stored {
-        start: pbn,
-        blocks: 1,
-        page,
-        tries: 0,
-    });
-}
-
-/// The places that a batch was given, one after the other.
-struct Places {
-    runs: KVec<Stored>,
-    run: usize,
-    /// Blocks of the run that are given away.
-    taken: u32,
-}
-
-impl Places {
-    fn new(runs: KVec<Stored>) -> Self {
-        Self {
-            runs,
-            run: 0,
-            taken: 0,
-        }
-    }
-
-    fn next(&mut self) -> Option<Pbn> {
-        loop {
-            let run = self.runs.get(self.run)?;
-            if self.taken < run.blocks {
-                let pbn = run.start.saturating_add(self.taken.into());
-                self.taken += 1;
-                return Some(pbn);
-            }
-            self.run += 1;
-            self.taken = 0;
-        }
-    }
-
-    /// Calls `release` for what is left.
-    fn give_back(&mut self, release: impl Fn(Run)) {
-        while let Some(run) = self.runs.get(self.run) {
-            if self.taken < run.blocks {
-                release(Run {
-                    start: run.start.saturating_add(self.taken.into()),
-                    blocks: run.blocks - self.taken,
-                });
-            }
-            self.run += 1;
-            self.taken = 0;
-        }
-    }
-
-    fn into_memory(mut self) -> KVec<Stored> {
-        self.runs.clear();
-        self.runs
     }
 }

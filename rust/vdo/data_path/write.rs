@@ -11,6 +11,8 @@
 //! | allocate | a block of zeroes needs none |
 //! | acknowledge | from here on a failure can only make the volume read-only |
 //! | [share](crate::data_path::share) | what is a duplicate is not stored; without an index this does not happen |
+//! | [pack](crate::data_path::pack) | what compresses shares blocks; if that is not wanted this does not happen |
+//! | [settle](crate::data_path::settle) | what is left is stored without holes; places that are not needed go back |
 //! | store | one I/O for each run of blocks, all at once |
 //! | record | the journal has an entry only for data that the storage has taken |
 //! | remember | the index hears where the blocks are that it was asked for |
@@ -18,6 +20,8 @@
 
 use crate::block_map::BlockMap;
 use crate::block_map::Pinned;
+use crate::compress::encoder::Encoder;
+use crate::compress::switch::Switch;
 use crate::data_path::batch::Batch;
 use crate::data_path::batch::Leaf;
 use crate::data_path::batch::Stored;
@@ -80,6 +84,8 @@ pub(crate) struct Writer<W: World> {
     pub(crate) unsettled: Arc<Unsettled>,
     pub(crate) set_aside: SetAside,
     pub(crate) session: Arc<Session<W>>,
+    pub(crate) compression: Arc<Switch>,
+    pub(crate) encoders: Pool<Encoder<W::Compressor>>,
     /// What is compared with what is to be stored is read into these.
     pub(crate) verifiers: Pool<<W::Disk as Disk>::Buffer>,
     pub(crate) lost: Arc<Lost>,
@@ -128,6 +134,10 @@ impl<W: World> Writer<W> {
 
     async fn store_and_record(&self, batch: &mut Batch<W>) -> Result<Position> {
         let index = apart(pin!(self.share(batch))).await;
+        let is_packed = apart(pin!(self.pack(batch))).await;
+        if index.is_some() || is_packed {
+            self.settle(batch);
+        }
         batch.fail_without_place();
         self.store(batch).await;
         let end = apart(pin!(self.record(batch))).await?;
@@ -269,7 +279,9 @@ impl<W: World> Writer<W> {
             blocks: failed.blocks,
         };
         self.set_aside.set_aside(run, &self.depot);
-        let mut done = 0;
+        // What was in compressed blocks has places of its own now.
+        let is_packed = failed.page >= batch.page_of_bin(0);
+        let mut done = if is_packed { failed.blocks } else { 0 };
         while done < failed.blocks && failed.tries < TRIES {
             let wanted = failed.blocks - done;
             let Ok(Some(run)) = self.depot.allocate_away(wanted, failed.start).await else {

@@ -49,27 +49,58 @@ pub fn fragment(page: &Page, slot: u8) -> Result<&[u8]> {
     fragment.ok_or(Status::InvalidFragment.into())
 }
 
+/// A compressed block that is being made, in a page that its owner has.
+#[derive(Clone, Copy, Debug)]
+pub struct Builder {
+    fragments: u8,
+    bytes: u16,
+}
+
+impl Builder {
+    /// Makes `page` a compressed block without fragments.
+    pub fn new(page: &mut Page) -> Self {
+        page.fill(0);
+        VERSION.encode(page, 0);
+        Self {
+            fragments: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Returns how many fragments it has.
+    pub fn fragments(&self) -> u8 {
+        self.fragments
+    }
+
+    /// Returns how many bytes there is room for; none if it has all fragments that it can have.
+    pub fn room(&self) -> usize {
+        match self.fragments < MAX_FRAGMENTS {
+            true => FRAGMENTS_SIZE.saturating_sub(self.bytes.into()),
+            false => 0,
+        }
+    }
+
+    /// Adds a fragment, and returns its slot; `None` if there is no room for it.
+    pub fn add(&mut self, page: &mut Page, fragment: &[u8]) -> Option<u8> {
+        if self.fragments >= MAX_FRAGMENTS || fragment.len() > self.room() {
+            return None;
+        }
+        let (slot, at) = (self.fragments, FRAGMENTS_AT + usize::from(self.bytes));
+        let place = page.get_mut(at..at + fragment.len())?;
+        place.copy_from_slice(fragment);
+        let size = fragment.len() as u16;
+        put(page, SIZES_AT + 2 * usize::from(slot), size.to_le_bytes());
+        self.fragments += 1;
+        self.bytes += size;
+        Some(slot)
+    }
+}
+
 /// Packs fragments into a block; returns false, and leaves a useless block, if they do not fit.
 pub fn pack(page: &mut Page, fragments: &[&[u8]]) -> bool {
-    page.fill(0);
-    VERSION.encode(page, 0);
-    if fragments.len() > MAX_FRAGMENTS.into() {
-        return false;
-    }
-    let mut at = FRAGMENTS_AT;
-    for (slot, fragment) in fragments.iter().enumerate() {
-        let Some(place) = page.get_mut(at..at.saturating_add(fragment.len())) else {
-            return false;
-        };
-        place.copy_from_slice(fragment);
-        put(
-            page,
-            SIZES_AT + 2 * slot,
-            (fragment.len() as u16).to_le_bytes(),
-        );
-        at += fragment.len();
-    }
-    true
+    let mut block = Builder::new(page);
+    let mut fragments = fragments.iter();
+    fragments.all(|fragment| block.add(page, fragment).is_some())
 }
 
 fn size(page: &Page, slot: u8) -> usize {

@@ -15,6 +15,8 @@
 use crate::block_map::BlockMap;
 use crate::block_map::BlockMapConfig;
 use crate::block_map::Writer as PageWriter;
+use crate::compress::encoder::Encoder;
+use crate::compress::switch::Switch;
 use crate::data_path::batch::Batch;
 use crate::data_path::batch::MAX_BIOS;
 use crate::data_path::counters::Counters;
@@ -86,6 +88,7 @@ pub struct Engine<W: World> {
     pub(crate) discarder: Discarder<W>,
     pub(crate) flusher: Flusher<W>,
     pub(crate) session: Arc<Session<W>>,
+    pub(crate) compression: Arc<Switch>,
     /// Whether the volume had to be recovered; told when it is started.
     pub(crate) started: Oneshot<bool>,
     pub(crate) fullness: Fullness,
@@ -102,6 +105,9 @@ pub(crate) struct Admin;
 
 /// Workers that can compare at once what is to be stored with what may be the same.
 const VERIFIERS: usize = 4;
+
+/// Workers that can compress at once.
+const ENCODERS: usize = 8;
 
 const NOT_STARTED: u32 = 0;
 const RUNNING: u32 = 1;
@@ -164,6 +170,14 @@ fn verifiers<D: Disk>(storage: &Storage<D>) -> Result<Pool<D::Buffer>> {
     let mut all = KVec::with_capacity(VERIFIERS, GFP_KERNEL)?;
     for _ in 0..VERIFIERS {
         all.push(storage.buffer_of_parts(VERIFIED, VERIFIED)?, GFP_KERNEL)?;
+    }
+    Ok(Pool::new(all))
+}
+
+fn encoders<W: World>(world: &W) -> Result<Pool<Encoder<W::Compressor>>> {
+    let mut all = KVec::with_capacity(ENCODERS, GFP_KERNEL)?;
+    for _ in 0..ENCODERS {
+        all.push(Encoder::new(world.compressor()?)?, GFP_KERNEL)?;
     }
     Ok(Pool::new(all))
 }
@@ -240,6 +254,7 @@ impl<W: World> Engine<W> {
             let (world, storage, health) = (same_world(), same_storage(), same_health());
             Session::new(world, storage, health, region, is_new)
         })?;
+        let compression = place(|| Ok(Switch::new()))?;
         let lost = place(|| Ok(Lost::new()))?;
         let counters = place(|| Ok(Counters::default()))?;
         let writer = place(|| {
@@ -257,6 +272,8 @@ impl<W: World> Engine<W> {
                 unsettled: unsettled.clone(),
                 set_aside: SetAside::new()?,
                 session: session.clone(),
+                compression: compression.clone(),
+                encoders: encoders(&*world)?,
                 verifiers: verifiers(&storage)?,
                 lost: lost.clone(),
                 counters: counters.clone(),
@@ -294,6 +311,7 @@ impl<W: World> Engine<W> {
             },
             writer,
             session,
+            compression,
             super_block,
             journal,
             depot,

@@ -47,6 +47,11 @@ impl<W: World> Engine<W> {
         });
     }
 
+    /// Says whether blocks are to be compressed, and how hard: with this acceleration, from 1 on.
+    pub fn set_compression(&self, acceleration: Option<u32>) {
+        self.compression.set(acceleration);
+    }
+
     /// Returns true in read-only mode.
     pub fn is_read_only(&self) -> bool {
         self.health.is_read_only()
@@ -107,6 +112,7 @@ impl<W: World> Engine<W> {
         statistics.block_map = self.map.statistics();
         self.counters.put(statistics);
         self.session.put(statistics);
+        self.compression.put(statistics);
         self.put_io(statistics);
     }
 

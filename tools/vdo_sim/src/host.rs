@@ -3,6 +3,7 @@
 //! What the core sees of the machine beside its storage.
 
 use crate::bio::Line;
+use crate::codec;
 use crate::device::Device;
 use kernel::fmt;
 use kernel::prelude::*;
@@ -12,6 +13,7 @@ use sim::World;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use vdo::format::Page;
+use vdo::world::Compressor;
 use vdo::world::Level;
 
 /// What the core sees of the machine beside its storage.
@@ -44,6 +46,7 @@ impl vdo::world::World for Host {
     type Disk = Device;
     type Clock = SimClock;
     type Bios = Line;
+    type Compressor = Toy;
 
     fn clock(&self) -> &SimClock {
         &self.clock
@@ -71,9 +74,23 @@ impl vdo::world::World for Host {
     }
 
     fn decompress(&self, fragment: &[u8], block: &mut Page) -> Result {
-        match lz4_flex::block::decompress_into(fragment, block) {
-            Ok(bytes) if bytes == block.len() => Ok(()),
-            _ => Err(EIO),
-        }
+        let data = codec::decompress(fragment).ok_or(EIO)?;
+        block.copy_from_slice(&data);
+        Ok(())
+    }
+
+    fn compressor(&self) -> Result<Toy> {
+        Ok(Toy)
+    }
+}
+
+/// Compresses blocks of simulated data.
+pub struct Toy;
+
+impl Compressor for Toy {
+    fn compress(&mut self, page: &Page, into: &mut [u8], _: u32) -> Option<usize> {
+        let fragment = codec::compress(page)?;
+        into.get_mut(..fragment.len())?.copy_from_slice(&fragment);
+        Some(fragment.len())
     }
 }

@@ -2,6 +2,7 @@
 
 //! What must be true of the storage after a crash, and after a stop.
 
+use crate::codec;
 use crate::plan::Plan;
 use crate::toy;
 use crate::toy::Toy;
@@ -142,5 +143,5 @@ fn content(plan: &Plan, found: &Found, image: &[u8]) -> Vec<u8> {
 /// Returns what a block was before it was compressed; what cannot be decompressed is nobody's data.
 fn unpack(stored: &Page, slot: u8) -> Vec<u8> {
     let fragment = compressed::fragment(stored, slot).unwrap_or_default();
-    lz4_flex::block::decompress(fragment, BLOCK_SIZE).unwrap_or(vec![0xA5; BLOCK_SIZE])
+    codec::decompress(fragment).unwrap_or(vec![0xA5; BLOCK_SIZE])
 }

@@ -29,6 +29,7 @@
 
 pub mod answers;
 pub mod bio;
+pub mod codec;
 pub mod converted;
 pub mod device;
 pub mod every;

@@ -211,6 +211,8 @@ impl Machine {
     async fn start_alone(&self) -> Result {
         let volume = Rc::new(self.load().await?);
         volume.engine.set_deduplication(self.plan.deduplication);
+        let compression = self.plan.compression.then_some(1);
+        volume.engine.set_compression(compression);
         let started = volume.engine.start(self.toy().logical_blocks).await;
         if let Err(error) = started {
             self.world.trace(|| format!("no start: {error:?}"));
@@ -367,6 +369,8 @@ impl Machine {
     async fn resume_alone(&self) -> Result {
         let volume = self.volume().ok_or(EIO)?;
         volume.engine.set_deduplication(self.plan.deduplication);
+        let compression = self.plan.compression.then_some(1);
+        volume.engine.set_compression(compression);
         volume.engine.resume().await.map_err(Error::errno)?;
         volume.broken.set_closing(false);
         self.suspended.set(false);

@@ -51,6 +51,8 @@ pub struct Plan {
     pub preempted: bool,
     /// Whether there is an index, and it is used.
     pub deduplication: bool,
+    /// Whether blocks are compressed.
+    pub compression: bool,
     /// The rule that is broken.
     pub flaw: Option<Flaw>,
 }
@@ -90,6 +92,7 @@ impl Default for Plan {
             large_storage_blocks: false,
             preempted: false,
             deduplication: false,
+            compression: false,
             flaw: None,
         }
     }
@@ -153,6 +156,7 @@ impl Plan {
             large_storage_blocks: rng.chance(1, 4),
             preempted: false,
             deduplication: false,
+            compression: false,
             flaw: None,
         }
     }

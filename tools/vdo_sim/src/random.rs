@@ -60,6 +60,7 @@ fn run_on(seed: u64, flaw: Option<Flaw>, preempted: bool) -> core::result::Resul
     if flaw.is_none() && seed % 2 == 0 {
         plan = plan.with_index();
     }
+    plan.compression = flaw.is_none() && seed % 3 == 0;
     let start = match rng.chance(1, 6) {
         true => inherited::volume(&plan, &mut rng),
         false => (plan.image(), plan.model()),

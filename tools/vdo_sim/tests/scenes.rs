@@ -5,6 +5,8 @@
 
 #[path = "scenes/at_once.rs"]
 mod at_once;
+#[path = "scenes/compressed.rs"]
+mod compressed;
 #[path = "scenes/duplicates.rs"]
 mod duplicates;
 #[path = "scenes/order.rs"]

@@ -37,6 +37,12 @@ pub(crate) enum Fate {
     Same(usize, Pbn),
     /// Its data is in a page of the buffer, and was found there before; it has a claim on that.
     Shared(usize, Mapping),
+    /// Its data is in a page of the buffer, and a fragment of this compressed block of the batch, in this
+    /// slot; nobody knows yet where that will be.
+    Fragment(usize, usize, u8),
+    /// Its data is in a page of the buffer, and a fragment of a compressed block of the batch, which is
+    /// stored there; it has a claim on that.
+    Packed(usize, Mapping),
     /// Its request fails, and says why.
     Failed,
 }
@@ -90,7 +96,9 @@ impl Block {
             Fate::Data(page)
             | Fate::Placed(page, _)
             | Fate::Same(page, _)
-            | Fate::Shared(page, _) => Some(page),
+            | Fate::Shared(page, _)
+            | Fate::Fragment(page, ..)
+            | Fate::Packed(page, _) => Some(page),
             Fate::Open | Fate::Zero | Fate::Failed => None,
         }
     }
@@ -100,8 +108,8 @@ impl Block {
         match self.fate {
             Fate::Zero => Some(Mapping::ZERO),
             Fate::Placed(_, pbn) | Fate::Same(_, pbn) => Some(Mapping::plain(pbn)),
-            Fate::Shared(_, mapping) => Some(mapping),
-            Fate::Open | Fate::Data(_) | Fate::Failed => None,
+            Fate::Shared(_, mapping) | Fate::Packed(_, mapping) => Some(mapping),
+            Fate::Open | Fate::Data(_) | Fate::Fragment(..) | Fate::Failed => None,
         }
     }
 

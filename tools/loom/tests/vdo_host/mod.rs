@@ -13,6 +13,7 @@ use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
 use vdo::format::Page;
+use vdo::world::Compressor;
 use vdo::world::Level;
 use vdo_sim::bio::Line;
 
@@ -23,6 +24,7 @@ impl vdo::world::World for Host {
     type Disk = Memory;
     type Clock = Still;
     type Bios = Line;
+    type Compressor = NoCompressor;
 
     fn clock(&self) -> &Still {
         &self.0
@@ -44,6 +46,19 @@ impl vdo::world::World for Host {
 
     fn decompress(&self, _: &[u8], _: &mut Page) -> Result {
         Err(EIO)
+    }
+
+    fn compressor(&self) -> Result<NoCompressor> {
+        Ok(NoCompressor)
+    }
+}
+
+/// Compresses nothing.
+pub struct NoCompressor;
+
+impl Compressor for NoCompressor {
+    fn compress(&mut self, _: &Page, _: &mut [u8], _: u32) -> Option<usize> {
+        None
     }
 }
 
