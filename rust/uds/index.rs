@@ -113,7 +113,7 @@ struct Saves {
 
 /// What has happened since the index was opened.
 struct Counters {
-    /// Names that were not remembered, as there was no room.
+    /// Names that were not remembered: there was no room, or others were kept out.
     dropped: AtomicU64,
     /// Chapters written.
     chapters: AtomicU64,
@@ -237,7 +237,7 @@ impl<W: World> Index<W> {
         self.volume_index.counts()
     }
 
-    /// Returns how many names were not remembered, as there was no room.
+    /// Returns how many names were not remembered: there was no room, or others were kept out.
     pub fn dropped(&self) -> u64 {
         self.counters.dropped.load_relaxed()
     }
@@ -354,14 +354,16 @@ impl<W: World> Index<W> {
     /// Remembers names of a batch that was looked up: those for which `metadata` returns what is known
     /// of them now.
     pub fn remember(&self, batch: &mut Batch, metadata: impl Fn(&Item) -> Option<Metadata>) {
-        let Some(_user) = self.enter() else {
-            return;
-        };
+        let user = self.enter();
         let (mut dropped, mut updated) = (0, 0);
         for (request, item) in batch.requests.iter_mut().zip(batch.items.iter()) {
-            if let Some(metadata) = metadata(item) {
+            let Some(metadata) = metadata(item) else {
+                continue;
+            };
+            if user.is_some() && self.remember_one(request, item.is_own, metadata) {
                 updated += u64::from(item.advice.is_some_and(|known| known != metadata));
-                dropped += u64::from(!self.remember_one(request, item.is_own, metadata));
+            } else {
+                dropped += 1;
             }
         }
         for (counter, count) in [
@@ -376,13 +378,13 @@ impl<W: World> Index<W> {
 
     /// Remembers a name without having looked it up: for what came before the index was open.
     pub fn remember_unasked(&self, name: Name, metadata: Metadata) {
-        let Some(_user) = self.enter() else {
-            return;
-        };
-        let mut request = self.volume_index.request(name);
-        self.volume_index
-            .look_up(core::slice::from_mut(&mut request));
-        if !self.remember_one(&mut request, false, metadata) {
+        let remembered = self.enter().is_some_and(|_user| {
+            let mut request = self.volume_index.request(name);
+            self.volume_index
+                .look_up(core::slice::from_mut(&mut request));
+            self.remember_one(&mut request, false, metadata)
+        });
+        if !remembered {
             self.counters.dropped.fetch_add(1);
         }
     }

@@ -220,3 +220,26 @@ fn what_is_remembered_is_found() {
         opened.close().await;
     });
 }
+
+#[test]
+fn names_that_come_while_others_are_kept_out_are_counted() {
+    let geometry = Geometry::of_shape(shape()).unwrap();
+    run(3, blank(&geometry), config(geometry), async |machine| {
+        let opened = machine.open(false).await.unwrap();
+        let index = &opened.index;
+        let mut batch = Batch::new(4).unwrap();
+        let mut rng = Rng::new(4);
+        let names: Vec<_> = (0..4).map(|_| random_name(&mut rng)).collect();
+        let known = |item: &Item| (item.tag > 0).then(|| value(7));
+        look_up(index, &mut batch, &names).await;
+        index.freeze().await.unwrap();
+        index.remember(&mut batch, known);
+        index.remember_unasked(names[0], value(8));
+        assert_eq!((index.dropped(), index.asked().updated), (4, 0));
+        index.thaw();
+        assert_eq!(look_up(index, &mut batch, &names).await, [None; 4]);
+        index.remember(&mut batch, known);
+        assert_eq!(index.dropped(), 4);
+        opened.close().await;
+    });
+}

@@ -112,5 +112,5 @@ fn together(seed: u64) -> Result<(), String> {
 #[test]
 fn workers_and_saves() {
     let command = "cargo test -p uds workers_and_saves";
-    harness::run_seeds(harness::seeds(100), command, together);
+    harness::run_seeds(harness::seeds(300), command, together);
 }
