@@ -10,17 +10,21 @@ use kernel::prelude::*;
 use runtime::clock::Clock;
 use sim::SimClock;
 use sim::World;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use vdo::format::Page;
 use vdo::world::Compressor;
 use vdo::world::Level;
+use vdo::world::Repeated;
 
 /// What the core sees of the machine beside its storage.
 pub struct Host {
     clock: SimClock,
     world: World,
     log: Mutex<Vec<(Level, String)>>,
+    repeated: AtomicUsize,
 }
 
 impl Host {
@@ -30,6 +34,7 @@ impl Host {
             clock: SimClock::new(world),
             world: world.clone(),
             log: Mutex::default(),
+            repeated: AtomicUsize::new(0),
         }
     }
 
@@ -39,6 +44,11 @@ impl Host {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Returns how many lines of the log a kernel would have cut off if there were too many.
+    pub fn repeated(&self) -> usize {
+        self.repeated.load(Ordering::Relaxed)
     }
 }
 
@@ -59,6 +69,11 @@ impl vdo::world::World for Host {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push((level, text));
+    }
+
+    fn log_repeated(&self, _: Repeated, text: fmt::Arguments<'_>) {
+        self.repeated.fetch_add(1, Ordering::Relaxed);
+        vdo::world::World::log(self, Level::Error, text);
     }
 
     fn time_of_day_ms(&self) -> u64 {

@@ -93,6 +93,36 @@ fn a_storage_that_fails_for_a_while_uses_up_no_space() {
 }
 
 #[test]
+fn a_storage_that_fails_does_not_drown_the_log() {
+    let plan = Plan {
+        small_sectors: true,
+        ..plan()
+    };
+    on_a_volume(&plan, |machine| async move {
+        write(&machine, 0, 8, 1, true).await.expect("a write");
+        let engine = machine.volume().expect("a volume").engine.clone();
+        let lines = || {
+            let all = engine.world().log().len();
+            (engine.world().repeated(), all - engine.world().repeated())
+        };
+        let before = lines();
+        let sectors = machine.toy().layout.slab_sectors();
+        let fault = Fault::new(0, &[Kind::Read, Kind::Write]).sectors(sectors);
+        machine.world.add_fault(fault);
+        for _ in 0..100 {
+            write(&machine, 0, 1, 2, true).await.expect_err("no data");
+            let (_, read) = machine.read(0, BLOCK_SECTORS).await;
+            read.expect_err("no data");
+            let part = machine.submit(Operation::Write, true, 0, 1, &[3; SECTOR_SIZE]);
+            part.await.expect_err("no data");
+        }
+        // All of them may be cut off.
+        assert_eq!(lines(), (before.0 + 300, before.1));
+        assert!(!machine.is_read_only());
+    });
+}
+
+#[test]
 fn of_a_run_only_what_is_bad_is_set_aside() {
     on_a_volume(&plan(), |machine| async move {
         write(&machine, 0, 7, 1, true).await.expect("a write");

@@ -706,6 +706,8 @@ fn a_block_that_was_begun_is_not_sealed_before_its_hold_is_known() {
     // The applier is preempted here, and the committer, which is to seal the slab, goes on.
     depot.desk.tell(|work| work.seal.insert(0));
     rig.executor.run_until_idle();
+    // It does not look again and again: there is nothing for it to do until the applier says so.
+    assert!(!depot.desk.with(|work| work.has_commits()));
     depot.spread(0, effects).unwrap();
     rig.executor.run_until_idle();
     assert_eq!(depot.oldest_hold(), None);
