@@ -3,24 +3,19 @@
 """D: `dmox`, on devices that are in use and on their storage."""
 
 import json
-import os
 
 from lib.runner import equal
 from vdo import stats
 from vdo.data import unique
 from vdo.data import uniques
 from vdo.rig import Below
+from vdo.rig import dmox
 from vdo.rig import logging
 from vdo.rig import small
 from vdo.rig import tool
 from vdo.suite import case
 
 _EIGHT = uniques(0, 8)
-
-
-def dmox(*words, code=0):
-    """What `dmox vdo` prints. The program is built by `run`."""
-    return tool(os.path.abspath("build/dmox"), "vdo", *words, code=code)
 
 
 def _flat(value, path=""):

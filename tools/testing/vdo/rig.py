@@ -129,6 +129,11 @@ def tool(*command, code=0):
     return done.stdout
 
 
+def dmox(*words, code=0):
+    """What `dmox vdo` prints. The program is built by `run`."""
+    return tool(os.path.abspath("build/dmox"), "vdo", *words, code=code)
+
+
 def said(log, *texts):
     """Every text is in the log since then."""
     try:

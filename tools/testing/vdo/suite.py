@@ -41,6 +41,7 @@ class Row:
     only: str | None
     long: bool
     run: Callable
+    seconds: int = runner.LIMIT_SECONDS
 
     def left_out(self, long):
         """Why it does not run, if it does not."""
@@ -63,11 +64,12 @@ class Session:
         self.rows = []
         _sessions.append(self)
 
-    def row(self, name, title, needs=None, only=None, long=False):
-        """Register a row. `only`: makes sense for one implementation (a C defect's exact shape)."""
+    def row(self, name, title, needs=None, only=None, long=False, seconds=runner.LIMIT_SECONDS):
+        """Register a row. `only`: makes sense for one implementation (a C defect's exact shape);
+        `seconds`: what takes longer hangs."""
         def register(function):
             assert all(row.name != name for one in _sessions for row in one.rows), name
-            self.rows.append(Row(name, title, needs, only, long, function))
+            self.rows.append(Row(name, title, needs, only, long, function, seconds))
             return function
         return register
 
@@ -102,7 +104,7 @@ def _run(session, rows, tally, long):
     for row in wanted:
         _running = row
         reason = broken and f"no set-up: {broken}"
-        reason = reason or attempt(row.name, row.run, *state)
+        reason = reason or attempt(row.name, row.run, *state, seconds=row.seconds)
         tally.note(row, reason, time.monotonic() - start)
         start = time.monotonic()
     reason = attempt(f"end of {session.name}", devices.remove_all)
@@ -129,8 +131,8 @@ def _selected(words):
             yield session, session.rows[:last]
 
 
-def main(prepare):
-    """The command line, see --help. Returns the exit status."""
+def main(prepare, whole=True):
+    """The command line, see --help. Returns the exit status. `whole`: this is the acceptance list."""
     options = runner.options("sessions, rows, or patterns of rows")
     if options.differences:
         differences.write(sys.stdout)
@@ -150,7 +152,7 @@ def main(prepare):
     tally = runner.Tally()
     for session, rows in chosen:
         _run(session, rows, tally, options.long)
-    if not options.cases:
+    if not options.cases and whole:
         _tell_elsewhere()
     return tally.end()
 
