@@ -86,7 +86,7 @@ pub fn shape(geometry: &Geometry) -> Option<Shape> {
 }
 
 /// Returns where the index of a volume is; `None` if it makes no sense.
-pub(crate) fn place(geometry: &Geometry, shape: Option<Shape>) -> Option<Config> {
+pub fn place(geometry: &Geometry, shape: Option<Shape>) -> Option<Config> {
     Some(Config {
         geometry: uds::format::Geometry::of_shape(shape?)?,
         start: geometry.device_block(geometry.index_start)?,

@@ -51,6 +51,26 @@ pub enum Place {
     },
     /// A block of the recovery journal.
     Journal(Sequence),
+    /// The index.
+    Index,
+    /// A place for a save of the index.
+    Save(u16),
+    /// A chapter of the index.
+    Chapter(u64),
+    /// An index page of a chapter.
+    ChapterIndex {
+        /// The chapter.
+        chapter: u64,
+        /// The page.
+        page: u32,
+    },
+    /// A page of records of a chapter.
+    ChapterRecords {
+        /// The chapter.
+        chapter: u64,
+        /// The page.
+        page: u32,
+    },
 }
 
 impl fmt::Display for Place {
@@ -67,6 +87,15 @@ impl fmt::Display for Place {
                 write!(f, "slab {slab}, journal block {sequence}")
             }
             Self::Journal(sequence) => write!(f, "recovery journal block {sequence}"),
+            Self::Index => f.write_str("index"),
+            Self::Save(slot) => write!(f, "index, save {slot}"),
+            Self::Chapter(chapter) => write!(f, "index, chapter {chapter}"),
+            Self::ChapterIndex { chapter, page } => {
+                write!(f, "index, chapter {chapter}, index page {page}")
+            }
+            Self::ChapterRecords { chapter, page } => {
+                write!(f, "index, chapter {chapter}, record page {page}")
+            }
         }
     }
 }
@@ -74,7 +103,8 @@ impl fmt::Display for Place {
 /// One thing that is not as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The invariant, as numbered in `Documentation/vdo-format.md`; 0 if a block cannot be read.
+    /// The invariant, as numbered in `Documentation/vdo-format.md` and `index-format.md`; 0 if a
+    /// block cannot be read.
     pub invariant: u8,
     /// How bad it is.
     pub severity: Severity,

@@ -23,6 +23,7 @@
 
 pub mod finding;
 pub mod image;
+pub mod index;
 pub mod recover;
 pub mod sample;
 pub mod volume;
@@ -42,6 +43,7 @@ pub use finding::Severity;
 pub use image::FileImage;
 pub use image::Image;
 pub use image::MemoryImage;
+pub use index::Index;
 pub use volume::Volume;
 
 use finding::Findings;
@@ -87,6 +89,8 @@ pub enum Stage {
     Compressed,
     /// Looking for the logical blocks of what was found, in leaf pages.
     Owners,
+    /// Reading the index, in chapters.
+    Index,
 }
 
 /// Told how far a stage is: done, and all.
@@ -96,6 +100,7 @@ pub type Progress<'a> = dyn FnMut(Stage, u64, u64) + 'a;
 pub struct Check<'a> {
     image: &'a dyn Image,
     shape: Shape,
+    index: Option<uds::format::geometry::Shape>,
     toy: bool,
     deep: bool,
     keep_mappings: bool,
@@ -108,6 +113,7 @@ impl<'a> Check<'a> {
         Self {
             image,
             shape: Shape::STANDARD,
+            index: None,
             toy: false,
             deep: false,
             keep_mappings: false,
@@ -123,8 +129,14 @@ impl<'a> Check<'a> {
         self
     }
 
+    /// The index of a volume of the simulator has this shape.
+    pub fn index(mut self, shape: uds::format::geometry::Shape) -> Self {
+        self.index = Some(shape);
+        self
+    }
+
     /// Also checks what is of no use for the next start: slab journals whose entries are all in
-    /// the reference counts, the history of each slot in the recovery journal.
+    /// the reference counts, the history of each slot in the recovery journal, the records of the index.
     pub fn deep(mut self) -> Self {
         self.deep = true;
         self
@@ -164,6 +176,10 @@ impl<'a> Check<'a> {
                 &mut report,
             );
             report.mappings = keep.unwrap_or_default();
+            // Of a volume of the simulator nothing else says how large its index is.
+            if self.index.is_some() || !self.toy {
+                report.index = index::check(&volume, self.index, &mut findings, progress);
+            }
         }
         report.findings = findings.into_vec();
         report
@@ -231,6 +247,8 @@ pub struct Report {
     pub recovery: Option<recover::Recovery>,
     /// What is in use.
     pub usage: Usage,
+    /// What the index has, if there is one.
+    pub index: Option<Index>,
     /// What is not as it should be, in the order in which it was found.
     pub findings: Vec<Finding>,
     /// All mappings, if they were to be kept; of a crashed volume, those after recovery.

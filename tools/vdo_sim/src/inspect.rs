@@ -16,6 +16,7 @@ use vdo::format::Page;
 use vdo::format::BLOCK_SIZE;
 use vdo_check::Check;
 use vdo_check::Image;
+use vdo_check::Report;
 use vdo_check::Shape;
 
 /// What a volume must be when it is started.
@@ -66,17 +67,27 @@ pub fn stopped(toy: &Toy, image: &[u8], free: Option<u64>) -> Result<(), String>
     }
 }
 
-/// Has the checker that administrators use look at an image.
+/// Has the checker that administrators use look at an image, with the index if that is wanted.
+pub fn report(toy: &Toy, image: &[u8], index: Option<uds::format::geometry::Shape>) -> Report {
+    let shape = Shape {
+        journal: toy.journal_shape,
+        slab_journal: toy.slab_journal_shape,
+    };
+    let image = Bytes(image);
+    let mut check = Check::new(&image).toy(shape).deep();
+    if let Some(shape) = index {
+        check = check.index(shape);
+    }
+    check.run()
+}
+
+/// Sees that the checker finds nothing; the index is not looked at.
 ///
 /// # Errors
 ///
 /// What it finds.
 pub fn audit(toy: &Toy, image: &[u8]) -> Result<(), String> {
-    let shape = Shape {
-        journal: toy.journal_shape,
-        slab_journal: toy.slab_journal_shape,
-    };
-    let report = Check::new(&Bytes(image)).toy(shape).deep().run();
+    let report = report(toy, image, None);
     if report.is_sound() {
         return Ok(());
     }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use vdo_check::Check;
 use vdo_check::FileImage;
+use vdo_check::Index;
 use vdo_check::Report;
 use vdo_check::Severity;
 use vdo_check::Stage;
@@ -23,7 +24,7 @@ use vdo_check::Stage;
 pub(crate) struct Arguments {
     /// The device or file
     device: PathBuf,
-    /// Also check what the next start does not need: old journal blocks
+    /// Also check what the next start does not need: old journal blocks, each record of the index
     #[arg(long)]
     deep: bool,
     /// Print one JSON object
@@ -83,6 +84,7 @@ fn show(bar: &ProgressBar, stage: Stage, done: u64, total: u64) {
         Stage::Slabs => "reference counts",
         Stage::Compressed => "compressed blocks",
         Stage::Owners => "owners of findings",
+        Stage::Index => "index",
     };
     if bar.message() != name {
         bar.set_message(name);
@@ -118,6 +120,9 @@ fn print(report: &Report, quiet: bool) {
             usage.tree_pages
         );
     }
+    if let Some(index) = &report.index {
+        println!("{}", describe(index));
+    }
     let errors = report.findings.iter();
     let errors = errors
         .filter(|finding| finding.severity == Severity::Error)
@@ -126,6 +131,17 @@ fn print(report: &Report, quiet: bool) {
         0 => println!("sound"),
         1 => println!("1 error"),
         more => println!("{more} errors"),
+    }
+}
+
+fn describe(index: &Index) -> String {
+    let chapters = match index.oldest < index.newest {
+        true => format!("chapters {} to {}", index.oldest, index.newest - 1),
+        false => "no chapters".into(),
+    };
+    match (index.save, index.names) {
+        (Some(slot), Some(names)) => format!("index: {chapters}, {names} names in save {slot}"),
+        _ => format!("index: {chapters}, from which the next start rebuilds it"),
     }
 }
 
@@ -173,6 +189,12 @@ fn as_json(report: &Report) -> Value {
             "data_blocks": report.usage.data_blocks,
             "block_map_pages": report.usage.tree_pages,
         },
+        "index": report.index.map(|index| json!({
+            "save": index.save,
+            "oldest": index.oldest,
+            "newest": index.newest,
+            "names": index.names,
+        })),
         "findings": findings,
     })
 }
