@@ -37,11 +37,11 @@ def _(v):
     equal(stats.steady(dict(_flat(said["v"]))), stats.steady(v.stats()))
     # Without a name: all of them, a line each.
     head, line = dmox("stats").splitlines()
-    equal(head.split(), ["device", "size", "used", "free", "use", "saving", "mode"])
+    equal(head.split(), ["device", "size", "used", "free", "use", "saving", "shared", "mode"])
     words = line.split()
     state = v.status_now()
     equal((words[0], words[-1]), ("v", "normal"))
-    equal(words[-3], f"{-(-state.used * 100 // state.total)}%")
+    equal(words[-4], f"{-(-state.used * 100 // state.total)}%")
     assert "dataBlocksUsed" in dmox("stats", "--all", "v")
     # What is no volume is told, and is no success.
     assert "not a running vdo device" in dmox("stats", "b", code=1) \

@@ -107,8 +107,8 @@ fn parse(text: &str) -> Option<Value> {
 /// What most people want to know, a line per device.
 fn print_table(answers: &Map<String, Value>) {
     println!(
-        "{:<24} {:>10} {:>10} {:>10} {:>5} {:>7}  mode",
-        "device", "size", "used", "free", "use", "saving"
+        "{:<24} {:>10} {:>10} {:>10} {:>5} {:>7} {:>10}  mode",
+        "device", "size", "used", "free", "use", "saving", "shared"
     );
     for (name, stats) in answers {
         let number = |field: &str| stats[field].as_u64().unwrap_or(0);
@@ -118,14 +118,18 @@ fn print_table(answers: &Map<String, Value>) {
             number("overheadBlocksUsed"),
             number("logicalBlocksUsed"),
         );
+        // What was written since the volume was started, and was there already.
+        let locks = |field: &str| stats["hashLock"][field].as_u64().unwrap_or(0);
+        let shared = locks("dedupeAdviceValid").saturating_add(locks("concurrentDataMatches"));
         let bytes = |blocks: u64| size::text(blocks.saturating_mul(number("blockSize")));
         println!(
-            "{name:<24} {:>10} {:>10} {:>10} {:>4}% {:>6}%  {}",
+            "{name:<24} {:>10} {:>10} {:>10} {:>4}% {:>6}% {:>10}  {}",
             bytes(line.size),
             bytes(line.used),
             bytes(line.size - line.used),
             line.used_percent(),
             line.saving_percent,
+            bytes(shared),
             stats["mode"].as_str().unwrap_or("-"),
         );
     }
