@@ -46,14 +46,21 @@ class Files:
         random.shuffle(self._unread)
 
     def _copy(self, path):
-        name = path.lstrip("/")
         with open(path, "rb") as file:
             data = file.read()
+        self._put(path.lstrip("/"), data)
+        self.bytes += len(data)
+
+    def _put(self, name, data):
         os.makedirs(os.path.dirname(self._path(name)), exist_ok=True)
         with open(self._path(name), "wb") as file:
             file.write(data)
         self._checksums[name] = _checksum(data)
-        self.bytes += len(data)
+
+    def copy_all(self, folder):
+        """A second copy of every file."""
+        for name in list(self._checksums):
+            self._put(os.path.join(folder, name), self._check(name))
 
     def listed(self):
         """How many there are to be seen."""
@@ -81,11 +88,15 @@ class Files:
         self.new += 1
 
     def remove_half(self):
-        """Deletes every other file."""
-        for name in list(self._checksums)[::2]:
-            self.removed_bytes += os.path.getsize(self._path(name))
-            os.unlink(self._path(name))
-            del self._checksums[name]
+        """Deletes every other file, with all copies; they are counted once."""
+        copies = {}
+        for name, checksum in self._checksums.items():
+            copies.setdefault(checksum, []).append(name)
+        for names in list(copies.values())[::2]:
+            self.removed_bytes += os.path.getsize(self._path(names[0]))
+            for name in names:
+                os.unlink(self._path(name))
+                del self._checksums[name]
 
     def checksums(self):
         """The checksums by name, as text."""

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 
-"""A thin volume is filled, trimmed, loses power, and recovers.
+"""A thin volume is filled, stores the same files once, is trimmed, loses power, and recovers.
 
 `before` formats a volume that is larger than its disk, puts a file system with real files on it and
 ends in the middle of a write, when the power is cut; what was flushed by then is noted in /share.
@@ -24,6 +24,7 @@ PATH = "/dev/mapper/vdo"
 NOTES = "/share/files.json"
 MIB = 1 << 20
 LOGICAL_GIB = 20
+UNFINISHED_MIB = 8
 CUT = "the power is cut"
 
 
@@ -36,11 +37,21 @@ class Volume:
         # A new volume is formatted; slabs of 32 MiB, as the disk is small.
         command("dmsetup", "create", "vdo", "--table",
                 f"0 {sectors} vdo V4 {DISK} {blocks} 4096 32768 16380 maxDiscard 32768 "
-                "deduplication off slabSize 8192")
+                "slabSize 8192")
         is_block_device(PATH)
 
+    @staticmethod
+    def _status(word):
+        return command("dmsetup", "status", "vdo").split()[word]
+
     def mode(self):
-        return command("dmsetup", "status", "vdo").split()[4]
+        return self._status(4)
+
+    def wait_for_index(self):
+        """What is written before it is there is not found again."""
+        while self._status(6) != "online":
+            assert self._status(6) == "opening", self._status(6)
+            time.sleep(0.1)
 
     def used(self):
         """MiB that hold data, when nothing is under way."""
@@ -57,10 +68,10 @@ class Volume:
         command("dmsetup", "remove", "vdo")
 
 
-def note(files):
+def note(files, used):
     """What is on the volume for good, for the boot to come."""
     with open(NOTES, "w") as file:
-        json.dump(files.checksums(), file)
+        json.dump([files.checksums(), used], file)
         file.flush()
         os.fsync(file.fileno())
 
@@ -75,6 +86,7 @@ def before(screen):
     screen.start_clock()
     volume = Volume()
     screen.at("dmsetup create vdo: formatted, and there")
+    volume.wait_for_index()
     command("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,lazy_journal_init=1", PATH)
     mount(PATH, MOUNT, "-o", "noinit_itable")
     empty = volume.used()
@@ -84,26 +96,31 @@ def before(screen):
     command("sync")
     full = volume.used()
     screen.at(f"{files.count} files, {files.bytes // MIB} MiB: {full:.0f} MiB used")
-    assert full >= empty + files.bytes / MIB, "data takes room"
+    assert full >= empty + files.bytes / MIB / 2, "data takes room"
+    files.copy_all("again")
+    command("sync")
+    twice = volume.used()
+    screen.at(f"the same files again, in another folder: {twice:.0f} MiB used")
+    assert twice < full + files.bytes / MIB / 8, "what is there already takes no room"
     with open(f"{MOUNT}/zeroes", "wb") as file:
         file.write(bytes(32 * MIB))
     command("sync")
     zeroes = volume.used()
     screen.at(f"32 MiB of zeroes: {zeroes:.0f} MiB used")
-    assert zeroes < full + 4, "zeroes take no room"
+    assert zeroes < twice + 4, "zeroes take no room"
     files.remove_half()
     command("sync")
     command("fstrim", MOUNT)
     trimmed = volume.used()
     screen.at(f"half of the files deleted, fstrim: {trimmed:.0f} MiB used")
-    assert trimmed < full - files.removed_bytes / MIB / 2, "a trim gives room back"
+    assert trimmed < twice - files.removed_bytes / MIB / 2, "a trim gives room back"
     for _ in range(20):
         files.write_new(256 << 10)
     command("sync")
-    note(files)
+    note(files, volume.used())
     screen.at("20 new files, flushed")
     with open(f"{MOUNT}/unfinished", "wb") as file:
-        for _ in range(8):
+        for _ in range(UNFINISHED_MIB):
             file.write(os.urandom(MIB))
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         screen.at(f"in the middle of a write {CUT}")
@@ -118,10 +135,14 @@ def after(screen):
     mount(PATH, MOUNT)
     files = Files(MOUNT)
     with open(NOTES) as file:
-        files.expect(json.load(file))
+        checksums, used = json.load(file)
+    files.expect(checksums)
     checked = files.check_all()
     screen.at(f"{checked} files compared with their checksums: all right")
     command("umount", MOUNT)
+    now = volume.used()
+    screen.at(f"both copies take the room of one still: {now:.0f} MiB used")
+    assert now < used + UNFINISHED_MIB + 4, f"{used} MiB were used before"
     while volume.mode() == "recovering":
         time.sleep(0.2)
     assert volume.mode() == "normal", volume.mode()
