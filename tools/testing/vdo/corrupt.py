@@ -52,14 +52,15 @@ class Image:
     tail: bytes
 
     @classmethod
-    def take(cls, name):
+    def take(cls, name, journal=64):
+        """With so many blocks of the journal."""
         with BlockFile(RAM0, readonly=True) as file:
-            return cls(name, file.read(0, 8), file.read(SUPER * 8, (_KEPT - SUPER) * 8),
+            return cls(name, file.read(0, 8), file.read(SUPER * 8, (_JOURNAL + journal - SUPER) * 8),
                        file.read(_SUMMARY * 8, 64 * 8))
 
     def put(self):
         with BlockFile(RAM0) as file:
-            file.discard(_KEPT * 8, (_END - _KEPT) * 8)
+            file.discard(_JOURNAL * 8, (_END - _JOURNAL) * 8)
             file.write(0, self.head)
             file.write(SUPER * 8, self.body)
             file.write(_SUMMARY * 8, self.tail)
@@ -121,7 +122,7 @@ def _checksummed(data, at):
 _EXTREME = (0, 1, 0xFF, 0x7FFF, 0xFFFF, 0xFFFFFFFF, (1 << 48) - 1, 1 << 48, (1 << 64) - 1)
 
 
-def _damaged(data, chance):
+def damaged(data, chance):
     """One way to be wrong."""
     how = chance.randrange(6)
     used = len(data.rstrip(b"\0")) or 64
@@ -147,7 +148,7 @@ def _damaged(data, chance):
 def _hit(image, name, blocks, chance):
     """Damage one block of it, on the disk."""
     at = chance.choice(image.used(blocks))
-    data = _damaged(image.block(at), chance)
+    data = damaged(image.block(at), chance)
     if chance.randrange(4):
         # Damage behind a right checksum is what only the content can tell.
         if name == "super block":
@@ -206,20 +207,26 @@ def _trial(line):
     return " ".join(modes)
 
 
-def main():
+def options():
+    """Seed and number of trials, by the command line."""
     parser = argparse.ArgumentParser()
     long = os.environ.get("DMOX_MODE") == "long"
     parser.add_argument("--trials", type=int, default=300 if long else 50)
     parser.add_argument("--seed", type=int, default=None)
-    options = parser.parse_args()
-    seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
-    print(f"# damaged volumes: {options.trials}, seed {seed}, {IMPL}", flush=True)
+    chosen = parser.parse_args()
+    seed = random.SystemRandom().randrange(1 << 32) if chosen.seed is None else chosen.seed
+    return seed, chosen.trials
+
+
+def main():
+    seed, trials = options()
+    print(f"# damaged volumes: {trials}, seed {seed}, {IMPL}", flush=True)
     prepare()
     with watchdog("making the volumes", 120):
         line, images = _images()
     structures = _structures()
     failed, ways = 0, {}
-    for number in range(options.trials):
+    for number in range(trials):
         chance = random.Random(f"{seed} {number}")
         name = list(structures)[number % len(structures)]
         image = chance.choice(images)
@@ -238,7 +245,7 @@ def main():
         remove_all()
     for key in sorted(ways):
         print(f"# {ways[key]:3} {key}")
-    print(f"{options.trials - failed} passed, {failed} failed", flush=True)
+    print(f"{trials - failed} passed, {failed} failed", flush=True)
     return 1 if failed else 0
 
 
