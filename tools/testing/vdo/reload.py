@@ -14,13 +14,17 @@ from vdo.data import unique
 from vdo.data import uniques
 from vdo.rig import GIB
 from vdo.rig import MEDIUM
+from vdo.rig import ONE_SLAB
 from vdo.rig import RAM0
 from vdo.rig import RAM1
+from vdo.rig import SUPER
 from vdo.rig import Volume
 from vdo.rig import blank
 from vdo.rig import disks
 from vdo.rig import fails
 from vdo.rig import logging
+from vdo.rig import on_disk
+from vdo.rig import put
 from vdo.rig import refused
 from vdo.rig import volume
 from vdo.suite import DEDUPE
@@ -362,6 +366,50 @@ def _(s):
     equal(s.v.table(inactive=True), [])
     s.v.load(str(MEDIUM))
     s.use(MEDIUM)
+
+
+def _copy(end=SUPER + 1):
+    """What RAM0 has of a volume, but for its index, now on RAM1: as much as tells what it is."""
+    put(RAM1, 0, on_disk(RAM0, 0))
+    for block in range(SUPER, end, 1024):
+        put(RAM1, block, on_disk(RAM0, block, min(1024, end - block)))
+
+
+@case("F27", "an older copy of the storage in its place", blank, only="rust")
+def _(_):
+    """C asks the geometry only, and goes on with what the copy has."""
+    other = str(ONE_SLAB.but(device=RAM1))
+    v = volume(ONE_SLAB)
+
+    def back(first):
+        v.load(str(ONE_SLAB))
+        v.resume()
+        v.write(first, uniques(first, 8))
+        v.flush()
+        v.holds(0, uniques(0, first + 8))
+
+    v.write(0, uniques(0, 8))
+    v.flush()
+    # One of the volume in use is no older as long as that goes on, but when it was saved.
+    _copy()
+    v.load(other)
+    with logging("Storage device does not hold this VDO"):
+        fails(EINVAL, v.resume)
+    back(8)
+    # One of the volume at rest is older as soon as that is in use again.
+    v.suspend()
+    _copy()
+    v.resume()
+    with logging("Storage device does not hold this VDO"):
+        fails(EINVAL, v.load, other)
+    back(16)
+    # One of what stands still is as good as that.
+    v.suspend()
+    _copy(ONE_SLAB.physical)
+    v.load(other)
+    v.resume()
+    equal(v.status_now().device, RAM1)
+    v.holds(0, uniques(0, 24))
 
 
 @case("S13", "storage exchanged for an empty disk")
