@@ -210,6 +210,10 @@ impl Passthrough {
     }
 
     async fn flush<'a>(&'a self, mut io: BioIo<'a>) -> BioResult<'a> {
+        // It has none, wherever the target begins.
+        if io.info().sector != 0 {
+            return io.end(Err(EINVAL));
+        }
         if let Err(error) = io.forward(&self.destination, 0).await {
             return io.end(Err(error));
         }

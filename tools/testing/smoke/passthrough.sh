@@ -86,6 +86,16 @@ shared() {
 check "a device opened for more by another line" shared "passthrough $meta $src $dest"
 check "a device opened for more by another target" shared "linear $src 0"
 
+# A flush has no position: it has none in a line that begins somewhere else, either.
+behind() {
+	local result=0
+	dmsetup create c --table "$(printf '%s\n%s' "0 2048 linear $src 0" "2048 ${line#0 }")" &&
+		dmsetup mknodes
+	dd if=/tmp/data of=/dev/mapper/c bs=1M seek=1 count=1 oflag=direct conv=fsync status=none || result=1
+	dmsetup remove c && return $result
+}
+check "a flush of a line behind another" behind
+
 # Errors from below: of a bio sent on, of one that is waited for, of a flush, of I/O of our own.
 dmsetup create bad --table "0 $sectors linear $dest 0"
 dmsetup create badmeta --table "0 $(blockdev --getsz $meta) linear $meta 0"
