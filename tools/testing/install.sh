@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # What scripts/install does on machines of all kinds: each is a folder with the files by which it
-# shows; the build is one that only leaves a note.
+# shows; the build is one that only leaves a note. And by which compiler scripts/build has kernels of
+# all kinds built: each is a folder, too, and make only says what it was asked for.
 
 set -euo pipefail
 top=$(realpath "$(dirname "$0")/../..")
@@ -39,6 +40,35 @@ install() {
 	output=$(env -u KERNEL -u KDIR DMOX_CACHE="$work/cache" DMOX_MACHINE_ROOT="$machine" \
 		DMOX_RUNNING="$release" "$clone/scripts/install" "$@" 2>&1) || status=$?
 	[ "$status" = "$wanted" ] || { echo "status $status, not $wanted: $output"; return 1; }
+}
+
+# kernel LINES...: a kernel of this configuration, and a machine without compilers.
+kernel() {
+	mkdir -p "$work"/{bin,kernel/rust,kernel/scripts,kernel/include/config}
+	touch "$work"/kernel/{rust/libkernel.rmeta,scripts/target.json}
+	echo "$release" >"$work/kernel/include/config/kernel.release"
+	printf '%s\n' "$@" >"$work/kernel/.config"
+	local tool
+	for tool in cat cksum cut dirname flock grep mkdir nproc realpath rm sed sh tee uname; do
+		ln -s "$(command -v $tool)" "$work/bin/"
+	done
+	# shellcheck disable=SC2016 # the program expands it
+	program make 'for word; do case $word in MO=*) >"${word#MO=}/modules.order" ;; esac; done; echo "make $*"'
+	cp "$top/scripts/build" "$clone/scripts/"
+}
+
+# program NAME [LINE]: the machine has it, and this is what it does.
+program() {
+	printf '#!/bin/sh\n%s\n' "${2:-:}" >"$work/bin/$1"
+	chmod +x "$work/bin/$1"
+}
+
+# builds STATUS: how the build of that kernel ends.
+builds() {
+	local status=0
+	output=$(env -i PATH="$work/bin" HOME="$work" KDIR="$work/kernel" "$clone/scripts/build" 2>&1) ||
+		status=$?
+	[ "$status" = "$1" ] || { echo "status $status, not $1: $output"; return 1; }
 }
 
 says() { [[ $output == *"$1"* ]] || { echo "does not say '$1': $output"; return 1; }; }
@@ -104,6 +134,28 @@ case_initramfs() {
 		PATH=$work/bin:$PATH install 0 --remove && says "update-initramfs -u -k $release"
 }
 case_no_tree() { rm -r "$machine/lib/modules/$release" && install 1 && says "is $release installed"; }
+case_by_gcc() {
+	kernel 'CONFIG_CC_VERSION_TEXT="x86_64-linux-gnu-gcc-14 (Debian 14.2.0-19) 14.2.0"'
+	builds 0 && says " CC=x86_64-linux-gnu-gcc-14 "
+}
+case_by_clang() {
+	kernel 'CONFIG_CC_VERSION_TEXT="Debian clang version 99.0.1 (1)"' CONFIG_CC_IS_CLANG=y \
+		CONFIG_CLANG_VERSION=990001
+	builds 1 && says "$release was compiled by clang 99, which is not here" &&
+		[ "$(wc -l <<<"$output")" = 1 ] || return
+	program clang && builds 0 && says " LLVM=1 " || return
+	program clang-99 && builds 0 && says " LLVM=-99 " && [[ $output != *" CC="* ]]
+}
+case_by_another_rustc() {
+	kernel 'CONFIG_CC_VERSION_TEXT="gcc 14"' 'CONFIG_RUSTC_VERSION_TEXT="rustc 1.85.0"'
+	program rustc 'echo rustc 1.86.0'
+	builds 1 && says "is by rustc 1.85.0; the compiler here is rustc 1.86.0"
+}
+case_blank_in_path() {
+	kernel 'CONFIG_CC_VERSION_TEXT="gcc 14"'
+	mv "$clone" "$work/a clone" && clone="$work/a clone"
+	builds 1 && says "a folder with a blank in its name"
+}
 
 for name in $(compgen -A function case_); do
 	fresh
