@@ -8,6 +8,7 @@ use kernel::sync::Arc;
 use platform::disk::KernelDisk;
 use platform::executor::Executor;
 use vdo::admin::table::Settings;
+use vdo::dedupe::askers::ASKERS;
 use vdo::dedupe::index;
 use vdo::error::Result as VdoResult;
 use vdo::format::recovery_journal;
@@ -103,6 +104,10 @@ pub(crate) fn spawn_tasks(engine: &Arc<Engine>, executor: &Executor) -> VdoResul
 
 #[inline(never)]
 fn spawn_index(engine: &Arc<Engine>, executor: &Executor) -> VdoResult {
+    for _ in 0..ASKERS {
+        executor.spawn(Engine::run_asker(engine.clone()))?;
+    }
+    executor.spawn(Engine::run_asker_timer(engine.clone()))?;
     executor.spawn(Engine::run_index(engine.clone()))?;
     Ok(executor.spawn(Engine::run_index_writer(engine.clone()))?)
 }

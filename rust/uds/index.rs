@@ -117,10 +117,14 @@ struct Counters {
     dropped: AtomicU64,
     /// Chapters written.
     chapters: AtomicU64,
-    /// Names that were looked up and found.
+    /// Names that were looked up to be remembered, and found.
     found: AtomicU64,
-    /// Names that were looked up and not found.
+    /// Names that were looked up to be remembered, and not found.
     not_found: AtomicU64,
+    /// Names that were looked up only, and found.
+    queried: AtomicU64,
+    /// Names that were looked up only, and not found.
+    not_queried: AtomicU64,
     /// Names that were found, and remembered with something else.
     updated: AtomicU64,
 }
@@ -128,10 +132,14 @@ struct Counters {
 /// How often names were looked up and remembered since the index was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
-    /// Names that were looked up and found.
+    /// Names that were looked up to be remembered, and found.
     pub found: u64,
-    /// Names that were looked up and not found.
+    /// Names that were looked up to be remembered, and not found.
     pub not_found: u64,
+    /// Names that were looked up only, and found.
+    pub queried: u64,
+    /// Names that were looked up only, and not found.
+    pub not_queried: u64,
     /// Names that were found, and remembered with something else.
     pub updated: u64,
 }
@@ -215,6 +223,8 @@ impl<W: World> Index<W> {
                 chapters: AtomicU64::new(0),
                 found: AtomicU64::new(0),
                 not_found: AtomicU64::new(0),
+                queried: AtomicU64::new(0),
+                not_queried: AtomicU64::new(0),
                 updated: AtomicU64::new(0),
             },
             disk,
@@ -257,6 +267,8 @@ impl<W: World> Index<W> {
         Asked {
             found: self.counters.found.load_relaxed(),
             not_found: self.counters.not_found.load_relaxed(),
+            queried: self.counters.queried.load_relaxed(),
+            not_queried: self.counters.not_queried.load_relaxed(),
             updated: self.counters.updated.load_relaxed(),
         }
     }
@@ -278,23 +290,58 @@ impl<W: World> Index<W> {
 
     /// Answers what is asked in a batch. A name of which nothing is found may be known nevertheless.
     pub async fn look_up(&self, batch: &mut Batch) {
+        if !self.look_up_at_once(batch) {
+            self.look_up_on_disk(batch).await;
+        }
+    }
+
+    /// Answers what can be answered from memory. Returns false if
+    /// [`look_up_on_disk`](Self::look_up_on_disk) is to answer the rest.
+    pub fn look_up_at_once(&self, batch: &mut Batch) -> bool {
         batch.prepare(&self.volume_index);
         let Some(_user) = self.enter() else {
-            return;
+            return true;
         };
         self.volume_index.look_up(&mut batch.requests);
         self.search_memory(batch);
+        let is_all = batch.wanted.is_empty() && !self.has_sparse_members();
+        if is_all {
+            self.count(batch);
+        }
+        is_all
+    }
+
+    /// Answers what chapters on the storage have to be read for.
+    pub async fn look_up_on_disk(&self, batch: &mut Batch) {
+        let Some(_user) = self.enter() else {
+            return;
+        };
         self.search_volume(batch).await;
         if self.geometry.shape.sparse_chapters > 0 {
             self.search_sparse(batch).await;
         }
-        let found = batch.items.iter().filter(|item| item.advice.is_some());
-        let found = found.count() as u64;
-        self.counters.found.fetch_add(found);
-        let asked = batch.items.len() as u64;
-        self.counters
-            .not_found
-            .fetch_add(asked.saturating_sub(found));
+        self.count(batch);
+    }
+
+    fn count(&self, batch: &Batch) {
+        let counts = |is_query| {
+            let own = batch.items.iter().filter(|item| item.is_query == is_query);
+            let found = own.clone().filter(|item| item.advice.is_some());
+            let found = found.count() as u64;
+            (found, (own.count() as u64).saturating_sub(found))
+        };
+        let (posts, queries) = (counts(false), counts(true));
+        let own = &self.counters;
+        for (counter, count) in [
+            (&own.found, posts.0),
+            (&own.not_found, posts.1),
+            (&own.queried, queries.0),
+            (&own.not_queried, queries.1),
+        ] {
+            if count > 0 {
+                counter.fetch_add(count);
+            }
+        }
     }
 
     /// Looks for names in chapters in memory, and notes which have to be looked for on disk.
@@ -378,15 +425,32 @@ impl<W: World> Index<W> {
 
     /// Remembers a name without having looked it up: for what came before the index was open.
     pub fn remember_unasked(&self, name: Name, metadata: Metadata) {
-        let remembered = self.enter().is_some_and(|_user| {
+        let _known = self.put(name, metadata);
+    }
+
+    /// As [`remember_unasked`](Self::remember_unasked), for a name of which the user knows that it is known
+    /// with something else.
+    pub fn update(&self, name: Name, metadata: Metadata) {
+        if self.put(name, metadata) {
+            self.counters.updated.fetch_add(1);
+        }
+    }
+
+    /// Remembers a name, and returns whether it may have been known.
+    fn put(&self, name: Name, metadata: Metadata) -> bool {
+        let put = self.enter().map(|_user| {
             let mut request = self.volume_index.request(name);
             self.volume_index
                 .look_up(core::slice::from_mut(&mut request));
-            self.remember_one(&mut request, false, metadata)
+            let is_known = request.answer != Answer::Absent;
+            let remembered = self.remember_one(&mut request, false, metadata);
+            (is_known, remembered)
         });
+        let (is_known, remembered) = put.unwrap_or((false, false));
         if !remembered {
             self.counters.dropped.fetch_add(1);
         }
+        is_known
     }
 
     /// Puts a name into the open chapter. `is_own`: a hint of the volume index was one of this name.

@@ -238,6 +238,14 @@ impl<W: World> Service<W> {
         })
     }
 
+    /// Returns true if the index is being opened, to be used: names are [kept](Self::keep) then.
+    pub fn is_keeping(&self) -> bool {
+        self.desk.with(|desk, _| {
+            let is_wanted = desk.open && desk.used && !desk.anew;
+            is_wanted && desk.phase == Phase::Opening && desk.suspend.is_none()
+        })
+    }
+
     /// Returns the index, if it is open: for its figures.
     pub fn opened(&self) -> Option<Arc<Index<W>>> {
         self.desk.with(|desk, _| desk.index.clone())

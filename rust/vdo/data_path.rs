@@ -21,6 +21,7 @@ pub mod unsettled;
 pub(crate) mod counters;
 pub(crate) mod discard;
 pub(crate) mod flush;
+pub(crate) mod join;
 pub(crate) mod lost;
 pub(crate) mod pack;
 pub(crate) mod read;

@@ -13,6 +13,8 @@
 //! This room knows nothing of requests. It uses `format`, the crate `uds`, and what all may use.
 
 pub mod advice;
+pub mod askers;
+pub mod flight;
 pub mod index;
 pub mod name;
 

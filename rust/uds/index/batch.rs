@@ -19,6 +19,8 @@ pub struct Item {
     pub tag: u32,
     /// The name.
     pub name: Name,
+    /// Whether it is asked for by somebody who has nothing to remember yet.
+    pub is_query: bool,
     /// What is known of it.
     pub advice: Option<Metadata>,
     /// The volume index spoke of this very name.
@@ -32,6 +34,7 @@ impl Item {
         Self {
             tag,
             name,
+            is_query: false,
             advice: None,
             is_own: false,
             chapter: NO_CHAPTER,
@@ -57,6 +60,20 @@ impl Batch {
         })
     }
 
+    /// Returns a batch without memory, which stands for one that is elsewhere.
+    pub const fn elsewhere() -> Self {
+        Self {
+            items: KVVec::new(),
+            requests: KVVec::new(),
+            wanted: KVVec::new(),
+        }
+    }
+
+    /// Returns true if it has no memory.
+    pub fn is_elsewhere(&self) -> bool {
+        self.items.capacity() == 0
+    }
+
     /// Forgets its names.
     pub fn clear(&mut self) {
         self.items.clear();
@@ -71,6 +88,15 @@ impl Batch {
             .is_ok()
     }
 
+    /// As [`push`](Self::push), by somebody who may have nothing to remember.
+    pub fn push_query(&mut self, name: Name, tag: u32) -> bool {
+        let item = Item {
+            is_query: true,
+            ..Item::new(name, tag)
+        };
+        self.items.push_within_capacity(item).is_ok()
+    }
+
     /// Returns the names, in no order that matters.
     pub fn items(&self) -> &[Item] {
         &self.items
@@ -82,7 +108,10 @@ impl Batch {
         self.requests.clear();
         self.wanted.clear();
         for item in self.items.iter_mut() {
-            *item = Item::new(item.name, item.tag);
+            *item = Item {
+                is_query: item.is_query,
+                ..Item::new(item.name, item.tag)
+            };
             // There is room for as many.
             let request = index.request(item.name);
             let _ = self.requests.push_within_capacity(request);

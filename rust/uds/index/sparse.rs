@@ -71,6 +71,14 @@ impl Sparse {
 }
 
 impl<W: World> Index<W> {
+    /// Returns true if there are chapters that are of use.
+    pub(super) fn has_sparse_members(&self) -> bool {
+        let oldest = self.oldest();
+        let mut numbers = 0..MEMBERS;
+        self.geometry.shape.sparse_chapters > 0
+            && numbers.any(|number| self.sparse.member(number, oldest).is_some())
+    }
+
     /// Looks for names that are not known otherwise in chapters that were of use.
     pub(super) async fn search_sparse(&self, batch: &mut Batch) {
         let (oldest, newest) = (self.oldest(), self.newest());

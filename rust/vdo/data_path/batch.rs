@@ -19,6 +19,7 @@ use crate::block_map::Prefetch;
 use crate::compress::bins::Bins;
 use crate::data_path::inbox::Kind;
 use crate::data_path::inbox::Write;
+use crate::data_path::join::Aboard;
 use crate::data_path::locks::Access;
 use crate::data_path::locks::Token;
 use crate::data_path::share::Names;
@@ -94,6 +95,8 @@ pub struct Batch<W: World> {
     without_place: Option<Error>,
     /// For finding duplicates.
     pub(crate) names: Names,
+    /// Its names among those in flight.
+    pub(crate) aboard: Aboard,
     /// The compressed blocks into which some of the data goes.
     pub(crate) bins: Bins,
     pub(super) max_blocks: usize,
@@ -146,6 +149,7 @@ impl<W: World> Batch<W> {
             entries: KVec::with_capacity(max_blocks, GFP_KERNEL)?,
             without_place: None,
             names: Names::new(max_blocks)?,
+            aboard: Aboard::new(max_blocks)?,
             bins: Bins::new(bins)?,
             max_blocks,
         })
@@ -414,7 +418,7 @@ impl<W: World> Batch<W> {
         let mut worst: Option<(Lbn, bool)> = None;
         for request in self.requests.iter_mut() {
             let blocks = self.blocks.get(request.blocks.clone()).unwrap_or_default();
-            let Some(failed) = blocks.iter().find(|block| block.mapping().is_none()) else {
+            let Some(failed) = blocks.iter().find(|block| block.has_failed()) else {
                 continue;
             };
             if request.error.is_none() {

@@ -37,9 +37,9 @@ impl<W: World> Writer<W> {
         self.store_packed(batch, &mut places);
         batch.store_at(&mut places, |fate| matches!(fate, Fate::Placed(..)));
         self.follow_stored(batch, &mut places);
+        batch.keep_places(|| places.next());
         batch.store_at(&mut places, |fate| matches!(fate, Fate::Data(_)));
         self.follow_stored(batch, &mut places);
-        batch.fail_followers();
         places.give_back(|run| self.depot.release(run));
         batch.runs = places.into_memory();
         let Batch { runs, moved, .. } = batch;
@@ -180,7 +180,7 @@ impl<W: World> Batch<W> {
     }
 
     /// Who still follows one that has no place has none either.
-    fn fail_followers(&mut self) {
+    pub(super) fn fail_followers(&mut self) {
         for block in self.blocks.iter_mut().filter(|block| block.fate.is_open()) {
             block.fate = Fate::Failed;
         }
@@ -188,7 +188,7 @@ impl<W: World> Batch<W> {
 }
 
 /// Has a page written at `pbn`, with the one before it if they are neighbours.
-fn add_to(runs: &mut KVec<Stored>, page: usize, pbn: Pbn) {
+pub(super) fn add_to(runs: &mut KVec<Stored>, page: usize, pbn: Pbn) {
     if let Some(last) = runs.last_mut() {
         let blocks = last.blocks;
         let is_next = last.start.checked_add(blocks.into()) == Some(pbn)

@@ -6,7 +6,8 @@
 //! |---|---|
 //! | name | the data is ours, and nobody changes it any more |
 //! | lead | of blocks in the batch with the same data the first one leads, and the others follow |
-//! | look up | the index is asked for leaders only; what it answers may be wrong in every way |
+//! | board | who finds its name [in flight](crate::dedupe::flight) waits for that [later](crate::data_path::join) |
+//! | look up | the index is asked for the other leaders; what it answers may be wrong in every way |
 //! | verify | a block is claimed first, so that nobody reuses it, then read and compared |
 //! | follow | who has found a block refers to it, with a claim for each; so do those it leads |
 //!
@@ -16,12 +17,14 @@
 //! behind it; the index hears of that copy, in place of the full one.
 
 use crate::data_path::batch::Batch;
+use crate::data_path::batch::Block;
 use crate::data_path::batch::Fate;
 use crate::data_path::fragment;
 use crate::data_path::settle::NOWHERE;
 use crate::data_path::write::Writer;
 use crate::dedupe::advice;
 use crate::dedupe::index::Index;
+use crate::dedupe::index::Listener;
 use crate::dedupe::name;
 use crate::dedupe::name::Name;
 use crate::depot::Run;
@@ -92,23 +95,53 @@ impl Names {
 }
 
 impl<W: World> Writer<W> {
-    /// Finds the duplicates in a batch. Returns who is to hear of it when it is recorded.
-    pub(crate) async fn share(&self, batch: &mut Batch<W>) -> Option<Arc<Index<W>>> {
-        let index = self.session.index()?;
+    /// Finds the duplicates in a batch, but for those whose data others are about to store. Returns who
+    /// is to hear of it when it is stored.
+    pub(crate) async fn share(&self, batch: &mut Batch<W>) -> Option<Listener<W>> {
+        let listener = self.session.listener()?;
+        self.fetch_names(batch);
         batch.names.clear();
         self.name(batch);
         self.lead(batch);
-        index.look_up(&mut batch.names.asked).await;
+        self.board(batch);
+        if let Listener::Index(index) = &listener {
+            self.look_up(index, batch).await;
+        }
         self.claim_candidates(batch);
         apart(pin!(self.verify(batch))).await;
         self.follow_found(batch);
         batch.follow_leaders();
-        Some(index)
+        Some(listener)
     }
 
-    /// Tells the depot which blocks others may look at, now that the batch is recorded, and the index
-    /// where those are that it was asked for.
-    pub(crate) fn remember(&self, index: &Index<W>, batch: &mut Batch<W>) {
+    /// Asks the index for leaders, but not for longer than is reasonable.
+    async fn look_up(&self, index: &Arc<Index<W>>, batch: &mut Batch<W>) {
+        let names = &mut batch.names;
+        if names.are_late() {
+            // An earlier look-up is not back.
+            return self.askers.skip(batch.aboard.asks());
+        }
+        if index.look_up_at_once(&mut names.asked) {
+            return;
+        }
+        let asked = core::mem::replace(&mut names.asked, uds::index::Batch::elsewhere());
+        let answer = self.askers.look_up(batch.worker, index.clone(), asked);
+        if let Some(asked) = apart(pin!(answer)).await {
+            names.asked = asked;
+        }
+    }
+
+    /// Takes the names back with which an earlier look-up was late.
+    fn fetch_names(&self, batch: &mut Batch<W>) {
+        if batch.names.are_late() {
+            if let Some(asked) = self.askers.fetch(batch.worker) {
+                batch.names.asked = asked;
+            }
+        }
+    }
+
+    /// Tells the depot which blocks others may look at, now that the batch is stored.
+    pub(crate) fn set_stored(&self, batch: &Batch<W>) {
         let mut run: Option<Run> = None;
         for block in &batch.blocks {
             let (Fate::Placed(_, pbn)
@@ -133,13 +166,16 @@ impl<W: World> Writer<W> {
         if let Some(run) = run {
             self.depot.set_stored(run);
         }
+    }
+
+    /// Tells the index where those names are that it was asked for.
+    pub(crate) fn remember(&self, index: &Index<W>, batch: &mut Batch<W>) {
         let Batch { names, blocks, .. } = batch;
         let all = &names.all;
         index.remember(&mut names.asked, |item| {
             let block = blocks.get(all.get(item.tag as usize)?.told)?;
             block.page()?;
-            let mapping = block.mapping()?;
-            Some(advice::encode(mapping))
+            Some(advice::encode(block.mapping()?))
         });
     }
 
@@ -185,7 +221,7 @@ impl<W: World> Writer<W> {
         sort_by_key(&mut names.all, |named| (named.name, named.block));
     }
 
-    /// Finds who leads, and asks for these.
+    /// Finds who leads.
     fn lead(&self, batch: &mut Batch<W>) {
         let (mut matches, mut collisions) = (0, 0);
         let mut leader = 0;
@@ -194,14 +230,12 @@ impl<W: World> Writer<W> {
             if at > leader && is_same_name && batch.have_same_data(leader, at) {
                 matches += 1;
             } else if at > leader && is_same_name {
-                // Very rare: it goes its own way, and nobody follows.
+                // Very rare: it goes its own way, and the index does not hear of it.
                 collisions += 1;
-                batch.set_leader(at, at);
-                continue;
+                leader = at;
             } else {
                 leader = at;
-                // There is room for all of them.
-                batch.names.ask(at);
+                batch.add_passenger(at);
             }
             batch.set_leader(at, leader);
         }
@@ -329,29 +363,64 @@ impl<W: World> Writer<W> {
         while at < batch.names.all.len() {
             let end = batch.end_of_group(at);
             if let Some(Fate::Shared(_, mapping)) = batch.fate_of(at) {
-                let wanted = (end - at - 1).min(u8::MAX.into()) as u8;
-                let claims = match wanted {
-                    0 => 0,
-                    wanted => self.depot.claim_more(mapping.pbn, wanted),
-                };
-                let left = at + 1 + usize::from(claims);
-                for follower in at + 1..left {
-                    batch.set_fate(follower, |page| Fate::Shared(page, mapping));
-                }
-                if left < end {
-                    batch.lead_anew(at, left..end);
-                }
+                let _stored_anew = self.share_out(batch, at, mapping);
             }
             at = end;
         }
     }
+
+    /// Has those refer to a block that was found whom `at` leads, who has found it. Returns the first that
+    /// gets no claim: it leads the rest.
+    pub(crate) fn share_out(
+        &self,
+        batch: &mut Batch<W>,
+        at: usize,
+        mapping: Mapping,
+    ) -> Option<usize> {
+        let end = batch.end_of_group(at);
+        let claims = match (end - at - 1).min(u8::MAX.into()) as u8 {
+            0 => 0,
+            wanted => self.depot.claim_more(mapping.pbn, wanted),
+        };
+        let left = at + 1 + usize::from(claims);
+        for follower in at + 1..left {
+            batch.set_fate(follower, |page| Fate::Shared(page, mapping));
+        }
+        if left == end {
+            return None;
+        }
+        batch.lead_anew(at, left..end);
+        Some(left)
+    }
 }
 
 impl Names {
-    fn ask(&mut self, at: usize) {
+    /// Returns the block that the index hears of, if a name leads.
+    pub(crate) fn told(&self, at: usize) -> Option<usize> {
+        self.all.get(at).map(|named| named.told)
+    }
+
+    /// Returns a name, and the page with its data.
+    pub(crate) fn name_and_page(&self, at: usize, blocks: &[Block]) -> Option<(Name, usize)> {
+        let named = self.all.get(at)?;
+        Some((named.name, blocks.get(named.block)?.page()?))
+    }
+
+    /// The index is to be asked for a name, which is remembered for sure if it `has_place`. There is room
+    /// for all of them.
+    pub(crate) fn ask(&mut self, at: usize, has_place: bool) {
         if let Some(named) = self.all.get(at) {
-            self.asked.push(uds::format::Name(named.name), at as u32);
+            let name = uds::format::Name(named.name);
+            match has_place {
+                true => self.asked.push(name, at as u32),
+                false => self.asked.push_query(name, at as u32),
+            };
         }
+    }
+
+    /// Returns true if the index has not answered in time, or could not be asked because of that.
+    pub(crate) fn are_late(&self) -> bool {
+        self.asked.is_elsewhere()
     }
 }
 
@@ -417,7 +486,7 @@ impl<W: World> Batch<W> {
 
     /// Those who follow one that has found nothing wait for its place. If they have one and it has
     /// none, it gets theirs.
-    fn follow_leaders(&mut self) {
+    pub(super) fn follow_leaders(&mut self) {
         for at in 0..self.names.all.len() {
             let Some(leader) = self.leader_of(at).filter(|leader| *leader != at) else {
                 continue;

@@ -14,8 +14,8 @@
 //! | [pack](crate::data_path::pack) | what compresses shares blocks; if that is not wanted this does not happen |
 //! | [settle](crate::data_path::settle) | what is left is stored without holes; places that are not needed go back |
 //! | store | one I/O for each run of blocks, all at once |
+//! | [join](crate::data_path::join) | what was stored is told to the index, and to who has the same data; what others store is waited for |
 //! | record | the journal has an entry only for data that the storage has taken |
-//! | remember | the index hears where the blocks are that it was asked for |
 //! | finish | who wants stable storage waits for the commit |
 
 use crate::block_map::BlockMap;
@@ -37,6 +37,8 @@ use crate::data_path::shown::Shown;
 use crate::data_path::shown::ViewOf;
 use crate::data_path::unsettled;
 use crate::data_path::unsettled::Unsettled;
+use crate::dedupe::askers::Askers;
+use crate::dedupe::flight::Flights;
 use crate::dedupe::index::Session;
 use crate::depot::Depot;
 use crate::depot::Run;
@@ -84,6 +86,8 @@ pub(crate) struct Writer<W: World> {
     pub(crate) unsettled: Arc<Unsettled>,
     pub(crate) set_aside: SetAside,
     pub(crate) session: Arc<Session<W>>,
+    pub(crate) askers: Askers<W>,
+    pub(crate) flights: Flights<ViewOf<W>>,
     pub(crate) compression: Arc<Switch>,
     pub(crate) encoders: Pool<Encoder<W::Compressor>>,
     /// What is compared with what is to be stored is read into these.
@@ -133,18 +137,17 @@ impl<W: World> Writer<W> {
     }
 
     async fn store_and_record(&self, batch: &mut Batch<W>) -> Result<Position> {
-        let index = apart(pin!(self.share(batch))).await;
+        let listener = apart(pin!(self.share(batch))).await;
         let is_packed = apart(pin!(self.pack(batch))).await;
-        if index.is_some() || is_packed {
+        if listener.is_some() || is_packed {
             self.settle(batch);
         }
-        batch.fail_without_place();
         self.store(batch).await;
-        let end = apart(pin!(self.record(batch))).await?;
-        if let Some(index) = index {
-            self.remember(&index, batch);
+        if let Some(listener) = listener {
+            apart(pin!(self.join(&listener, batch))).await;
         }
-        Ok(end)
+        batch.fail_without_place();
+        apart(pin!(self.record(batch))).await
     }
 
     /// Finds, or allocates, the leaf page of every block.
@@ -204,7 +207,7 @@ impl<W: World> Writer<W> {
     }
 
     /// Writes the runs, all at once; what the storage refuses is tried elsewhere.
-    async fn store(&self, batch: &mut Batch<W>) {
+    pub(crate) async fn store(&self, batch: &mut Batch<W>) {
         while !batch.runs.is_empty() {
             self.store_runs(batch).await;
             for at in 0..batch.runs.len() {

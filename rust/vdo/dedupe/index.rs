@@ -11,8 +11,10 @@
 use crate::admin::message::IndexOrder;
 use crate::admin::statistics::Statistics;
 use crate::admin::status::IndexState;
+use crate::dedupe::advice::Advice;
 use crate::dedupe::disk::IndexDisk;
 use crate::dedupe::found::Found;
+use crate::dedupe::name::Name;
 use crate::error::Result;
 use crate::format::geometry::Geometry;
 use crate::health::Health;
@@ -95,6 +97,14 @@ pub fn place(geometry: &Geometry, shape: Option<Shape>) -> Option<Config> {
     })
 }
 
+/// Who is told where names are.
+pub(crate) enum Listener<W: World> {
+    /// The index, which can be asked as well.
+    Index(Arc<Index<W>>),
+    /// Who keeps them for an index that is being opened.
+    Keeper,
+}
+
 /// The index of a volume, if it has room for one, and what was found with it.
 pub(crate) struct Session<W: World> {
     open: Option<Open<W>>,
@@ -140,9 +150,31 @@ impl<W: World> Session<W> {
         })
     }
 
-    /// Returns the index, if names are of any use.
-    pub(crate) fn index(&self) -> Option<Arc<Index<W>>> {
+    /// Returns who is told of names, if they are of any use.
+    pub(crate) fn listener(&self) -> Option<Listener<W>> {
+        let service = &self.open.as_ref()?.service;
+        match service.index() {
+            Some(index) => Some(Listener::Index(index)),
+            None => service.is_keeping().then_some(Listener::Keeper),
+        }
+    }
+
+    /// Returns the index, if it can be asked.
+    #[cfg(test)]
+    fn index(&self) -> Option<Arc<Index<W>>> {
         self.open.as_ref()?.service.index()
+    }
+
+    /// Keeps what is known of a name for the index that is being opened, or tells it if it is open by now.
+    pub(crate) fn keep(&self, name: Name, advice: Advice) {
+        let Some(open) = &self.open else {
+            return;
+        };
+        let name = uds::format::Name(name);
+        match open.service.index() {
+            Some(index) => index.remember_unasked(name, advice),
+            None => open.service.keep(name, advice),
+        }
     }
 
     /// Returns how the index is. While it rests it is shown as closed: nobody uses it, and mainline's
@@ -234,6 +266,8 @@ impl<W: World> Session<W> {
         let asked = index.asked();
         own.posts_found = asked.found;
         own.posts_not_found = asked.not_found;
+        own.queries_found = asked.queried;
+        own.queries_not_found = asked.not_queried;
         own.updates_found = asked.updated;
     }
 }

@@ -36,6 +36,8 @@ use crate::data_path::shown::Shown;
 use crate::data_path::unsettled::Unsettled;
 use crate::data_path::write::BioOf;
 use crate::data_path::write::Writer;
+use crate::dedupe::askers::Askers;
+use crate::dedupe::flight::Flights;
 use crate::dedupe::index;
 use crate::dedupe::index::Session;
 use crate::depot::Depot;
@@ -182,6 +184,19 @@ fn encoders<W: World>(world: &W) -> Result<Pool<Encoder<W::Compressor>>> {
     Ok(Pool::new(all))
 }
 
+fn flights<V: Clone>(tuning: &Tuning) -> Result<Flights<V>> {
+    let large = tuning.workers.saturating_mul(tuning.batch_blocks);
+    let small = tuning.small_workers.saturating_mul(tuning.small_blocks);
+    let (workers, names) = match tuning.index_shape {
+        Some(_) => (
+            tuning.workers.saturating_add(tuning.small_workers),
+            large.saturating_add(small),
+        ),
+        None => (0, 0),
+    };
+    Ok(Flights::new(workers, names)?)
+}
+
 fn fragments<D: Disk>(storage: &Storage<D>, count: usize) -> Result<Pool<Fragments<D::Buffer>>> {
     let mut all = KVec::with_capacity(count, GFP_KERNEL)?;
     for _ in 0..count {
@@ -272,6 +287,8 @@ impl<W: World> Engine<W> {
                 unsettled: unsettled.clone(),
                 set_aside: SetAside::new()?,
                 session: session.clone(),
+                askers: Askers::new(world.clone(), workers)?,
+                flights: flights(&tuning)?,
                 compression: compression.clone(),
                 encoders: encoders(&*world)?,
                 verifiers: verifiers(&storage)?,
@@ -490,6 +507,17 @@ impl<W: World> Engine<W> {
         engine.session.write_chapters().await;
     }
 
+    /// Asks the index for names that have to be read, until the engine stops:
+    /// [`ASKERS`](crate::dedupe::askers::ASKERS) tasks do so.
+    pub async fn run_asker(engine: Arc<Self>) {
+        engine.writer.askers.run().await;
+    }
+
+    /// Looks for look-ups that take too long, until the engine stops.
+    pub async fn run_asker_timer(engine: Arc<Self>) {
+        engine.writer.askers.run_timer().await;
+    }
+
     /// Lets all tasks end. No bio comes any more, and the volume is suspended.
     pub fn stop(&self) {
         self.inbox.stop();
@@ -499,6 +527,7 @@ impl<W: World> Engine<W> {
         self.journal.stop();
         self.map.stop();
         self.depot.stop();
+        self.writer.askers.stop();
         self.session.stop();
     }
 }

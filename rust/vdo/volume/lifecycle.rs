@@ -22,6 +22,8 @@ impl<W: World> Engine<W> {
     pub async fn suspend(&self, save: bool) {
         let admin = self.admin.take().await;
         self.flusher.unsettled.settled().await;
+        // Also of what nobody waits for any more.
+        self.writer.askers.settled().await;
         let saves = save && !self.health.is_read_only();
         self.session.suspend(saves).await;
         if !self.is_started() || self.health.is_protected() {

@@ -112,6 +112,9 @@ impl<W: World> Engine<W> {
         statistics.block_map = self.map.statistics();
         self.counters.put(statistics);
         self.session.put(statistics);
+        let (asked, late) = self.writer.askers.counts();
+        statistics.hash_lock.curr_dedupe_queries = asked as u32;
+        statistics.dedupe_advice_timeouts = late;
         self.compression.put(statistics);
         self.put_io(statistics);
     }

@@ -21,6 +21,8 @@ impl<W: World> Engine<W> {
             (self.writer.unsettled.is_empty(), "a batch is not settled"),
             (self.writer.locks.is_idle(), "a block is claimed"),
             (self.writer.shown.is_empty(), "data is shown"),
+            (self.writer.flights.is_empty(), "a name is in flight"),
+            (self.writer.askers.is_idle(), "the index is asked"),
             (self.flusher.carrier.is_full(), "a flush has its carrier"),
             (self.reader.fragments.is_full(), "a read has a fragment"),
             (self.admin.is_full(), "somebody administers the volume"),

@@ -315,6 +315,10 @@ impl Machine {
             Box::pin(Engine::run_reference_writer(engine.clone())),
         );
         spawn("scrubber", Box::pin(Engine::run_scrubber(engine.clone())));
+        for _ in 0..2 {
+            spawn("asker", Box::pin(Engine::run_asker(engine.clone())));
+        }
+        spawn("late", Box::pin(Engine::run_asker_timer(engine.clone())));
         spawn(
             "chapters",
             Box::pin(Engine::run_index_writer(engine.clone())),

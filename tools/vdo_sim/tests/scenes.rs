@@ -15,3 +15,5 @@ mod order;
 mod requests;
 #[path = "scenes/stops.rs"]
 mod stops;
+#[path = "scenes/twins.rs"]
+mod twins;

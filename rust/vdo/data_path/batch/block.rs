@@ -43,6 +43,9 @@ pub(crate) enum Fate {
     /// Its data is in a page of the buffer, and a fragment of a compressed block of the batch, which is
     /// stored there; it has a claim on that.
     Packed(usize, Mapping),
+    /// Its data is in a page of the buffer, and on its way to the storage with another batch, which is
+    /// waited for. If it was promised a place, that is kept for it.
+    Awaits(usize, Option<Pbn>),
     /// Its request fails, and says why.
     Failed,
 }
@@ -98,6 +101,7 @@ impl Block {
             | Fate::Same(page, _)
             | Fate::Shared(page, _)
             | Fate::Fragment(page, ..)
+            | Fate::Awaits(page, _)
             | Fate::Packed(page, _) => Some(page),
             Fate::Open | Fate::Zero | Fate::Failed => None,
         }
@@ -109,8 +113,15 @@ impl Block {
             Fate::Zero => Some(Mapping::ZERO),
             Fate::Placed(_, pbn) | Fate::Same(_, pbn) => Some(Mapping::plain(pbn)),
             Fate::Shared(_, mapping) | Fate::Packed(_, mapping) => Some(mapping),
-            Fate::Open | Fate::Data(_) | Fate::Fragment(..) | Fate::Failed => None,
+            Fate::Open | Fate::Data(_) | Fate::Fragment(..) | Fate::Awaits(..) | Fate::Failed => {
+                None
+            }
         }
+    }
+
+    /// Returns true if it is nowhere, and nobody is waited for.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.mapping().is_none() && !matches!(self.fate, Fate::Awaits(..))
     }
 
     /// Returns true if the whole block is written.
