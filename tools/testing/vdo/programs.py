@@ -41,7 +41,7 @@ def _(v):
     words = line.split()
     state = v.status_now()
     equal((words[0], words[-1]), ("v", "normal"))
-    equal(words[-4], f"{-(-state.used * 100 // state.total)}%")
+    equal(words[-5], f"{-(-state.used * 100 // state.total)}%")
     assert "dataBlocksUsed" in dmox("stats", "--all", "v")
     # What is no volume is told, and is no success.
     assert "not a running vdo device" in dmox("stats", "b", code=1) \
