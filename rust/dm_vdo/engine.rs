@@ -40,6 +40,9 @@ const CLAIMERS: usize = 64;
 /// be less than the 222 that are scrubbed before the volume is used. So at most 38.
 const JOURNAL_MEMORY_BLOCKS: u64 = 32;
 
+/// Tasks that write fragments which had to wait for others: each has two blocks on their way.
+const PACKERS: usize = 4;
+
 /// Blocks in a batch: a bio of the largest size that device-mapper hands us.
 const BATCH_BLOCKS: usize = 256;
 
@@ -49,6 +52,7 @@ fn tuning(opened: &Opened, settings: &Settings) -> Tuning {
         small_workers: SMALL_WORKERS,
         small_blocks: SMALL_BLOCKS,
         claimers: CLAIMERS,
+        packers: PACKERS,
         batch_blocks: BATCH_BLOCKS,
         fragment_reads: 16,
         journal_memory_blocks: JOURNAL_MEMORY_BLOCKS,
@@ -87,6 +91,7 @@ pub(crate) fn spawn_tasks(engine: &Arc<Engine>, executor: &Executor) -> VdoResul
     for _ in 0..engine.tuning().claimers {
         executor.spawn(Engine::run_claimer(own()))?;
     }
+    spawn_packers(engine, executor)?;
     executor.spawn(Engine::run_journal_writer(own()))?;
     executor.spawn(Engine::run_journal_timer(own()))?;
     executor.spawn(Engine::run_applier(own()))?;
@@ -110,6 +115,16 @@ fn spawn_index(engine: &Arc<Engine>, executor: &Executor) -> VdoResult {
     executor.spawn(Engine::run_asker_timer(engine.clone()))?;
     executor.spawn(Engine::run_index(engine.clone()))?;
     Ok(executor.spawn(Engine::run_index_writer(engine.clone()))?)
+}
+
+#[inline(never)]
+fn spawn_packers(engine: &Arc<Engine>, executor: &Executor) -> VdoResult {
+    for _ in 0..engine.tuning().packers {
+        let batch = engine.packer_batch()?;
+        executor.spawn(Engine::run_packer(engine.clone(), batch))?;
+    }
+    let timer = engine.packer_timer()?;
+    Ok(executor.spawn(Engine::run_packer_timer(engine.clone(), timer))?)
 }
 
 #[inline(never)]

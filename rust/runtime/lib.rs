@@ -24,6 +24,7 @@ extern crate std;
 
 pub mod clock;
 pub mod disk;
+pub mod join;
 pub mod monitor;
 pub mod oneshot;
 pub mod pool;

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`inbox`], [`batch`] | bios on their way to a worker, and in its hands |
 //! | [`locks`], [`unsettled`], `shown` | what requests that are under way are to each other |
-//! | `write`, `fill`, `share`, `pack`, `settle`, `room`, `set_aside` | writes |
+//! | `write`, `fill`, `share`, `pack`, `settle`, `park`, `packer`, `room`, `set_aside` | writes |
 //! | `discard`, `read`, `flush` | the other requests |
 //! | `fragment`, `lost`, `counters` | what several of them need: compressed blocks, whether a write is lost, what is counted |
 //!
@@ -24,6 +24,8 @@ pub(crate) mod flush;
 pub(crate) mod join;
 pub(crate) mod lost;
 pub(crate) mod pack;
+pub(crate) mod packer;
+pub(crate) mod park;
 pub(crate) mod read;
 pub(crate) mod set_aside;
 pub(crate) mod settle;

@@ -17,6 +17,8 @@ pub struct Tuning {
     pub small_blocks: usize,
     /// Tasks that wait for blocks of writes that are held up.
     pub claimers: usize,
+    /// Tasks that write fragments which had to wait for others.
+    pub packers: usize,
     /// Blocks in a batch; a bio with data must fit.
     pub batch_blocks: usize,
     /// Reads of compressed blocks at once.

@@ -31,6 +31,8 @@ struct Bin {
     place: Option<Pbn>,
     /// Fragments in it that can be referred to there.
     claims: u8,
+    /// Fragments that were taken out again.
+    taken: u8,
 }
 
 impl Bins {
@@ -92,6 +94,7 @@ impl Bins {
                 block: Builder::new(page),
                 place: None,
                 claims: 0,
+                taken: 0,
             });
         }
         let bin = self.all.get_mut(number)?;
@@ -130,10 +133,22 @@ impl Bins {
         }
     }
 
-    /// Returns how many fragments a compressed block has.
+    /// Returns how many fragments a compressed block has that were not taken out again.
     pub fn fragments(&self, number: usize) -> u8 {
-        let bin = self.all.get(number);
-        bin.map_or(0, |bin| bin.block.fragments())
+        let fragments = |bin: &Bin| bin.block.fragments().saturating_sub(bin.taken);
+        self.all.get(number).map_or(0, fragments)
+    }
+
+    /// Returns how many bytes a compressed block has room for.
+    pub fn room(&self, number: usize) -> usize {
+        self.all.get(number).map_or(0, |bin| bin.block.room())
+    }
+
+    /// One of the fragments of a compressed block is somewhere else now.
+    pub fn take(&mut self, number: usize) {
+        if let Some(bin) = self.all.get_mut(number) {
+            bin.taken = bin.taken.saturating_add(1);
+        }
     }
 
     /// A compressed block is stored at `place`, and `claims` of its fragments can be referred to.

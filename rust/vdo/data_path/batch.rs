@@ -22,6 +22,8 @@ use crate::data_path::inbox::Write;
 use crate::data_path::join::Aboard;
 use crate::data_path::locks::Access;
 use crate::data_path::locks::Token;
+use crate::data_path::packer::TOGETHER_BLOCKS;
+use crate::data_path::park::Waiting;
 use crate::data_path::share::Names;
 use crate::data_path::write::BioOf;
 use crate::data_path::write::Writer;
@@ -65,8 +67,11 @@ pub struct Batch<W: World> {
     pub(crate) worker: usize,
     /// What the worker takes.
     pub(crate) kind: Kind,
-    /// The data, a page a block; and behind that a page for each compressed block.
+    /// The data, a page a block.
     pub(crate) buffer: Option<<W::Disk as Disk>::Buffer>,
+    /// The compressed blocks into which some of the data goes: nobody looks at these while the data
+    /// is shown. Their pages are counted behind those of the data.
+    pub(crate) packed: Option<<W::Disk as Disk>::Buffer>,
     /// For compressed blocks.
     pub(crate) scratch: Option<<W::Disk as Disk>::Buffer>,
     /// Pages of the buffer that are in use.
@@ -97,8 +102,10 @@ pub struct Batch<W: World> {
     pub(crate) names: Names,
     /// Its names among those in flight.
     pub(crate) aboard: Aboard,
-    /// The compressed blocks into which some of the data goes.
+    /// What is in the compressed blocks.
     pub(crate) bins: Bins,
+    /// For blocks that are written from the bins that all batches share, what is known of each.
+    pub(super) waiting: KVec<Waiting>,
     pub(super) max_blocks: usize,
 }
 
@@ -110,29 +117,47 @@ impl<W: World> Batch<W> {
     /// `ENOMEM`.
     #[inline(never)]
     pub(crate) fn new(writer: &Writer<W>, tuning: &Tuning, worker: usize) -> Result<KBox<Self>> {
-        Ok(KBox::new(Self::make(writer, tuning, worker)?, GFP_KERNEL)?)
-    }
-
-    fn make(writer: &Writer<W>, tuning: &Tuning, worker: usize) -> Result<Self> {
-        // Discards can take long, and they wait for blocks of which the claim may have been left with
-        // a write that waits for a worker: they never have all of these. (Who has one worker only,
-        // in a test, does not have both at once.)
-        let kind = match worker {
-            small if small >= tuning.workers => Kind::Small(tuning.small_blocks as u64),
-            large if large >= (tuning.workers / 4).max(1) || tuning.workers == 1 => Kind::All,
-            _ => Kind::Writer,
-        };
+        let kind = Self::kind_of(tuning, worker);
         let max_blocks = match kind {
             Kind::Small(_) => tuning.small_blocks,
             _ => tuning.batch_blocks,
         };
+        let batch = Self::make(writer, kind, max_blocks, worker)?;
+        Ok(KBox::new(batch, GFP_KERNEL)?)
+    }
+
+    /// Takes the memory of a task that writes bins that all batches share; it has the number of no worker.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    #[inline(never)]
+    pub(crate) fn of_packer(writer: &Writer<W>) -> Result<KBox<Self>> {
+        let blocks = TOGETHER_BLOCKS;
+        let mut batch = Self::make(writer, Kind::Small(blocks as u64), blocks, usize::MAX)?;
+        batch.waiting.reserve(blocks, GFP_KERNEL)?;
+        Ok(KBox::new(batch, GFP_KERNEL)?)
+    }
+
+    fn kind_of(tuning: &Tuning, worker: usize) -> Kind {
+        // Discards can take long, and they wait for blocks of which the claim may have been left with
+        // a write that waits for a worker: they never have all of these. (Who has one worker only,
+        // in a test, does not have both at once.)
+        match worker {
+            small if small >= tuning.workers => Kind::Small(tuning.small_blocks as u64),
+            large if large >= (tuning.workers / 4).max(1) || tuning.workers == 1 => Kind::All,
+            _ => Kind::Writer,
+        }
+    }
+
+    fn make(writer: &Writer<W>, kind: Kind, max_blocks: usize, worker: usize) -> Result<Self> {
         let max_bios = max_blocks.min(MAX_BIOS);
         let bins = Bins::needed(max_blocks);
-        let pages = max_blocks.saturating_add(bins);
         Ok(Self {
             worker,
             kind,
-            buffer: Some(writer.storage.buffer_of_parts(pages, max_blocks)?),
+            buffer: Some(writer.storage.buffer_of_parts(max_blocks, max_blocks)?),
+            packed: Some(writer.storage.buffer_of_parts(bins, bins)?),
             scratch: Some(writer.storage.buffer(SCRATCH_PAGES)?),
             pages: 0,
             bios: KVec::with_capacity(max_bios, GFP_KERNEL)?,
@@ -151,6 +176,7 @@ impl<W: World> Batch<W> {
             names: Names::new(max_blocks)?,
             aboard: Aboard::new(max_blocks)?,
             bins: Bins::new(bins)?,
+            waiting: KVec::new(),
             max_blocks,
         })
     }
@@ -207,7 +233,7 @@ impl<W: World> Batch<W> {
         self.add(None, claim, lbns, &bytes, false);
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.requests.clear();
         self.blocks.clear();
         self.leaves.clear();
@@ -217,6 +243,7 @@ impl<W: World> Batch<W> {
         self.parts.clear();
         self.names.clear();
         self.bins.clear();
+        self.waiting.clear();
         self.pages = 0;
         self.without_place = None;
     }
@@ -232,7 +259,7 @@ impl<W: World> Batch<W> {
 
     /// Adds a request behind all others. One that does not fit as a whole fails, and changes nothing:
     /// device-mapper was told to cut such bios.
-    fn add(
+    pub(super) fn add(
         &mut self,
         bio: Option<BioOf<W>>,
         claim: Token,
@@ -558,10 +585,7 @@ impl<W: World> Batch<W> {
             let result = request.error.map_or(Ok(()), Err);
             if result.is_err() {
                 let blocks = self.blocks.get(request.blocks.clone()).unwrap_or_default();
-                let failed = blocks
-                    .iter()
-                    .filter(|block| block.mapping().is_none())
-                    .count();
+                let failed = blocks.iter().filter(|block| block.has_failed()).count();
                 writer.counters.failed(&result, failed as u64);
             }
             request.complete(result, &writer.counters);

@@ -133,7 +133,13 @@ impl<W: World> Discarder<W> {
 
     /// Takes the mappings of blocks of one chunk and one leaf page away.
     async fn unmap_chunk(&self, pbn: Pbn, lbns: Range<Lbn>, batch: &mut Batch<W>) -> Result {
-        let claim = self.locks.claim(lbns.clone(), Access::Exclusive).await;
+        let claim = match self.locks.try_claim(lbns.clone(), Access::Exclusive) {
+            Some(claim) => claim,
+            None => {
+                self.writer.packer.hurry(&lbns);
+                self.locks.claim(lbns.clone(), Access::Exclusive).await
+            }
+        };
         let (_, first) = tree::leaf(lbns.start);
         let count = lbns.end.saturating_sub(lbns.start) as u16;
         let slots = first..first.saturating_add(count);

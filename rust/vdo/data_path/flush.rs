@@ -13,6 +13,7 @@
 
 use crate::data_path::counters::Counters;
 use crate::data_path::lost::Lost;
+use crate::data_path::packer::Packer;
 use crate::data_path::unsettled::Unsettled;
 use crate::error::Error;
 use crate::error::Result;
@@ -118,6 +119,7 @@ pub(crate) struct Flusher<W: World> {
     pub(crate) storage: Arc<Storage<W::Disk>>,
     pub(crate) journal: Arc<Journal<W>>,
     pub(crate) unsettled: Arc<Unsettled>,
+    pub(crate) packer: Arc<Packer>,
     pub(crate) rounds: SharedFlush,
     /// Lends its I/O resources to flushes of the storage.
     pub(crate) carrier: Pool<<W::Disk as Disk>::Buffer>,
@@ -133,10 +135,16 @@ impl<W: World> Flusher<W> {
     /// `EIO` once a write that was acknowledged is lost; the error of the storage's own flush.
     pub(crate) async fn flush(&self) -> Result<(), kernel::error::Error> {
         self.counters.flush_came();
-        self.unsettled.settled().await;
+        self.settled().await;
         let result = self.make_stable().await;
         self.counters.flush_done();
         result.map_err(Error::errno)
+    }
+
+    /// Waits until everything that was acknowledged before is in the journal, or lost.
+    pub(crate) async fn settled(&self) {
+        self.unsettled.settled().await;
+        self.packer.write_all().await;
     }
 
     async fn make_stable(&self) -> Result {

@@ -134,14 +134,25 @@ impl Shard {
         if is_held || before.any(|earlier| earlier.wish.excludes(wish)) {
             return None;
         }
+        self.hold(wish.clone())
+    }
+
+    fn hold(&mut self, wish: Wish) -> Option<u64> {
         let number = self.last.wrapping_add(1);
-        let held = Held {
-            number,
-            wish: wish.clone(),
-        };
+        let held = Held { number, wish };
         self.held.push_within_capacity(held).ok()?;
         self.last = number;
         Some(number)
+    }
+
+    /// Makes a claim inside one that its owner has, if that leaves room for others.
+    fn keep(&mut self, wish: Wish) -> Option<u64> {
+        let has_room = self.crowd == 0 && self.held.len() + self.window < CLAIMS / 2;
+        if has_room {
+            self.hold(wish)
+        } else {
+            None
+        }
     }
 
     /// As [`take`](Self::take), for a wish that has just come.
@@ -282,6 +293,22 @@ impl LbnLocks {
             let is_it = |wish: &Wish| wish.access == Access::Exclusive && wish.blocks == *blocks;
             let held = state.held.iter().find(|held| is_it(&held.wish))?;
             Some(held.number)
+        })?;
+        Some(Token { shard, number })
+    }
+
+    /// Makes another claim on a block that the caller has claimed for changing, to be kept when that is
+    /// given up. Returns none if there is no room, or somebody waits for the block.
+    pub fn keep(&self, lbn: Lbn) -> Option<Token> {
+        let wish = Wish {
+            blocks: lbn..lbn.saturating_add(1),
+            access: Access::Exclusive,
+        };
+        let shard = shard_of(&wish.blocks);
+        let number = self.shards.get(shard)?.with(|state, waiting| {
+            let mut waiting = waiting.iter();
+            let is_wanted = waiting.any(|waiter| waiter.wish.excludes(&wish));
+            (!is_wanted).then(|| state.keep(wish)).flatten()
         })?;
         Some(Token { shard, number })
     }

@@ -9,6 +9,7 @@ use crate::compress::encoder::Encoder;
 use crate::data_path::batch::Batch;
 use crate::data_path::batch::Fate;
 use crate::data_path::write::Writer;
+use crate::format::Page;
 use crate::world::World;
 use runtime::disk::Buffer;
 use runtime::task::yield_now;
@@ -41,9 +42,19 @@ impl<W: World> Writer<W> {
 }
 
 impl<W: World> Batch<W> {
-    /// Returns the page of the buffer in which a compressed block is: behind those of the data.
+    /// Returns the page of a compressed block, behind those of the data.
     pub(super) fn page_of_bin(&self, bin: usize) -> usize {
         self.max_blocks.saturating_add(bin)
+    }
+
+    /// Returns which compressed block a page is, if it is one.
+    pub(super) fn bin_of_page(&self, page: usize) -> Option<usize> {
+        page.checked_sub(self.max_blocks)
+    }
+
+    /// Returns the content of a compressed block.
+    pub(super) fn packed_page(&self, bin: usize) -> Option<&Page> {
+        self.packed.as_ref()?.page(bin)
     }
 
     /// Puts a block into a compressed one, if it has a place and is worth it.
@@ -51,10 +62,10 @@ impl<W: World> Batch<W> {
         let Some(Fate::Placed(page, _)) = self.blocks.get(at).map(|block| block.fate) else {
             return;
         };
-        let first = self.page_of_bin(0);
         let Self {
             blocks,
             buffer: Some(buffer),
+            packed: Some(packed),
             bins,
             ..
         } = self
@@ -63,9 +74,7 @@ impl<W: World> Batch<W> {
         };
         let data = buffer.page(page);
         let fragment = data.and_then(|data| encoder.encode(data, acceleration));
-        let bin = fragment.and_then(|fragment| {
-            bins.add(fragment, |bin| buffer.page_mut(first.saturating_add(bin)))
-        });
+        let bin = fragment.and_then(|fragment| bins.add(fragment, |bin| packed.page_mut(bin)));
         if let (Some((bin, slot)), Some(block)) = (bin, blocks.get_mut(at)) {
             block.fate = Fate::Fragment(page, bin, slot);
         }

@@ -14,6 +14,7 @@ use crate::data_path::counters::Counters;
 use crate::data_path::fragment;
 use crate::data_path::locks::Access;
 use crate::data_path::locks::LbnLocks;
+use crate::data_path::packer::Packer;
 use crate::data_path::shown::Shown;
 use crate::data_path::shown::ViewOf;
 use crate::depot::Depot;
@@ -83,6 +84,7 @@ pub(crate) struct Reader<W: World> {
     pub(crate) depot: Arc<Depot<W>>,
     pub(crate) locks: Arc<LbnLocks>,
     pub(crate) shown: Arc<Shown<ViewOf<W>>>,
+    pub(crate) packer: Arc<Packer>,
     pub(crate) fragments: Pool<Fragments<BufferOf<W>>>,
     pub(crate) counters: Arc<Counters>,
 }
@@ -101,7 +103,9 @@ impl<W: World> Reader<W> {
         let result = match self.locks.try_claim(lbns.clone(), Access::Shared) {
             Some(_claim) => self.read_claimed(bio, lbns).await,
             None if self.read_shown(bio, &lbns) => Ok(()),
+            None if self.read_parked(bio, &lbns).await => Ok(()),
             None => {
+                self.packer.hurry(&lbns);
                 let _claim = self.locks.claim(lbns.clone(), Access::Shared).await;
                 self.read_claimed(bio, lbns).await
             }
@@ -122,6 +126,34 @@ impl<W: World> Reader<W> {
             bio.copy_in(wanted.offset, part.unwrap_or_default());
         }
         true
+    }
+
+    /// Takes the data of a block from a fragment of it that is parked.
+    async fn read_parked<R: ReadBio>(&self, bio: &mut R, lbns: &Range<Lbn>) -> bool {
+        if lbns.end.saturating_sub(lbns.start) != 1 || self.packer.is_empty() {
+            return false;
+        }
+        let mut own = self.fragments.take().await;
+        own.holds = None;
+        let packed = own.stored.as_mut().and_then(|stored| stored.page_mut(0));
+        let size = packed.and_then(|page| self.packer.fragment(lbns.start, page));
+        let is_found = size.is_some_and(|size| {
+            let from = own.stored.as_ref().and_then(|stored| stored.page(0));
+            let fragment = from.and_then(|page| page.get(..size)).unwrap_or_default();
+            let unpacked = own
+                .block
+                .page_mut(0)
+                .map(|page| self.world.decompress(fragment, page));
+            unpacked.is_some_and(|unpacked| unpacked.is_ok())
+        });
+        if is_found {
+            let wanted = bytes_of(bio, lbns.start, 1);
+            let page = own.block.page(0);
+            let part = page.and_then(|page| page.get(wanted.skip..wanted.skip + wanted.bytes));
+            bio.copy_in(wanted.offset, part.unwrap_or_default());
+        }
+        self.fragments.give(own);
+        is_found
     }
 
     async fn read_claimed<R: ReadBio>(&self, bio: &mut R, lbns: Range<Lbn>) -> Result {

@@ -36,6 +36,7 @@ impl<W: World> Room<'_, W> {
         if !self.applied {
             self.applied = true;
             self.writer.unsettled.settled_before(self.worker).await;
+            self.writer.packer.write_all().await;
             let end = self.writer.journal.end();
             if self.writer.journal.applied(end).await.is_err() {
                 return false;

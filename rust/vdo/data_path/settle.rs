@@ -34,6 +34,7 @@ impl<W: World> Writer<W> {
         let mut places = Places::new(core::mem::take(&mut batch.runs));
         batch.moved.clear();
         // First those who have been promised a place.
+        self.park(batch, &mut places);
         self.store_packed(batch, &mut places);
         batch.store_at(&mut places, |fate| matches!(fate, Fate::Placed(..)));
         self.follow_stored(batch, &mut places);
@@ -116,7 +117,10 @@ impl<W: World> Writer<W> {
                     Some(Fate::Packed(..)) if kept != Some(pbn) => kept = Some(pbn),
                     _ => self.unclaim(pbn),
                 }
-                let fate = self.store_away(batch, page, failed).await;
+                let fate = match batch.unpack_parked(&*self.world, at) {
+                    true => self.store_away(batch, at, page, failed).await,
+                    false => Fate::Failed,
+                };
                 if let Some(block) = batch.blocks.get_mut(at) {
                     block.fate = fate;
                 }
@@ -124,22 +128,30 @@ impl<W: World> Writer<W> {
         }
     }
 
-    /// Finds a place for one page, away from a run that has failed.
-    async fn store_away(&self, batch: &mut Batch<W>, page: usize, failed: &Stored) -> Fate {
-        match self.depot.allocate_away(1, failed.start).await {
-            Ok(Some(run)) => {
-                // There is room for a run for each page.
-                let _ = batch.moved.push_within_capacity(Stored {
-                    start: run.start,
-                    blocks: 1,
-                    page,
-                    tries: failed.tries + 1,
-                });
-                Fate::Placed(page, run.start)
-            }
-            // Its request fails with those of the run.
-            _ => Fate::Failed,
-        }
+    /// Finds a place for the page of a block, away from a run that has failed.
+    async fn store_away(
+        &self,
+        batch: &mut Batch<W>,
+        at: usize,
+        page: usize,
+        failed: &Stored,
+    ) -> Fate {
+        let start = match batch.take_place(at) {
+            Some(own) => own,
+            None => match self.depot.allocate_away(1, failed.start).await {
+                Ok(Some(run)) => run.start,
+                // Its request fails with those of the run.
+                _ => return Fate::Failed,
+            },
+        };
+        // There is room for a run for each page.
+        let _ = batch.moved.push_within_capacity(Stored {
+            start,
+            blocks: 1,
+            page,
+            tries: failed.tries + 1,
+        });
+        Fate::Placed(page, start)
     }
 }
 
@@ -208,7 +220,7 @@ pub(super) fn add_to(runs: &mut KVec<Stored>, page: usize, pbn: Pbn) {
 }
 
 /// The places that a batch was given, one after the other.
-struct Places {
+pub(super) struct Places {
     runs: KVec<Stored>,
     run: usize,
     /// Blocks of the run that are given away.
@@ -224,13 +236,18 @@ impl Places {
         }
     }
 
-    fn next(&mut self) -> Option<Pbn> {
+    pub(super) fn next(&mut self) -> Option<Pbn> {
+        let pbn = self.peek()?;
+        self.taken += 1;
+        Some(pbn)
+    }
+
+    /// Returns the next place, which stays the next.
+    pub(super) fn peek(&mut self) -> Option<Pbn> {
         loop {
             let run = self.runs.get(self.run)?;
             if self.taken < run.blocks {
-                let pbn = run.start.saturating_add(self.taken.into());
-                self.taken += 1;
-                return Some(pbn);
+                return Some(run.start.saturating_add(self.taken.into()));
             }
             self.run += 1;
             self.taken = 0;

@@ -425,6 +425,18 @@ impl Names {
 }
 
 impl<W: World> Batch<W> {
+    /// Returns the name of a block, if it has one.
+    pub(super) fn name_of_block(&self, at: usize) -> Option<Name> {
+        let named = self.names.all.iter().find(|named| named.block == at);
+        named.map(|named| named.name)
+    }
+
+    /// Returns true if other blocks follow this one.
+    pub(super) fn is_followed(&self, at: usize) -> bool {
+        let number = self.names.all.iter().position(|named| named.block == at);
+        number.is_some_and(|number| self.end_of_group(number) > number + 1)
+    }
+
     fn name_of(&self, at: usize) -> Option<&Name> {
         self.names.all.get(at).map(|named| &named.name)
     }

@@ -32,6 +32,7 @@ use crate::data_path::inbox::Inbox;
 use crate::data_path::inbox::Write;
 use crate::data_path::locks::LbnLocks;
 use crate::data_path::lost::Lost;
+use crate::data_path::packer::Packer;
 use crate::data_path::set_aside::SetAside;
 use crate::data_path::shown::Shown;
 use crate::data_path::shown::ViewOf;
@@ -64,6 +65,7 @@ use kernel::prelude::*;
 use persistent_data::shared_cache::Change;
 use runtime::disk::Disk;
 use runtime::disk::Durability;
+use runtime::join::join;
 use runtime::pool::Pool;
 use runtime::stack::apart;
 use runtime::sync::Arc;
@@ -89,6 +91,7 @@ pub(crate) struct Writer<W: World> {
     pub(crate) askers: Askers<W>,
     pub(crate) flights: Flights<ViewOf<W>>,
     pub(crate) compression: Arc<Switch>,
+    pub(crate) packer: Arc<Packer>,
     pub(crate) encoders: Pool<Encoder<W::Compressor>>,
     /// What is compared with what is to be stored is read into these.
     pub(crate) verifiers: Pool<<W::Disk as Disk>::Buffer>,
@@ -224,13 +227,20 @@ impl<W: World> Writer<W> {
         }
     }
 
-    /// Writes the runs, and leaves with the parts what became of each.
+    /// Writes the runs, those of compressed blocks first, and leaves with the parts what became of each.
     async fn store_runs(&self, batch: &mut Batch<W>) {
         batch.parts.clear();
+        let mut packed = 0;
         for run in &batch.runs {
+            let bin = batch.bin_of_page(run.page);
+            packed += usize::from(bin.is_some());
             // There is room for all of them.
-            let part = self.storage.part(run.start, run.blocks, run.page);
+            let page = bin.unwrap_or(run.page);
+            let part = self.storage.part(run.start, run.blocks, page);
             let _ = batch.parts.push_within_capacity(part);
+        }
+        if packed > 0 {
+            return apart(pin!(self.store_with_packed(batch, packed))).await;
         }
         if let Some(buffer) = batch.buffer.take() {
             let parts = &mut batch.parts;
@@ -239,14 +249,43 @@ impl<W: World> Writer<W> {
         }
     }
 
+    /// Writes `packed` runs of compressed blocks, and those behind them, all at once.
+    async fn store_with_packed(&self, batch: &mut Batch<W>, packed: usize) {
+        let Batch {
+            buffer: data,
+            packed: bins,
+            parts,
+            ..
+        } = batch;
+        let Some((first, rest)) = parts.split_at_mut_checked(packed) else {
+            return;
+        };
+        if let (Some(own), Some(other)) = (bins.take(), data.take()) {
+            let first = pin!(self.storage.write_parts(Purpose::Data, own, first));
+            if rest.is_empty() {
+                (*bins, *data) = (Some(first.await), Some(other));
+                return;
+            }
+            let rest = pin!(self.storage.write_parts(Purpose::Data, other, rest));
+            let (own, other) = join(first, rest).await;
+            (*bins, *data) = (Some(own), Some(other));
+        }
+    }
+
     async fn store_run(&self, batch: &mut Batch<W>, run: &Stored) -> Result {
-        let buffer = batch.buffer.take().ok_or(Error::Errno(EIO))?;
+        let bin = batch.bin_of_page(run.page);
+        let page = bin.unwrap_or(run.page);
+        let place = match bin {
+            Some(_) => &mut batch.packed,
+            None => &mut batch.buffer,
+        };
+        let buffer = place.take().ok_or(Error::Errno(EIO))?;
         let (purpose, durability) = (Purpose::Data, Durability::Volatile);
         let written = self
             .storage
-            .write(purpose, run.start, run.blocks, buffer, run.page, durability);
+            .write(purpose, run.start, run.blocks, buffer, page, durability);
         let (buffer, result) = written.await;
-        batch.buffer = Some(buffer);
+        *place = Some(buffer);
         result
     }
 
@@ -283,7 +322,7 @@ impl<W: World> Writer<W> {
         };
         self.set_aside.set_aside(run, &self.depot);
         // What was in compressed blocks has places of its own now.
-        let is_packed = failed.page >= batch.page_of_bin(0);
+        let is_packed = batch.bin_of_page(failed.page).is_some();
         let mut done = if is_packed { failed.blocks } else { 0 };
         while done < failed.blocks && failed.tries < TRIES {
             let wanted = failed.blocks - done;
@@ -318,7 +357,7 @@ impl<W: World> Writer<W> {
 
     /// Gives every block its new mapping: in the page, and in the journal. Returns what a commit
     /// has to cover.
-    async fn record(&self, batch: &mut Batch<W>) -> Result<Position> {
+    pub(super) async fn record(&self, batch: &mut Batch<W>) -> Result<Position> {
         let mut end = Position::default();
         let mut next = 0;
         while next < batch.leaves.len() {
@@ -434,7 +473,7 @@ impl<W: World> Writer<W> {
     }
 
     /// An acknowledged write is lost. From here on a flush fails.
-    fn lose(&self, lbn: Lbn, error: Error) {
+    pub(super) fn lose(&self, lbn: Lbn, error: Error) {
         self.lost.set();
         if !self.health.is_read_only() {
             self.world.log(

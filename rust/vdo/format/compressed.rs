@@ -57,14 +57,17 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// No block yet.
+    pub const EMPTY: Self = Self {
+        fragments: 0,
+        bytes: 0,
+    };
+
     /// Makes `page` a compressed block without fragments.
     pub fn new(page: &mut Page) -> Self {
         page.fill(0);
         VERSION.encode(page, 0);
-        Self {
-            fragments: 0,
-            bytes: 0,
-        }
+        Self::EMPTY
     }
 
     /// Returns how many fragments it has.

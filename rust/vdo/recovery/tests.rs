@@ -94,6 +94,7 @@ fn tuning() -> Tuning {
         workers: 0,
         small_workers: 0,
         claimers: 0,
+        packers: 0,
         small_blocks: 0,
         batch_blocks: 8,
         fragment_reads: 1,

@@ -28,6 +28,8 @@ use crate::data_path::inbox::Inbox;
 use crate::data_path::inbox::Work;
 use crate::data_path::locks::LbnLocks;
 use crate::data_path::lost::Lost;
+use crate::data_path::packer::Packer;
+use crate::data_path::park::TimerOf;
 use crate::data_path::read::Fragments;
 use crate::data_path::read::Reader;
 use crate::data_path::set_aside::SetAside;
@@ -67,6 +69,7 @@ use core::future::Future;
 use core::num::NonZeroU64;
 use core::pin::pin;
 use kernel::prelude::*;
+use runtime::clock::Clock;
 use runtime::disk::Disk;
 use runtime::oneshot::Oneshot;
 use runtime::pool::Pool;
@@ -85,7 +88,7 @@ pub struct Engine<W: World> {
     pub(crate) map: Arc<BlockMap<W>>,
     pub(crate) inbox: Arc<Inbox<W::Bios>>,
     pub(crate) counters: Arc<Counters>,
-    pub(crate) reader: Reader<W>,
+    pub(crate) reader: Arc<Reader<W>>,
     pub(crate) writer: Arc<Writer<W>>,
     pub(crate) discarder: Discarder<W>,
     pub(crate) flusher: Flusher<W>,
@@ -270,6 +273,7 @@ impl<W: World> Engine<W> {
             Session::new(world, storage, health, region, is_new)
         })?;
         let compression = place(|| Ok(Switch::new()))?;
+        let packer = place(|| Packer::new(tuning.packers))?;
         let lost = place(|| Ok(Lost::new()))?;
         let counters = place(|| Ok(Counters::default()))?;
         let writer = place(|| {
@@ -290,14 +294,15 @@ impl<W: World> Engine<W> {
                 askers: Askers::new(world.clone(), workers)?,
                 flights: flights(&tuning)?,
                 compression: compression.clone(),
+                packer: packer.clone(),
                 encoders: encoders(&*world)?,
                 verifiers: verifiers(&storage)?,
                 lost: lost.clone(),
                 counters: counters.clone(),
             })
         })?;
-        Ok(Self {
-            reader: Reader {
+        let reader = place(|| {
+            Ok(Reader {
                 world: world.clone(),
                 health: health.clone(),
                 storage: storage.clone(),
@@ -305,9 +310,13 @@ impl<W: World> Engine<W> {
                 depot: depot.clone(),
                 locks: locks.clone(),
                 shown,
+                packer: packer.clone(),
                 fragments: fragments(&storage, tuning.fragment_reads)?,
                 counters: counters.clone(),
-            },
+            })
+        })?;
+        Ok(Self {
+            reader,
             discarder: Discarder {
                 health: health.clone(),
                 journal: journal.clone(),
@@ -321,6 +330,7 @@ impl<W: World> Engine<W> {
                 storage: storage.clone(),
                 journal: journal.clone(),
                 unsettled,
+                packer,
                 rounds: SharedFlush::new(),
                 carrier: carrier(&storage)?,
                 lost,
@@ -446,6 +456,34 @@ impl<W: World> Engine<W> {
         Writer::run_claimer(engine.writer.clone()).await;
     }
 
+    /// Takes the memory of a task that writes fragments which had to wait for others.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn packer_batch(&self) -> Result<KBox<Batch<W>>> {
+        Batch::of_packer(&self.writer)
+    }
+
+    /// Returns the timer that [`run_packer_timer`](Self::run_packer_timer) needs.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
+    pub fn packer_timer(&self) -> Result<TimerOf<W>> {
+        Ok(self.world.clock().timer()?)
+    }
+
+    /// Writes fragments that had to wait for others until the engine stops.
+    pub async fn run_packer(engine: Arc<Self>, batch: KBox<Batch<W>>) {
+        Writer::run_packer(engine.writer.clone(), batch).await;
+    }
+
+    /// Has fragments written that have waited for long until the engine stops.
+    pub async fn run_packer_timer(engine: Arc<Self>, timer: TimerOf<W>) {
+        Writer::run_packer_timer(engine.writer.clone(), timer).await;
+    }
+
     /// Returns the number of workers, each of which needs a [`Batch`].
     pub fn workers(&self) -> usize {
         self.tuning
@@ -522,6 +560,7 @@ impl<W: World> Engine<W> {
     pub fn stop(&self) {
         self.inbox.stop();
         self.writer.held_up.stop();
+        self.writer.packer.stop();
         self.health.stop();
         self.started.send(false);
         self.journal.stop();

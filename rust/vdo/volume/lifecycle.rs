@@ -21,7 +21,7 @@ impl<W: World> Engine<W> {
     /// Errors lead to read-only mode; a suspend always succeeds.
     pub async fn suspend(&self, save: bool) {
         let admin = self.admin.take().await;
-        self.flusher.unsettled.settled().await;
+        self.flusher.settled().await;
         // Also of what nobody waits for any more.
         self.writer.askers.settled().await;
         let saves = save && !self.health.is_read_only();

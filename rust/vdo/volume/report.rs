@@ -50,6 +50,9 @@ impl<W: World> Engine<W> {
     /// Says whether blocks are to be compressed, and how hard: with this acceleration, from 1 on.
     pub fn set_compression(&self, acceleration: Option<u32>) {
         self.compression.set(acceleration);
+        if acceleration.is_none() {
+            self.writer.packer.hurry_all();
+        }
     }
 
     /// Returns true in read-only mode.
@@ -116,6 +119,7 @@ impl<W: World> Engine<W> {
         statistics.hash_lock.curr_dedupe_queries = asked as u32;
         statistics.dedupe_advice_timeouts = late;
         self.compression.put(statistics);
+        statistics.packer.compressed_fragments_in_packer = self.writer.packer.fragments() as u64;
         self.put_io(statistics);
     }
 

@@ -19,6 +19,7 @@ impl<W: World> Engine<W> {
             (self.inbox.is_empty(), "a request waits"),
             (self.writer.held_up.is_empty(), "a write is held up"),
             (self.writer.unsettled.is_empty(), "a batch is not settled"),
+            (self.writer.packer.is_empty(), "a fragment is parked"),
             (self.writer.locks.is_idle(), "a block is claimed"),
             (self.writer.shown.is_empty(), "data is shown"),
             (self.writer.flights.is_empty(), "a name is in flight"),

@@ -102,6 +102,7 @@ impl Volume {
             small_workers: 0,
             small_blocks: 0,
             claimers: 1,
+            packers: 1,
             batch_blocks: 2,
             fragment_reads: 1,
             journal_memory_blocks: 2,

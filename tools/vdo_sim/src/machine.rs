@@ -247,6 +247,7 @@ impl Machine {
             small_workers: self.plan.small_workers,
             small_blocks: 2,
             claimers: self.plan.claimers,
+            packers: self.plan.claimers,
             batch_blocks: self.plan.batch_blocks,
             fragment_reads: 1,
             journal_memory_blocks: self.plan.journal_memory_blocks,
@@ -293,6 +294,16 @@ impl Machine {
         for _ in 0..self.plan.claimers {
             spawn("claimer", Box::pin(Engine::run_claimer(engine.clone())));
         }
+        for _ in 0..self.plan.claimers {
+            let batch = engine.packer_batch().map_err(Error::errno)?;
+            let packer = Engine::run_packer(engine.clone(), batch);
+            spawn("packer", Box::pin(packer));
+        }
+        let ticks = engine.packer_timer().map_err(Error::errno)?;
+        spawn(
+            "packing",
+            Box::pin(Engine::run_packer_timer(engine.clone(), ticks)),
+        );
         let writer = engine.page_writer().map_err(Error::errno)?;
         spawn("watch", Box::pin(Engine::run_watch(engine.clone())));
         spawn("guard", Box::pin(Engine::run_guard(engine.clone())));

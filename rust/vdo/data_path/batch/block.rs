@@ -46,6 +46,9 @@ pub(crate) enum Fate {
     /// Its data is in a page of the buffer, and on its way to the storage with another batch, which is
     /// waited for. If it was promised a place, that is kept for it.
     Awaits(usize, Option<Pbn>),
+    /// Its data is in a page of the buffer, and a fragment of it is [parked](crate::data_path::packer):
+    /// somebody else records it.
+    Parked(usize),
     /// Its request fails, and says why.
     Failed,
 }
@@ -102,7 +105,8 @@ impl Block {
             | Fate::Shared(page, _)
             | Fate::Fragment(page, ..)
             | Fate::Awaits(page, _)
-            | Fate::Packed(page, _) => Some(page),
+            | Fate::Packed(page, _)
+            | Fate::Parked(page) => Some(page),
             Fate::Open | Fate::Zero | Fate::Failed => None,
         }
     }
@@ -113,15 +117,18 @@ impl Block {
             Fate::Zero => Some(Mapping::ZERO),
             Fate::Placed(_, pbn) | Fate::Same(_, pbn) => Some(Mapping::plain(pbn)),
             Fate::Shared(_, mapping) | Fate::Packed(_, mapping) => Some(mapping),
-            Fate::Open | Fate::Data(_) | Fate::Fragment(..) | Fate::Awaits(..) | Fate::Failed => {
-                None
-            }
+            Fate::Open
+            | Fate::Data(_)
+            | Fate::Fragment(..)
+            | Fate::Awaits(..)
+            | Fate::Parked(_)
+            | Fate::Failed => None,
         }
     }
 
-    /// Returns true if it is nowhere, and nobody is waited for.
+    /// Returns true if it is nowhere, and nobody else sees to it.
     pub(crate) fn has_failed(&self) -> bool {
-        self.mapping().is_none() && !matches!(self.fate, Fate::Awaits(..))
+        self.mapping().is_none() && !matches!(self.fate, Fate::Awaits(..) | Fate::Parked(_))
     }
 
     /// Returns true if the whole block is written.

@@ -88,6 +88,7 @@ impl<W: World> Writer<W> {
     /// A claimer: waits for the blocks of writes that are held up, until there are no more.
     pub(crate) async fn run_claimer(writer: Arc<Self>) {
         while let Some(bio) = writer.held_up.next().await {
+            writer.packer.hurry(&lbns_of(&bio));
             // The worker that gets the bio finds the claim by its blocks.
             let _kept = writer.locks.token(lbns_of(&bio), Access::Exclusive).await;
             writer.inbox.push_claimed(bio);

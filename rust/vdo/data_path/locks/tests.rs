@@ -135,3 +135,21 @@ fn a_claim_wakes_nobody_whom_it_did_not_keep_out() {
     let steps = runtime::steps::take().all;
     assert!(steps < 100 * 4 * WINDOW as u64, "{steps} steps");
 }
+
+#[test]
+fn a_block_of_a_claim_can_be_kept() {
+    let locks = locks();
+    let all = locks.try_token(0..8, Exclusive).unwrap();
+    let kept = locks.keep(5).unwrap();
+    let mut waiting = Hand::waiting(locks.claim(4..6, Shared));
+    assert!(locks.keep(4).is_none(), "somebody waits for it");
+    locks.release(all);
+    assert!(locks.try_claim(0..4, Exclusive).is_some());
+    assert!(waiting.poll().is_none());
+    locks.release(kept);
+    assert!(waiting.poll().is_some());
+    // Others always find room.
+    let tokens: Vec<_> = std::iter::from_fn(|| locks.keep(7)).collect();
+    assert!(tokens.len() < CLAIMS);
+    assert!(locks.try_claim(20..21, Exclusive).is_some());
+}

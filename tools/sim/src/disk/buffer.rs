@@ -15,6 +15,8 @@ use std::sync::Arc;
 pub struct SimBuffer {
     pages: KVec<KBox<Page>>,
     parts: usize,
+    /// Each view has another handle of it.
+    views: Arc<()>,
 }
 
 impl SimBuffer {
@@ -40,6 +42,7 @@ impl SimBuffer {
         Ok(Self {
             pages: all,
             parts: 1,
+            views: Arc::default(),
         })
     }
 
@@ -99,6 +102,9 @@ impl Buffer for SimBuffer {
     }
 
     fn page_mut(&mut self, index: usize) -> Option<&mut Page> {
+        if self.is_viewed() {
+            return None;
+        }
         self.pages.get_mut(index).map(|page| &mut **page)
     }
 
@@ -111,20 +117,26 @@ impl Buffer for SimBuffer {
     type View = SimView;
 
     fn view(&self) -> SimView {
-        SimView(self.pages.iter().map(|page| **page).collect())
+        SimView {
+            pages: self.pages.iter().map(|page| **page).collect(),
+            _views: self.views.clone(),
+        }
     }
 
     fn is_viewed(&self) -> bool {
-        false
+        Arc::strong_count(&self.views) > 1
     }
 }
 
 /// A copy of what a buffer held.
 #[derive(Clone)]
-pub struct SimView(Arc<[Page]>);
+pub struct SimView {
+    pages: Arc<[Page]>,
+    _views: Arc<()>,
+}
 
 impl View for SimView {
     fn page(&self, index: usize) -> Option<&Page> {
-        self.0.get(index)
+        self.pages.get(index)
     }
 }

@@ -2,6 +2,7 @@
 
 //! Blocks that share compressed blocks.
 
+use sim::clock::sleep;
 use sim::fault::Fault;
 use sim::fault::Kind;
 use sim::model::Shape;
@@ -167,6 +168,137 @@ fn a_fragment_can_be_written_in_part() {
         user.rest().await;
         user.read_all().await.unwrap();
         assert_eq!(places(&user, 0..4).len(), 2);
+        user.machine.remove().await;
+    });
+}
+
+/// Writes one of the four blocks that can share one, without waiting for stable storage.
+async fn write_one(user: &User, lbn: u64, number: usize) {
+    let shape = Shape {
+        holes: Vec::new(),
+        copies: Some((small(number), FOUR * BLOCK_SECTORS)),
+    };
+    let blocks = sectors(lbn..lbn + 1);
+    user.write_shaped(blocks, shape, false).await.unwrap();
+}
+
+fn parked(user: &User) -> u64 {
+    let packer = user.machine.statistics().packer;
+    packer.compressed_fragments_in_packer
+}
+
+#[test]
+fn a_fragment_waits_for_others() {
+    Scene::new(&plan()).play(|user| async move {
+        let start = user.log_len();
+        write_one(&user, 0, 0).await;
+        assert_eq!((parked(&user), stored(&user, start)), (1, 0));
+        // Meanwhile it can be read.
+        user.read(sectors(0..1)).await.unwrap();
+        user.read(3..5).await.unwrap();
+        assert_eq!((parked(&user), stored(&user, start)), (1, 0));
+        write_one(&user, 5, 0).await;
+        write_one(&user, 2, 0).await;
+        user.flush().await.unwrap();
+        assert_eq!((parked(&user), stored(&user, start)), (0, 1));
+        assert_eq!(packed(&user), (3, 1));
+        user.rest().await;
+        assert_eq!(user.pbn(0), user.pbn(5));
+        assert_eq!(user.machine.statistics().data_blocks_used, 1);
+        user.read_all().await.unwrap();
+        user.machine.remove().await;
+    });
+}
+
+#[test]
+fn a_fragment_waits_five_milliseconds() {
+    Scene::new(&plan()).play(|user| async move {
+        let start = user.log_len();
+        write_one(&user, 0, 0).await;
+        sleep(&user.machine.world, 3_000).await;
+        assert_eq!((parked(&user), stored(&user, start)), (1, 0));
+        sleep(&user.machine.world, 4_000).await;
+        // Alone it is stored as it is.
+        assert_eq!((parked(&user), stored(&user, start)), (0, 1));
+        assert_eq!(packed(&user), (0, 0));
+        user.rest().await;
+        user.read_all().await.unwrap();
+        user.machine.remove().await;
+    });
+}
+
+#[test]
+fn who_wants_a_parked_block_does_not_wait_for_the_timer() {
+    Scene::new(&plan()).play(|user| async move {
+        write_one(&user, 0, 0).await;
+        write_one(&user, 0, 1).await;
+        user.read(sectors(0..1)).await.unwrap();
+        write_one(&user, 2, 0).await;
+        user.discard(sectors(2..3), false).await.unwrap();
+        user.read(sectors(2..3)).await.unwrap();
+        write_one(&user, 6, 0).await;
+        // A read of more than that waits for its write.
+        user.read(sectors(5..8)).await.unwrap();
+        user.flush().await.unwrap();
+        user.rest().await;
+        assert_eq!(user.machine.statistics().data_blocks_used, 2);
+        user.read_all().await.unwrap();
+        user.machine.remove().await;
+    });
+}
+
+#[test]
+fn a_suspend_writes_what_is_parked() {
+    Scene::new(&plan()).play(|user| async move {
+        for lbn in 0..4 {
+            write_one(&user, lbn, 0).await;
+        }
+        assert_eq!(parked(&user), 4);
+        user.machine.suspend_and_resume(true).await.unwrap();
+        assert_eq!((parked(&user), packed(&user)), (0, (4, 1)));
+        assert_eq!(places(&user, 0..4).len(), 1);
+        user.read_all().await.unwrap();
+        user.machine.remove().await;
+    });
+}
+
+#[test]
+fn parked_fragments_whose_block_cannot_be_written_are_stored_alone() {
+    Scene::new(&plan()).play(|user| async move {
+        user.write(sectors(20..21), true).await.unwrap();
+        user.rest().await;
+        let next = user.pbn(20) + 1;
+        let fault = Fault::new(0, &[Kind::Write]).sectors(block(next));
+        user.machine.world.add_fault(fault);
+        for lbn in 0..4 {
+            write_one(&user, lbn, 0).await;
+        }
+        user.flush().await.unwrap();
+        user.machine.world.clear_faults();
+        user.rest().await;
+        assert_eq!(places(&user, 0..4).len(), 4);
+        user.read_all().await.unwrap();
+        user.machine.remove().await;
+    });
+}
+
+#[test]
+fn duplicates_of_parked_fragments_are_found_once_they_are_recorded() {
+    let plan = plan().with_index();
+    Scene::new(&plan).play(|user| async move {
+        while !user.machine.has_index() {
+            user.rest().await;
+        }
+        for lbn in 0..4 {
+            write_one(&user, lbn, 0).await;
+        }
+        user.flush().await.unwrap();
+        let start = user.log_len();
+        write(&user, 20, 0, true).await;
+        assert_eq!(stored(&user, start), 0);
+        user.rest().await;
+        assert_eq!(places(&user, 0..4), places(&user, 20..24));
+        user.read_all().await.unwrap();
         user.machine.remove().await;
     });
 }
