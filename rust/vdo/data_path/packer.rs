@@ -18,7 +18,6 @@ use crate::dedupe::name::Name;
 use crate::error::Result;
 use crate::format::compressed;
 use crate::format::compressed::Builder;
-use crate::format::compressed::FRAGMENTS_SIZE;
 use crate::format::mapping::MAX_FRAGMENTS;
 use crate::format::Lbn;
 use crate::format::Page;
@@ -399,9 +398,6 @@ impl Packer {
         });
     }
 }
-
-/// A bin of a batch with more room than this waits for fragments of others.
-pub(crate) const WANTING: usize = FRAGMENTS_SIZE / 4;
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,6 @@ use crate::data_path::locks::Token;
 use crate::data_path::packer::Bin;
 use crate::data_path::packer::Parked;
 use crate::data_path::packer::TOGETHER;
-use crate::data_path::packer::WANTING;
 use crate::data_path::settle::add_to;
 use crate::data_path::settle::Places;
 use crate::data_path::write::Writer;
@@ -26,6 +25,7 @@ use crate::error::Error;
 use crate::error::Result;
 use crate::error::Status;
 use crate::format::compressed;
+use crate::format::compressed::FRAGMENTS_SIZE;
 use crate::format::Lbn;
 use crate::format::Mapping;
 use crate::format::Pbn;
@@ -55,7 +55,13 @@ impl<W: World> Writer<W> {
     /// Parks fragments of compressed blocks with much room left: they wait for those of other batches.
     /// Only blocks that were acknowledged can, and that nobody in the batch follows.
     pub(super) fn park(&self, batch: &mut Batch<W>, places: &mut Places) {
-        let is_wanting = |bins: &Bins, bin| bins.fragments(bin) == 1 || bins.room(bin) >= WANTING;
+        let is_wanting = |bins: &Bins, bin| {
+            let fragments = bins.fragments(bin);
+            let room = bins.room(bin);
+            // There is room for one more of their kind.
+            fragments == 1
+                || room >= FRAGMENTS_SIZE.saturating_sub(room) / usize::from(fragments.max(1))
+        };
         if !(0..batch.bins.len()).any(|bin| is_wanting(&batch.bins, bin)) {
             return;
         }

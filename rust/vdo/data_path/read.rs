@@ -310,10 +310,10 @@ impl<W: World> Reader<W> {
     }
 
     fn log_failed_read(&self, lbn: Lbn, result: Result) -> Result {
-        if result.is_err() {
+        if let Err(error) = result {
             self.world.log_repeated(
                 Repeated::Read,
-                fmt!("Completing read vio for LBN {lbn} with error after read_data_vio"),
+                fmt!("Completing read vio for LBN {lbn} with error after read_data_vio: {error}"),
             );
         }
         result

@@ -35,22 +35,13 @@ def _shared(v, count, lbu, do, **listed):
     equal((seen["hit"], seen["out_r"]), (seen["valid"], seen["valid"]), "hit, out_r")
 
 
-def _one_by_one(v, first, blocks):
-    """Write blocks, each when the one before is recorded, where that is what is looked for."""
-    waits = expect(c=False, rust=True)
-    for at, block in enumerate(blocks):
-        v.write(first + at, block)
-        if waits:
-            v.flush()
-
-
 session = Session("K1", lambda: [volume(MEDIUM)])
 
 
 @session.row("K1a", "254 copies of a block", needs="index")
 def _(box):
     v = box[0]
-    _shared(v, 253, 254, lambda: _one_by_one(v, 0, [_A] * 254), data=1, ovh=4, je=258, out_w=1,
+    _shared(v, 253, 254, lambda: v.write_each(0, [_A] * 254), data=1, ovh=4, je=258, out_w=1,
             ent=1, miss=1)
 
 
@@ -65,7 +56,7 @@ def _(box):
 def _(box):
     v = box[0]
     with v.delta(data=1, lbu=345, je=345, out_w=1, upd=1, free=_TIMED | {"stale"}) as seen:
-        _one_by_one(v, 255, [_A] * 345)
+        v.write_each(255, [_A] * 345)
     assert 344 <= seen["valid"] + seen["match"] <= 345, seen
     v.holds(0, _A * 600)
 
@@ -77,7 +68,7 @@ def _(box):
     def do():
         for lbn in range(10):
             v.discard(lbn)
-        _one_by_one(v, 700, [_A] * 3)
+        v.write_each(700, [_A] * 3)
 
     _shared(v, 3, -7, do, je=13, in_d=10)
 
@@ -98,13 +89,7 @@ def _(box):
     v = box[0]
     with v.delta(data=2, ovh=4, lbu=300, je=304, out_w=2, ent=1, miss=1,
                  free={"match", "hit", "valid", "upd", "stale", "out_r"}) as seen:
-        if expect(c=True, rust=False):
-            v.write(2000, _C * 300)
-        else:
-            # It would come as several bios. None of these is cut where device-mapper cuts.
-            for lbn in range(2000, 2300, 12):
-                v.write(lbn, _C * 12)
-                v.flush()
+        v.write(2000, _C * 300)
     assert 290 < seen["match"] + seen["valid"] < 300, seen
     v.holds(2000, _C * 300)
 
@@ -208,18 +193,23 @@ packed = Session("K9", lambda: volume(MEDIUM.adding("compression on")))
 
 @packed.row("K9", "240 copies of a fragment", needs="index packer")
 def _(v):
-    # One by one, so that all are in one block.
-    v.write_each(0, [compressible(900 + at, 64) for at in range(13)])
-    v.parked(13)
-    v.write(13, compressible(913, 64))
-    v.parked(0)
+    fragments = [compressible(900 + at, 64) for at in range(14)]
+    if expect(c=True, rust=False):
+        # One by one, so that all are in one block.
+        v.write_each(0, fragments[:13])
+        v.parked(13)
+        v.write(13, fragments[13])
+        v.parked(0)
+    else:
+        v.write(0, b"".join(fragments))
     _shared(v, 240, 240, lambda: v.write_each(100, [compressible(900, 64)] * 240), je=240)
 
 
 @packed.row("K9b", "more than a block's count can be", needs="index packer")
 def _(v):
     for lbn, key in ((400, 900), (401, 901)):
-        with v.delta(data=1, stale=1, hit=1, inpk=1, pages=False, free={"out_r"}):
+        stored = expect(c=dict(inpk=1), rust=dict(lbu=1, je=1, out_w=1))
+        with v.delta(data=1, stale=1, hit=1, **stored, pages=False, free={"out_r"}):
             v.write(lbn, compressible(key, 64))
     v.flush()
     v.holds(400, compressible(900, 64) + compressible(901, 64))

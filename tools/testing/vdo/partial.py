@@ -231,9 +231,15 @@ def _prepared(*more, noise=(1000, 900)):
     with v.delta(pages=False, frag=3 + len(more), cblk=1, free={
             "data", "ovh", "lbu", "je", "jb", "out_w", "out_r", "upd", "miss", "ent", "fo",
             "inpk"}):
-        _together(v, (40, _H + bytes(2048)), (41, compressible(1, noise[0])),
-                  (42, compressible(2, noise[1])), *more)
-        v.parked(3 + len(more))
+        writes = [(40, _H + bytes(2048)), (41, compressible(1, noise[0])),
+                  (42, compressible(2, noise[1])), *more]
+        if IMPL == "c":
+            _together(v, *writes)
+            v.parked(3 + len(more))
+        else:
+            # In one request, so that none waits for longer than a fragment does.
+            assert [lbn for lbn, _ in writes] == list(range(40, 40 + len(writes)))
+            v.write(40, b"".join(block for _, block in writes))
         v.flush()
     v.message("compression off")
     _three(v)
