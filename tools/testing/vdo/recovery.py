@@ -204,7 +204,7 @@ def _(s):
     s.crash(0, 1)
     v = s.v
     one = Background(v.suspend)
-    while not one.ended(0.2):
+    while not one.ended(1):
         s.b.layer.step()
     one.result()
     middle = v.status_now().mode
