@@ -6,12 +6,13 @@
 //! |---|---|
 //! | [`inbox`], [`batch`] | bios on their way to a worker, and in its hands |
 //! | [`locks`], [`unsettled`], `shown` | what requests that are under way are to each other |
-//! | `write`, `fill`, `share`, `pack`, `settle`, `park`, `packer`, `room`, `set_aside` | writes |
+//! | `write`, `fill`, `share`, `join`, `pack`, `settle`, `park`, `packer`, `room`, `set_aside` | writes |
 //! | `discard`, `read`, `flush` | the other requests |
 //! | `fragment`, `lost`, `counters` | what several of them need: compressed blocks, whether a write is lost, what is counted |
 //!
-//! This room uses the journal, the block map, the depot, what is known of duplicates, and compression. It knows nothing of the volume as a
-//! whole, of its start and stop: each of those who serve has what it needs, and no more.
+//! This room uses the journal, the block map, the depot, what is known of duplicates, and compression. It
+//! knows nothing of the volume as a whole, of its start and stop: each of those who serve has what it
+//! needs, and no more.
 
 pub mod batch;
 pub mod inbox;

@@ -7,6 +7,8 @@
 //! | [`name`] | names of blocks: hashes of their data |
 //! | [`advice`] | what the index keeps of a name: where a block of that name was once |
 //! | [`index`] | the index of a volume, while there is one to ask |
+//! | [`askers`] | look-ups that are not waited for longer than is reasonable |
+//! | [`flight`] | names of blocks that are on their way to the storage, so that equal ones share a write |
 //! | `disk` | the storage as the index sees it |
 //! | `found` | what is counted of duplicates |
 //!

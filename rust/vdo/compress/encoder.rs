@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Makes a fragment of a block.
+//! Makes a fragment of a block, or says that it does not pay.
 //!
 //! Data that does not compress costs as much as data that does, for nothing. So a fragment may be no
 //! longer than what could share a block with others that have been seen of late; and after some
