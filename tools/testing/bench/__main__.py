@@ -19,6 +19,7 @@ from bench import clone
 from bench import latency
 from bench import native_clone
 from bench import native_vdo
+from bench import sharing
 from bench import vdo
 from bench.profile import profiled
 from bench.row import BARE
@@ -31,7 +32,7 @@ from bench.row import RUST
 from bench.row import TIMED
 
 # A module each: MODULE, ROWS, prepare(bench).
-TARGETS = [native_clone, native_vdo, clone, vdo, latency]
+TARGETS = [native_clone, native_vdo, clone, vdo, sharing, latency]
 
 
 class Bench:

@@ -40,10 +40,11 @@ _FOUR_KIB = "instructions per 4 KiB"
 _REQUEST = "instructions per request"
 
 
-def line(storage=STORAGE, blocks=BLOCKS, sector_size=4096, cache=32768, sectors=LOGICAL, more=""):
+def line(storage=STORAGE, blocks=BLOCKS, sector_size=4096, cache=32768, sectors=LOGICAL, more="",
+         deduplication="off", compression="off"):
     """The table line of a volume."""
     return (f"0 {sectors} vdo V4 {storage} {blocks} {sector_size} {cache} 16380 "
-            f"deduplication off compression off {more}")
+            f"deduplication {deduplication} compression {compression} {more}")
 
 
 def blank():
@@ -62,6 +63,11 @@ class Volume(Device):
     def stats(self):
         """The statistics, by name: groups by `group.name`."""
         return dict(_fields(self.message("stats")))
+
+    def waits_for(self, state):
+        """Wait until the index is in a state."""
+        while state not in self.status()[0].split():
+            time.sleep(0.05)
 
     def settle(self):
         """Wait until nothing is under way."""

@@ -36,6 +36,11 @@ struct order {
 	u64 random; /* anywhere in the span, else one after the other, round and round */
 	u64 stride; /* of these blocks each so many-th only */
 	u64 refill; /* new data in the whole buffer for each write */
+	u64 noise; /* that many bytes of a page are its own, the rest zeroes; 0: rest as it comes */
+	u64 like; /* percent of the pages that hold what is said by like_offset and like_seed */
+	u64 like_offset; /* what an order would have written here that begins at this byte */
+	u64 like_seed; /* with this seed */
+	u64 alike; /* so many pages of a request hold what the first of them does */
 	u64 zero; /* writes are of zeroes */
 	u64 sync; /* a flush after each write, at depth 1 */
 	u64 flush; /* one when all is written; it counts */
@@ -54,7 +59,10 @@ static const struct {
 	{ "stride", offsetof(struct order, stride) }, { "refill", offsetof(struct order, refill) },
 	{ "zero", offsetof(struct order, zero) },     { "sync", offsetof(struct order, sync) },
 	{ "flush", offsetof(struct order, flush) },   { "check", offsetof(struct order, check) },
-	{ "seed", offsetof(struct order, seed) },
+	{ "seed", offsetof(struct order, seed) },     { "noise", offsetof(struct order, noise) },
+	{ "like", offsetof(struct order, like) },     { "alike", offsetof(struct order, alike) },
+	{ "like_offset", offsetof(struct order, like_offset) },
+	{ "like_seed", offsetof(struct order, like_seed) },
 };
 
 struct job;
@@ -121,7 +129,18 @@ static u64 mix(u64 number)
 
 static u64 mark(const struct slot *slot, unsigned int piece)
 {
-	return mix(slot->job->order->seed ^ (slot->sector + piece * (PAGE_SIZE / SECTOR_SIZE)) << 8);
+	const struct order *order = slot->job->order;
+	u64 seed = order->seed;
+	sector_t sector;
+
+	if (order->alike)
+		piece -= piece % order->alike;
+	sector = slot->sector + piece * (PAGE_SIZE / SECTOR_SIZE);
+	if (order->like && (mix(~sector) & 0xffff) * 100 < order->like << 16) {
+		sector += (order->like_offset >> SECTOR_SHIFT) - (order->offset >> SECTOR_SHIFT);
+		seed = order->like_seed;
+	}
+	return mix(seed ^ sector << 8);
 }
 
 static u64 *piece(const struct slot *slot, unsigned int number)
@@ -132,6 +151,7 @@ static u64 *piece(const struct slot *slot, unsigned int number)
 static void fill(struct slot *slot)
 {
 	const struct order *order = slot->job->order;
+	u64 noise = order->refill ? PAGE_SIZE : order->noise;
 	unsigned int i, word;
 
 	if (order->zero)
@@ -141,7 +161,7 @@ static void fill(struct slot *slot)
 		u64 *to = piece(slot, i);
 
 		to[0] = first;
-		for (word = 1; order->refill && word < slot->data[i].bv_len / sizeof(u64); word++) {
+		for (word = 1; word < min_t(u64, noise, slot->data[i].bv_len) / sizeof(u64); word++) {
 			value ^= value << 13;
 			value ^= value >> 7;
 			value ^= value << 17;
@@ -272,7 +292,7 @@ static int make_job(struct job *job, const struct order *order, u64 number)
 
 			if (!page)
 				return -ENOMEM;
-			if (!order->zero)
+			if (!order->zero && !order->noise)
 				get_random_bytes(page_address(page), PAGE_SIZE);
 			bvec_set_page(&slot->data[slot->pieces++], page,
 				      min_t(u64, order->block, PAGE_SIZE), 0);
@@ -357,6 +377,8 @@ static int parse(char *text, struct order *order, enum req_op *op, char **device
 	    (order->block % PAGE_SIZE || order->block > BIO_MAX_VECS * PAGE_SIZE))
 		return -EINVAL;
 	if (!order->depth || order->depth > 4096 || !order->jobs || order->jobs > 64)
+		return -EINVAL;
+	if (order->noise > PAGE_SIZE || order->like > 100)
 		return -EINVAL;
 	return order->sync && (order->depth != 1 || *op != REQ_OP_WRITE) ? -EINVAL : 0;
 }
