@@ -108,8 +108,8 @@ _DEDUPE = (
     ("within-1m", "1 MiB writes, each four pages alike", _sequential(alike=4), False, _UNIQUE, None),
     ("overwrite-1m", "1 MiB writes of known data over other", _sequential(**_known(100, 2)), True,
      _UNIQUE, 0.4),
-    ("randwrite-4k", "4 KiB random writes of new data, depth 64", _random(behind=2), True, _UNIQUE,
-     0.4),
+    ("randwrite-4k", "4 KiB random writes of new data, depth 64", _random(behind=2, anew=1), True,
+     _UNIQUE, 0.4),
     ("randknown-4k", "4 KiB random writes of known data, depth 64",
      _random(behind=2, **_known(100)), True, _UNIQUE, None),
     ("read-1m", "1 MiB reads", _sequential("read"), True, _UNIQUE, None),
@@ -121,9 +121,9 @@ _COMPRESS = (
      _sequential(behind=2, **_known(100)), True, _PACKS, None),
     ("randread-4k", "4 KiB random reads of compressed data, depth 64", _random("read"), True,
      _PACKS, 0.6),
-    ("randwrite-4k", "4 KiB random writes of compressible data, depth 64", _random(behind=2), True,
-     _PACKS, 0.45),
-    ("randnoise-4k", "4 KiB random writes of incompressible data, depth 64", _random(behind=2),
+    ("randwrite-4k", "4 KiB random writes of compressible data, depth 64", _random(behind=2, anew=1),
+     True, _PACKS, 0.45),
+    ("randnoise-4k", "4 KiB random writes of incompressible data, depth 64", _random(behind=2, anew=1),
      True, _NOISE, None),
 )
 

@@ -41,6 +41,7 @@ struct order {
 	u64 like_offset; /* what an order would have written here that begins at this byte */
 	u64 like_seed; /* with this seed */
 	u64 alike; /* so many pages of a request hold what the first of them does */
+	u64 anew; /* no request holds what another does, also not of the same place */
 	u64 zero; /* writes are of zeroes */
 	u64 sync; /* a flush after each write, at depth 1 */
 	u64 flush; /* one when all is written; it counts */
@@ -63,6 +64,7 @@ static const struct {
 	{ "like", offsetof(struct order, like) },     { "alike", offsetof(struct order, alike) },
 	{ "like_offset", offsetof(struct order, like_offset) },
 	{ "like_seed", offsetof(struct order, like_seed) },
+	{ "anew", offsetof(struct order, anew) },
 };
 
 struct job;
@@ -73,6 +75,7 @@ struct slot {
 	struct job *job;
 	unsigned int number;
 	sector_t sector;
+	u64 request;
 	unsigned int pieces;
 	struct bio_vec *data;
 };
@@ -139,6 +142,8 @@ static u64 mark(const struct slot *slot, unsigned int piece)
 	if (order->like && (mix(~sector) & 0xffff) * 100 < order->like << 16) {
 		sector += (order->like_offset >> SECTOR_SHIFT) - (order->offset >> SECTOR_SHIFT);
 		seed = order->like_seed;
+	} else if (order->anew) {
+		seed = mix(seed ^ slot->request);
 	}
 	return mix(seed ^ sector << 8);
 }
@@ -234,6 +239,7 @@ static int run(void *data)
 		else
 			div64_u64_rem(i * order->stride, blocks, &block);
 		job->slots[number].sector = job->start + block * (order->block >> SECTOR_SHIFT);
+		job->slots[number].request = i;
 		/* Pairs with the release of the bit. */
 		smp_mb();
 		submit(job, &job->slots[number]);
