@@ -19,6 +19,7 @@
 mod batch;
 mod create;
 mod load;
+mod look_up;
 mod rebuild;
 mod save;
 mod sparse;
@@ -37,7 +38,6 @@ use crate::format::Record;
 use crate::open_chapter::Added;
 use crate::open_chapter::Chapters;
 use crate::volume::Volume;
-use crate::volume::Wanted;
 use crate::volume_index::Answer;
 use crate::volume_index::Counts;
 use crate::volume_index::Outcome;
@@ -286,116 +286,6 @@ impl<W: World> Index<W> {
             may
         });
         entered.then(|| User(self))
-    }
-
-    /// Answers what is asked in a batch. A name of which nothing is found may be known nevertheless.
-    pub async fn look_up(&self, batch: &mut Batch) {
-        if !self.look_up_at_once(batch) {
-            self.look_up_on_disk(batch).await;
-        }
-    }
-
-    /// Answers what can be answered from memory. Returns false if
-    /// [`look_up_on_disk`](Self::look_up_on_disk) is to answer the rest.
-    pub fn look_up_at_once(&self, batch: &mut Batch) -> bool {
-        batch.prepare(&self.volume_index);
-        let Some(_user) = self.enter() else {
-            return true;
-        };
-        self.volume_index.look_up(&mut batch.requests);
-        self.search_memory(batch);
-        let is_all = batch.wanted.is_empty() && !self.has_sparse_members();
-        if is_all {
-            self.count(batch);
-        }
-        is_all
-    }
-
-    /// Answers what chapters on the storage have to be read for.
-    pub async fn look_up_on_disk(&self, batch: &mut Batch) {
-        let Some(_user) = self.enter() else {
-            return;
-        };
-        self.search_volume(batch).await;
-        if self.geometry.shape.sparse_chapters > 0 {
-            self.search_sparse(batch).await;
-        }
-        self.count(batch);
-    }
-
-    fn count(&self, batch: &Batch) {
-        let counts = |is_query| {
-            let own = batch.items.iter().filter(|item| item.is_query == is_query);
-            let found = own.clone().filter(|item| item.advice.is_some());
-            let found = found.count() as u64;
-            (found, (own.count() as u64).saturating_sub(found))
-        };
-        let (posts, queries) = (counts(false), counts(true));
-        let own = &self.counters;
-        for (counter, count) in [
-            (&own.found, posts.0),
-            (&own.not_found, posts.1),
-            (&own.queried, queries.0),
-            (&own.not_queried, queries.1),
-        ] {
-            if count > 0 {
-                counter.fetch_add(count);
-            }
-        }
-    }
-
-    /// Looks for names in chapters in memory, and notes which have to be looked for on disk.
-    fn search_memory(&self, batch: &mut Batch) {
-        let Batch {
-            requests,
-            items,
-            wanted,
-            ..
-        } = batch;
-        let (oldest, newest) = (self.oldest(), self.newest());
-        for (tag, (request, item)) in (0..).zip(requests.iter().zip(items.iter_mut())) {
-            let (Answer::Hint(chapter) | Answer::Exact(chapter)) = request.answer else {
-                continue;
-            };
-            if !(oldest..=newest).contains(&chapter) {
-                continue;
-            }
-            match self.chapters.look_up(chapter, &request.name) {
-                Some(found) => {
-                    item.advice = found;
-                    item.is_own = found.is_some();
-                }
-                None => {
-                    let name = Wanted::new(request.name, chapter, tag);
-                    // There is room for all names.
-                    let _ = wanted.push_within_capacity(name);
-                }
-            }
-        }
-    }
-
-    async fn search_volume(&self, batch: &mut Batch) {
-        self.find(&mut batch.wanted).await;
-        for wanted in &batch.wanted {
-            if let Some(item) = batch.items.get_mut(wanted.tag as usize) {
-                item.advice = wanted.found;
-                item.is_own = wanted.found.is_some();
-                item.chapter = wanted.chapter;
-            }
-        }
-    }
-
-    /// Looks for names in chapters on disk, and tells of one that is bad.
-    async fn find(&self, wanted: &mut [Wanted]) {
-        if let Some((chapter, error)) = self.volume.find(wanted).await {
-            // One that was forgotten meanwhile has another in its place.
-            if chapter >= self.oldest() {
-                self.world.log(
-                    Level::Warning,
-                    format_args!("chapter {chapter} of the index is not used any more: {error}"),
-                );
-            }
-        }
     }
 
     /// Remembers names of a batch that was looked up: those for which `metadata` returns what is known

@@ -10,27 +10,17 @@
 //! Nothing here fails. A page that cannot be read, or is not what it should be, is one on which
 //! nothing is found; its chapter is not looked into any more.
 
+mod search;
 mod slots;
 
-use crate::delta::Found;
-use crate::delta::List;
-use crate::delta::MAX_LIST_BITS;
 use crate::error::Error;
 use crate::error::Result;
-use crate::format::index_page::Header;
-use crate::format::index_page::BOUNDS_SIZE;
 use crate::format::page_map::PageMap;
-use crate::format::record_page;
-use crate::format::record_page::Step;
-use crate::format::Block;
 use crate::format::Chapter;
-use crate::format::Fault;
 use crate::format::Geometry;
 use crate::format::Metadata;
 use crate::format::Name;
-use crate::format::BLOCK_SIZE;
 use crate::format::NO_CHAPTER;
-use crate::format::RECORD_SIZE;
 use kernel::prelude::*;
 use persistent_data::shared_cache::Prefetch;
 use persistent_data::shared_cache::Residence;
@@ -40,13 +30,19 @@ use runtime::disk::Disk;
 use runtime::pool::Pool;
 use runtime::sync::Arc;
 use runtime::sync::Lock;
+use search::Gap;
 use slots::Slots;
+
+pub use search::ListMemory;
 
 /// Blocks that one task reads ahead at once.
 const AHEAD: usize = 64;
 
 /// Tasks that look for names at once; others wait.
 const READERS: usize = 4;
+
+/// So often a search begins anew because a block of its pages is not in memory: they have no more.
+const TRIES: usize = 64;
 
 /// How many bad chapters are remembered.
 const BAD: usize = 16;
@@ -86,17 +82,15 @@ pub type Trouble = (Chapter, Error);
 struct Reader<D: Disk> {
     buffer: D::Buffer,
     prefetch: Prefetch,
-    /// A delta list, and some bytes behind it.
-    list: KVVec<u8>,
+    list: ListMemory,
 }
 
 impl<D: Disk> Reader<D> {
     fn new(disk: &D) -> Result<Self> {
-        let list = MAX_LIST_BITS.div_ceil(8) + 16;
         Ok(Self {
             buffer: disk.buffer_of_parts(AHEAD, AHEAD)?,
             prefetch: Prefetch::new(AHEAD)?,
-            list: KVVec::from_elem(0, list, GFP_KERNEL)?,
+            list: ListMemory::new()?,
         })
     }
 }
@@ -187,6 +181,28 @@ impl<D: Disk> Volume<D> {
         })
     }
 
+    /// Looks for a name if all that takes is in memory; returns false if it is not. `trouble` gets a chapter
+    /// that has turned out to be bad.
+    pub fn find_in_memory(
+        &self,
+        wanted: &mut Wanted,
+        list: &mut ListMemory,
+        trouble: &mut Option<Trouble>,
+    ) -> bool {
+        let found = self.search_index(wanted, list).and_then(|page| {
+            wanted.page = page;
+            self.search_records(wanted)
+        });
+        match found {
+            Err(Gap::Block(_)) => return false,
+            Err(Gap::Bad(error)) => {
+                self.note::<()>(wanted.chapter, Err(error), trouble);
+            }
+            Ok(found) => wanted.found = found,
+        }
+        true
+    }
+
     /// Looks for names in their chapters. Returns a chapter that has turned out to be bad, if any has.
     pub async fn find(&self, wanted: &mut [Wanted]) -> Option<Trouble> {
         if wanted.is_empty() {
@@ -202,8 +218,8 @@ impl<D: Disk> Volume<D> {
                 .read_ahead(reader, group, |w| Some(self.index_key(w)))
                 .await;
             for wanted in group.iter_mut() {
-                let page = self.search_index(wanted, &mut reader.list).await;
-                wanted.page = self.note(wanted.chapter, page, &mut trouble);
+                let page = self.wait_for(|| self.search_index(wanted, &mut reader.list));
+                wanted.page = self.note(wanted.chapter, page.await, &mut trouble);
             }
             rest = later;
         }
@@ -213,10 +229,8 @@ impl<D: Disk> Volume<D> {
             let (group, later) = rest.split_at_mut(count);
             reader = self.read_ahead(reader, group, |w| self.record_key(w)).await;
             for wanted in group.iter_mut() {
-                if let Some(key) = self.record_key(wanted) {
-                    let found = self.search_records(wanted, key).await;
-                    wanted.found = self.note(wanted.chapter, found, &mut trouble);
-                }
+                let found = self.wait_for(|| self.search_records(wanted));
+                wanted.found = self.note(wanted.chapter, found.await, &mut trouble);
             }
             rest = later;
         }
@@ -295,93 +309,23 @@ impl<D: Disk> Volume<D> {
         reader
     }
 
-    /// Returns the page of records that a name may be on.
-    async fn search_index(&self, wanted: &Wanted, bytes: &mut [u8]) -> Result<Option<u32>> {
-        if self.is_bad(wanted.chapter) {
-            return Ok(None);
-        }
-        let page_size = self.geometry.shape.page_size;
-        let key = self.index_key(wanted);
-        let nonce = self.nonce();
-        let header = self.read(key, |page| Header::decode(page, page_size, nonce));
-        let header = header.await??;
-        let (address, list) = self.geometry.chapter_place(wanted.name.chapter_key());
-        let (byte, shift) = header.place_of_bounds(list).ok_or(Fault::Field {
-            name: "lists of a page",
-            found: header.first_list.into(),
-        })?;
-        let mut bounds = [0; BOUNDS_SIZE];
-        self.copy(key, byte, &mut bounds).await?;
-        let (start, end) = header.bounds(bounds, shift, page_size)?;
-        let byte = start / 8;
-        let end = end - 8 * byte;
-        let size = end.div_ceil(8);
-        if let Some(bytes) = bytes.get_mut(..size) {
-            self.copy(key, byte, bytes).await?;
-        }
-        let damaged = Fault::Field {
-            name: "list of a page",
-            found: list.into(),
-        };
-        let list = List::new(bytes, start % 8, end).ok_or(damaged)?;
-        let search = list.search(&self.geometry.code, address, &wanted.name);
-        match search.map_err(|_| damaged)?.found {
-            Found::Nothing => Ok(None),
-            Found::Plain(page) | Found::Collision(page) => {
-                if page < self.geometry.shape.record_pages {
-                    Ok(Some(page))
-                } else {
-                    Err(damaged.into())
+    /// Looks at pages, and has what is not in memory read.
+    async fn wait_for<T>(
+        &self,
+        mut look: impl FnMut() -> core::result::Result<T, Gap>,
+    ) -> Result<T> {
+        let mut _last = None;
+        // A block may be gone before the next one comes, but not over and over.
+        for _ in 0..TRIES {
+            match look() {
+                Ok(found) => return Ok(found),
+                Err(Gap::Block(key)) => {
+                    _last = Some(self.cache.pin(key, Residence::Evictable).await?);
                 }
+                Err(Gap::Bad(error)) => return Err(error),
             }
         }
-    }
-
-    /// Looks for a name on the page of records that begins with block `key`.
-    async fn search_records(&self, wanted: &Wanted, key: u64) -> Result<Option<Metadata>> {
-        let mut at = 0;
-        let records = self.geometry.shape.page_records;
-        // A way down the tree is no longer.
-        for _ in 0..u32::BITS {
-            let mut record = [0; RECORD_SIZE];
-            self.copy(key, at as usize * RECORD_SIZE, &mut record)
-                .await?;
-            match record_page::step(&wanted.name, records, at, &record) {
-                Step::Found(metadata) => return Ok(Some(metadata)),
-                Step::At(next) => at = next,
-                Step::Absent => break,
-            }
-        }
-        Ok(None)
-    }
-
-    /// Copies bytes of a page that begins with block `key`.
-    async fn copy(&self, key: u64, mut byte: usize, mut out: &mut [u8]) -> Result {
-        while !out.is_empty() {
-            let block = key + (byte / BLOCK_SIZE) as u64;
-            let start = byte % BLOCK_SIZE;
-            let count = out.len().min(BLOCK_SIZE - start);
-            let (now, later) = out.split_at_mut(count);
-            self.read(block, |block| {
-                for (to, from) in now.iter_mut().zip(block.iter().skip(start)) {
-                    *to = *from;
-                }
-            })
-            .await?;
-            byte += count;
-            out = later;
-        }
-        Ok(())
-    }
-
-    /// Does something with a block.
-    async fn read<R>(&self, key: u64, read: impl FnOnce(&Block) -> R) -> Result<R> {
-        // Not `try_read`, which would consume what is to be done.
-        let pinned = match self.cache.try_pin(key) {
-            Some(pinned) => pinned,
-            None => self.cache.pin(key, Residence::Evictable).await?,
-        };
-        Ok(pinned.read(read))
+        Err(ENOMEM.into())
     }
 
     /// Returns whether nobody looks for anything.

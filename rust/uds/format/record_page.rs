@@ -7,9 +7,11 @@
 //! nodes `2n + 1`, whose names are smaller, and `2n + 2`, whose names are larger. So a search looks at
 //! few blocks of the page, and always at the first.
 
+use super::Block;
 use super::Metadata;
 use super::Name;
 use super::Record;
+use super::BLOCK_SIZE;
 use super::RECORD_SIZE;
 
 /// What a search says.
@@ -23,8 +25,30 @@ pub enum Step {
     Absent,
 }
 
-/// Looks for a name on a page of `records`, at record number `at`, which was read; begins at 0.
-pub fn step(name: &Name, records: u32, at: u32, record: &[u8; RECORD_SIZE]) -> Step {
+/// Records in a block of a page.
+pub const BLOCK_RECORDS: u32 = (BLOCK_SIZE / RECORD_SIZE) as u32;
+
+/// Looks for a name on a page of `records`, from record number `at` on as far as `block` goes, which is
+/// the block of the page that this record is in; begins at 0. A record that is to be looked at next is in
+/// another block behind this one.
+pub fn walk(name: &Name, records: u32, at: u32, block: &Block) -> Step {
+    let first = at - at % BLOCK_RECORDS;
+    let mut at = at;
+    loop {
+        let start = (at - first) as usize * RECORD_SIZE;
+        let record = block.get(start..).and_then(|rest| rest.first_chunk());
+        let Some(record) = record else {
+            return Step::At(at);
+        };
+        match step(name, records, at, record) {
+            Step::At(next) => at = next,
+            end => return end,
+        }
+    }
+}
+
+/// Compares a name with record number `at`.
+fn step(name: &Name, records: u32, at: u32, record: &[u8; RECORD_SIZE]) -> Step {
     let record = Record::decode(record);
     let below = match name.cmp(&record.name) {
         core::cmp::Ordering::Equal => return Step::Found(record.metadata),

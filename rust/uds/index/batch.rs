@@ -7,6 +7,7 @@ use crate::format::Chapter;
 use crate::format::Metadata;
 use crate::format::Name;
 use crate::format::NO_CHAPTER;
+use crate::volume::ListMemory;
 use crate::volume::Wanted;
 use crate::volume_index::Request;
 use crate::volume_index::VolumeIndex;
@@ -27,6 +28,8 @@ pub struct Item {
     pub(super) is_own: bool,
     /// The chapter on disk that it was looked for in.
     pub(super) chapter: Chapter,
+    /// Where its list is among the others.
+    order: u64,
 }
 
 impl Item {
@@ -38,6 +41,7 @@ impl Item {
             advice: None,
             is_own: false,
             chapter: NO_CHAPTER,
+            order: 0,
         }
     }
 }
@@ -48,6 +52,7 @@ pub struct Batch {
     pub(super) items: KVVec<Item>,
     pub(super) requests: KVVec<Request>,
     pub(super) wanted: KVVec<Wanted>,
+    pub(super) list: ListMemory,
 }
 
 impl Batch {
@@ -57,6 +62,7 @@ impl Batch {
             items: KVVec::with_capacity(names, GFP_KERNEL)?,
             requests: KVVec::with_capacity(names, GFP_KERNEL)?,
             wanted: KVVec::with_capacity(names, GFP_KERNEL)?,
+            list: ListMemory::new()?,
         })
     }
 
@@ -66,6 +72,7 @@ impl Batch {
             items: KVVec::new(),
             requests: KVVec::new(),
             wanted: KVVec::new(),
+            list: ListMemory::none(),
         }
     }
 
@@ -97,6 +104,15 @@ impl Batch {
         self.items.push_within_capacity(item).is_ok()
     }
 
+    /// Takes what was found of a name.
+    pub(super) fn take(items: &mut [Item], wanted: &Wanted) {
+        if let Some(item) = items.get_mut(wanted.tag as usize) {
+            item.advice = wanted.found;
+            item.is_own = wanted.found.is_some();
+            item.chapter = wanted.chapter;
+        }
+    }
+
     /// Returns the names, in no order that matters.
     pub fn items(&self) -> &[Item] {
         &self.items
@@ -104,14 +120,17 @@ impl Batch {
 
     /// Brings the names into the order of their lists.
     pub(super) fn prepare(&mut self, index: &VolumeIndex) {
-        runtime::sort::sort_by_key(&mut self.items, |item| index.request(item.name).order());
         self.requests.clear();
         self.wanted.clear();
         for item in self.items.iter_mut() {
             *item = Item {
                 is_query: item.is_query,
+                order: index.request(item.name).order(),
                 ..Item::new(item.name, item.tag)
             };
+        }
+        runtime::sort::sort_by_key(&mut self.items, |item| item.order);
+        for item in &self.items {
             // There is room for as many.
             let request = index.request(item.name);
             let _ = self.requests.push_within_capacity(request);

@@ -5,6 +5,8 @@ use crate::bench::Bench;
 use crate::format::geometry::Shape;
 use crate::format::Memory;
 use crate::format::Record;
+use crate::format::BLOCK_SIZE;
+use crate::format::RECORD_SIZE;
 use crate::open_chapter::Chapters;
 use crate::vectors;
 use runtime::disk::Durability;
