@@ -109,8 +109,8 @@ pub trait Store: Send + Sync + 'static {
         buffer: Self::Buffer,
     ) -> impl Future<Output = (Self::Buffer, Result<(), Self::Error>)> + Send;
 
-    /// As [`buffer`](Self::buffer) of one page, at any time: fails rather than wait for memory.
-    fn buffer_now(&self) -> Result<Self::Buffer, Self::Error>;
+    /// As [`buffer`](Self::buffer), at any time: fails rather than wait for memory.
+    fn buffer_now(&self, pages: usize) -> Result<Self::Buffer, Self::Error>;
 
     /// Returns the part of a buffer from page `page` on that `blocks` blocks from `block` on belong
     /// to.
@@ -379,7 +379,7 @@ impl<S: Store> SharedCache<S> {
     ) -> Result<(), S::Error> {
         let buffer = match self.loaders.try_take() {
             Some(buffer) => buffer,
-            None => match self.store.buffer_now() {
+            None => match self.store.buffer_now(1) {
                 Ok(buffer) => buffer,
                 Err(_) => self.loaders.take().await,
             },

@@ -55,32 +55,20 @@ enum Flight {
 unsafe impl Send for KernelBuffer {}
 
 impl KernelBuffer {
-    /// Allocates a buffer of `pages` pages; may sleep if it `may_wait`.
+    /// Allocates a buffer of `pages` pages, of which `parts` parts can be in flight at once; may sleep
+    /// if it `may_wait`.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub(crate) fn new(pages: usize, may_wait: bool) -> Result<Self> {
-        Self::make(pages, 1, may_wait)
-    }
-
-    /// As [`new`](Self::new), of which `parts` parts can be in flight at once; may sleep.
-    ///
-    /// # Errors
-    ///
-    /// `ENOMEM`.
-    pub(crate) fn of_parts(pages: usize, parts: usize) -> Result<Self> {
-        Self::make(pages, parts, true)
-    }
-
-    fn make(pages: usize, parts: usize, may_wait: bool) -> Result<Self> {
+    pub(crate) fn new(pages: usize, parts: usize, may_wait: bool) -> Result<Self> {
         let flags = if may_wait { GFP_KERNEL } else { GFP_NOWAIT };
         let views = AtomicU32::new(0);
         let pages = Pages::new(pages, may_wait)?;
         let bio = OwnBio::new(pages.pieces().len(), flags)?;
         let group = match parts {
             0 | 1 => None,
-            _ => Some(parts::Group::new(parts, pages.pieces().len())?),
+            _ => Some(parts::Group::new(parts, pages.pieces().len(), flags)?),
         };
         let pages = Arc::new(Viewed { pages, views }, flags)?;
         let flight = Lock::new(Flight::Landed(Status::from_result(Ok(()))));

@@ -73,15 +73,15 @@ impl Disk for KernelDisk {
     }
 
     fn buffer(&self, pages: usize) -> Result<KernelBuffer> {
-        KernelBuffer::new(pages, true)
+        KernelBuffer::new(pages, 1, true)
     }
 
     fn buffer_of_parts(&self, pages: usize, parts: usize) -> Result<KernelBuffer> {
-        KernelBuffer::of_parts(pages, parts)
+        KernelBuffer::new(pages, parts, true)
     }
 
-    fn page_now(&self) -> Result<KernelBuffer> {
-        KernelBuffer::new(1, false)
+    fn buffer_now(&self, pages: usize, parts: usize) -> Result<KernelBuffer> {
+        KernelBuffer::new(pages, parts, false)
     }
 
     fn read_into(

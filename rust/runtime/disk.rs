@@ -127,9 +127,9 @@ pub trait Disk: Send + Sync + 'static {
         self.buffer(pages)
     }
 
-    /// As [`buffer`](Self::buffer) of one page, at any time: fails rather than wait for memory.
-    fn page_now(&self) -> Result<Self::Buffer> {
-        self.buffer(1)
+    /// As [`buffer_of_parts`](Self::buffer_of_parts), at any time: fails rather than wait for memory.
+    fn buffer_now(&self, pages: usize, parts: usize) -> Result<Self::Buffer> {
+        self.buffer_of_parts(pages, parts)
     }
 
     /// Reads `sectors` sectors into `buffer`, from its page `page` on.

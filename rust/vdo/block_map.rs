@@ -143,6 +143,9 @@ pub struct BlockMap<W: World> {
     writes: AtomicU64,
 }
 
+/// When all pages are to be written, so many are in flight at once, or so many if there is less memory.
+const ALL_PAGES: [usize; 2] = [2048, 256];
+
 /// The right to allocate a page.
 struct Permit;
 
@@ -402,7 +405,12 @@ impl<W: World> BlockMap<W> {
             return Ok(());
         }
         let mut writer = self.writer.take().await;
-        let result = self.cache.write_all(&mut writer, log).await;
+        // Over storage that takes its time, it is what is in flight that counts.
+        let large = |pages| self.cache.writer_now(pages).ok();
+        let result = match ALL_PAGES.into_iter().find_map(large) {
+            Some(mut large) => self.cache.write_all(&mut large, log).await,
+            None => self.cache.write_all(&mut writer, log).await,
+        };
         self.writer.give(writer);
         result
     }

@@ -172,9 +172,9 @@ impl<D: Disk> Storage<D> {
         (part.sector / BLOCK_SECTORS).saturating_add(self.offset)
     }
 
-    /// Allocates a buffer of one page; fails rather than wait for memory.
-    pub fn page_now(&self) -> Result<D::Buffer> {
-        Ok(self.disk().page_now()?)
+    /// As [`buffer_of_parts`](Self::buffer_of_parts); fails rather than wait for memory.
+    pub fn buffer_now(&self, pages: usize, parts: usize) -> Result<D::Buffer> {
+        Ok(self.disk().buffer_now(pages, parts)?)
     }
 
     /// Reads `blocks` blocks from `pbn` on into `buffer`, from its page `page` on.

@@ -7,6 +7,7 @@ use super::OwnIo;
 use super::Status;
 use crate::block::BlockDevice;
 use crate::pages::Piece;
+use kernel::alloc::Flags;
 use kernel::bindings;
 use kernel::prelude::*;
 use kernel::types::Opaque;
@@ -22,21 +23,21 @@ pub struct BioGroup {
 unsafe impl Send for BioGroup {}
 
 impl BioGroup {
-    /// Creates `bios` bios, with `segments` segments in all.
+    /// Creates `bios` bios, with `segments` segments in all, by an allocation with these flags.
     ///
     /// # Errors
     ///
     /// `ENOMEM`.
-    pub fn new(bios: usize, segments: usize) -> Result<Self> {
+    pub fn new(bios: usize, segments: usize, flags: Flags) -> Result<Self> {
         let mut this = Self {
-            bios: KVVec::with_capacity(bios, GFP_KERNEL)?,
-            vecs: KVVec::with_capacity(segments, GFP_KERNEL)?,
+            bios: KVVec::with_capacity(bios, flags)?,
+            vecs: KVVec::with_capacity(segments, flags)?,
         };
         for _ in 0..bios {
-            this.bios.push(Opaque::uninit(), GFP_KERNEL)?;
+            this.bios.push(Opaque::uninit(), flags)?;
         }
         for _ in 0..segments {
-            this.vecs.push(Opaque::uninit(), GFP_KERNEL)?;
+            this.vecs.push(Opaque::uninit(), flags)?;
         }
         Ok(this)
     }

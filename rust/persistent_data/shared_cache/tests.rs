@@ -119,8 +119,8 @@ impl Store for Sectors {
         self.disk.buffer_of_parts(pages, pages)
     }
 
-    fn buffer_now(&self) -> Result<SimBuffer, Error> {
-        self.disk.page_now()
+    fn buffer_now(&self, pages: usize) -> Result<SimBuffer, Error> {
+        self.disk.buffer_now(pages, pages)
     }
 
     async fn read(

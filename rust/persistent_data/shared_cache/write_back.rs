@@ -12,8 +12,11 @@ use super::SharedCache;
 use super::Store;
 use core::future::Future;
 use core::pin::pin;
+use kernel::alloc::AllocError;
+use kernel::alloc::Flags;
 use kernel::prelude::KVec;
 use kernel::prelude::GFP_KERNEL;
+use kernel::prelude::GFP_NOWAIT;
 use runtime::disk::result_of;
 use runtime::disk::Buffer;
 use runtime::disk::Part;
@@ -78,18 +81,36 @@ pub struct Writer<S: Store> {
     reasons: u64,
 }
 
-impl<S: Store> SharedCache<S> {
-    /// Allocates what a task needs that writes up to `pages` blocks at a time.
-    pub fn writer(&self, pages: usize) -> Result<Writer<S>, S::Error> {
-        let pages = pages.max(1);
-        Ok(Writer {
-            buffer: Some(self.store.buffer(pages)?),
-            batch: KVec::with_capacity(pages, GFP_KERNEL)?,
-            parts: KVec::with_capacity(pages, GFP_KERNEL)?,
+impl<S: Store> Writer<S> {
+    fn new(buffer: S::Buffer, pages: usize, flags: Flags) -> Result<Self, AllocError> {
+        Ok(Self {
+            buffer: Some(buffer),
+            batch: KVec::with_capacity(pages, flags)?,
+            parts: KVec::with_capacity(pages, flags)?,
             pages,
             part: 0,
             reasons: 0,
         })
+    }
+}
+
+impl<S: Store> SharedCache<S> {
+    /// Allocates what a task needs that writes up to `pages` blocks at a time.
+    pub fn writer(&self, pages: usize) -> Result<Writer<S>, S::Error> {
+        let buffer = self.store.buffer(pages.max(1))?;
+        Ok(Writer::new(buffer, pages.max(1), GFP_KERNEL)?)
+    }
+
+    /// As [`writer`](Self::writer), of as many blocks as have changed, but not more than `pages`; fails
+    /// rather than wait for memory.
+    pub fn writer_now(&self, pages: usize) -> Result<Writer<S>, S::Error> {
+        let changed: u64 = [Residence::Evictable, Residence::Kept]
+            .map(|residence| self.counters(residence).dirty_pages)
+            .iter()
+            .sum();
+        let pages = pages.min(usize::try_from(changed).unwrap_or(pages)).max(1);
+        let buffer = self.store.buffer_now(pages)?;
+        Ok(Writer::new(buffer, pages, GFP_NOWAIT)?)
     }
 
     /// Asks for all changes older than `before` to be written. Waits for nothing.

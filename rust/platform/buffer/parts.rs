@@ -7,6 +7,7 @@ use super::Inner;
 use super::KernelBuffer;
 use core::ptr::NonNull;
 use core::task::Waker;
+use kernel::alloc::Flags;
 use kernel::bindings;
 use kernel::prelude::*;
 use kext::bio;
@@ -31,11 +32,11 @@ pub(super) struct Group {
 
 impl Group {
     /// Creates bios for `parts` parts of a buffer of `pieces` pieces.
-    pub(super) fn new(parts: usize, pieces: usize) -> Result<Self> {
+    pub(super) fn new(parts: usize, pieces: usize, flags: Flags) -> Result<Self> {
         // What does not begin with a piece has one more: parts do not overlap.
         let segments = parts.saturating_add(pieces);
         Ok(Self {
-            bios: BioGroup::new(parts, segments)?,
+            bios: BioGroup::new(parts, segments, flags)?,
             out: AtomicU32::new(0),
         })
     }

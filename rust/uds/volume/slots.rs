@@ -78,8 +78,8 @@ impl<D: Disk> Store for Slots<D> {
         (buffer, result.map_err(Error::from))
     }
 
-    fn buffer_now(&self) -> Result<D::Buffer> {
-        Ok(self.disk.page_now()?)
+    fn buffer_now(&self, pages: usize) -> Result<D::Buffer> {
+        Ok(self.disk.buffer_now(pages, pages)?)
     }
 
     fn part(&self, block: u64, blocks: u32, page: usize) -> Part {

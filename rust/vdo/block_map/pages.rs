@@ -194,8 +194,8 @@ impl<W: World> Store for Pages<W> {
         self.storage.buffer_of_parts(pages, pages)
     }
 
-    fn buffer_now(&self) -> Result<Self::Buffer> {
-        self.storage.page_now()
+    fn buffer_now(&self, pages: usize) -> Result<Self::Buffer> {
+        self.storage.buffer_now(pages, pages)
     }
 
     async fn read(

@@ -32,8 +32,8 @@ impl<D: Disk> Disk for IndexDisk<D> {
         self.0.disk().buffer_of_parts(pages, parts)
     }
 
-    fn page_now(&self) -> Result<D::Buffer> {
-        self.0.disk().page_now()
+    fn buffer_now(&self, pages: usize, parts: usize) -> Result<D::Buffer> {
+        self.0.disk().buffer_now(pages, parts)
     }
 
     async fn read_into(

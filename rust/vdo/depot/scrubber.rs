@@ -171,7 +171,7 @@ impl<W: World> Depot<W> {
             (counts, self.storage.buffer(1)?)
         } else {
             let counts = Counts::new(&self.slab_config, GFP_NOWAIT)?;
-            (counts, self.storage.page_now()?)
+            (counts, self.storage.buffer_now(1, 1)?)
         };
         let rest = self.slab(number, |slab| {
             if matches!(slab.state, State::Unused) {

@@ -28,7 +28,7 @@ const READ_BLOCKS: u64 = PARTS as u64 * PART_BLOCKS;
 const PART_BLOCKS: u64 = 256;
 
 /// I/Os at once.
-const PARTS: usize = 8;
+const PARTS: usize = 16;
 
 /// Reads the blocks of the ring.
 pub(super) struct Reader<'a, D: Disk> {

@@ -11,6 +11,7 @@ The delay target counts in the kernel's ticks, 10 ms in User Mode Linux: that is
 """
 
 import subprocess
+import time
 
 from contextlib import contextmanager
 
@@ -29,6 +30,9 @@ from lib.dm import Device
 MIB = 1 << 20
 MODULE = vdo.MODULE
 STORAGE = devices.ramdisk(0)
+# 4 TiB of which only what is written takes memory.
+LARGE = devices.ramdisk(1)
+LARGE_BLOCKS = (4 << 40) // 4096
 # The half that stays.
 SPAN = 96 * MIB
 # So much room that a second's writes find it as it was, or little, so that all of it has been in use.
@@ -50,17 +54,18 @@ def _blocks(age):
 
 
 class _Storage(Device):
-    """The ramdisk; `answer_after` says how long reads and writes take."""
+    """A ramdisk; `answer_after` says how long reads and writes take."""
 
-    def __init__(self, age):
-        self._sectors = _blocks(age) * 8
+    def __init__(self, blocks, path=STORAGE):
+        self._sectors = blocks * 8
+        self._path = path
         super().__init__("storage", self._linear())
 
     def _linear(self):
-        return f"0 {self._sectors} linear {STORAGE} 0"
+        return f"0 {self._sectors} linear {self._path} 0"
 
     def answer_after(self, ms):
-        self.swap(f"0 {self._sectors} delay {STORAGE} 0 {ms}" if ms else self._linear())
+        self.swap(f"0 {self._sectors} delay {self._path} 0 {ms}" if ms else self._linear())
 
 
 def _age(path):
@@ -74,7 +79,7 @@ def _age(path):
 
 @contextmanager
 def _volume(age, ms):
-    storage = _Storage(age)
+    storage = _Storage(_blocks(age))
     _format(storage.path)
     volume = Device("vdo", vdo.line(storage=storage.path, blocks=_blocks(age), sectors=_LOGICAL,
                                     more="maxDiscard 256"))
@@ -93,7 +98,7 @@ def _volume(age, ms):
 
 @contextmanager
 def _bare(age, ms):
-    storage = _Storage(age)
+    storage = _Storage(_blocks(age))
     try:
         storage.answer_after(ms)
         yield storage.path, vdo.FIRST_DATA * 4096
@@ -120,6 +125,35 @@ def _on(age, ms, work):
     return measure
 
 
+def _start(ms, crashed):
+    """Seconds until a volume of 4 TiB is there that was written all over, after a stop or a crash."""
+    def measure(bench, subject):
+        storage = _Storage(LARGE_BLOCKS, LARGE)
+        volume = Device("vdo", None)
+        try:
+            with BlockFile(storage.path) as disk:
+                disk.write(0, bytes(4096))
+            line = vdo.line(storage=storage.path, blocks=LARGE_BLOCKS, sectors=LARGE_BLOCKS * 8)
+            volume.load(line)
+            volume.resume()
+            inside.at_random(volume.path, "write", LARGE_BLOCKS * 4096, 16384 >> bench.quick,
+                             flush=True)
+            if crashed:
+                volume.suspend(noflush=True)
+            volume.remove()
+            storage.answer_after(ms)
+            volume = Device("vdo", None)
+            start = time.monotonic()
+            volume.load(line)
+            volume.resume()
+            return time.monotonic() - start
+        finally:
+            storage.answer_after(0)
+            volume.remove()
+            storage.remove()
+    return measure
+
+
 _WORK = [(f"rand{kind}-4k.d{depth}", f"4 KiB random {kind}s, depth {depth}", "1000/s",
           _rate(kind, depth, random=True)) for kind in ("write", "read") for depth in (1, 64, 256)]
 _WORK += [(f"{kind}-1m", f"1 MiB {kind}s, depth 4", "MiB/s", _rate(kind, 4, MIB))
@@ -141,16 +175,21 @@ def _rows():
                           _on(age, ms, work), LATENCY, runs=3, more_is_better=True,
                           table=f"vdo over storage of {ms} ms, {age}",
                           goal=Goal(RUST, C, at_least=2 if twice else _AS_FAST))
+        for name, how in (("clean", "stopped"), ("crashed", "crashed")):
+            yield Row(f"latency.vdo.{ms}ms.start-4t.{name}",
+                      f"storage of {ms} ms, a volume of 4 TiB that was {how}", "s",
+                      _start(ms, name == "crashed"), LATENCY, (C, RUST), "vdo: starts over slow storage",
+                      Goal(RUST, C, at_most=1 / _AS_FAST), runs=3)
 
 
 ROWS = list(_rows())
 
 
 def prepare(bench):
-    """A ramdisk with all the pages that data goes to."""
+    """Ramdisks; the first with all the pages that data goes to."""
     devices.modprobe("-a", "dm-mod", "dm-delay")
     devices.modprobe("-r", "brd")
-    devices.modprobe("brd", "rd_nr=1", f"rd_size={_blocks('fresh') * 4}")
+    devices.modprobe("brd", "rd_nr=2", f"rd_size={LARGE_BLOCKS * 4}")
     inside.prepare()
     inside.sequential(STORAGE, "write", _SLABS["fresh"] << _SLAB_BITS << 12,
                       offset=vdo.FIRST_DATA * 4096)
