@@ -499,8 +499,8 @@ impl Disk for SimDisk {
         Ok(self.buffer(pages)?.in_parts(parts))
     }
 
-    fn page_now(&self) -> Result<SimBuffer> {
-        SimBuffer::new_by(1, GFP_NOWAIT)
+    fn buffer_now(&self, pages: usize, parts: usize) -> Result<SimBuffer> {
+        Ok(SimBuffer::new_by(pages, GFP_NOWAIT)?.in_parts(parts))
     }
 
     async fn read_into(

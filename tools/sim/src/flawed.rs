@@ -115,8 +115,8 @@ impl<F: Flaws> Disk for FlawedDisk<F> {
         self.disk.buffer_of_parts(pages, parts)
     }
 
-    fn page_now(&self) -> Result<SimBuffer> {
-        self.disk.page_now()
+    fn buffer_now(&self, pages: usize, parts: usize) -> Result<SimBuffer> {
+        self.disk.buffer_now(pages, parts)
     }
 
     async fn read_into(
