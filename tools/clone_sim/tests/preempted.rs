@@ -6,9 +6,9 @@ use clone_sim::random;
 use sim::harness;
 
 #[test]
-fn twenty_thousand_seeds() {
+fn eight_thousand_seeds() {
     harness::run_seeds(
-        harness::seeds(20_000),
+        harness::seeds(8_000),
         "cargo test -p clone_sim --test preempted",
         |seed| random::run_preempted(seed, None),
     );

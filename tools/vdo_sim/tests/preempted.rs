@@ -6,9 +6,9 @@ use sim::harness;
 use vdo_sim::random;
 
 #[test]
-fn twelve_thousand_seeds() {
+fn six_thousand_seeds() {
     harness::run_seeds(
-        harness::seeds(12_000),
+        harness::seeds(6_000),
         "cargo test -p vdo_sim --test preempted",
         |seed| random::run_preempted(seed, None),
     );
