@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 
-"""The rows of the vdo target, without deduplication and compression on either side.
+"""The rows of the vdo target, without deduplication and compression on either side but for one of memory.
 
 The storage is a ramdisk of 8 GiB of which only what is written takes memory. The part that data
 goes to is written before anything is measured; it is what the rows of the bare device use as well.
@@ -335,6 +335,10 @@ def _fill_cache(volume):
             disk.write(page * 812 * 8, bytes(range(256)) * 16)
 
 
+def _await_index(volume):
+    volume.waits_for("online")
+
+
 def _two_writers(bench, path, at):
     """Thousand requests a second, two jobs."""
     half = _span(bench) // 2
@@ -388,7 +392,10 @@ def _rows():
               _recovery, subjects=(C, RUST), table=_LIFE, goal=Goal(RUST, C, at_most=1))
     yield Row("vdo.memory.start", "memory of a new volume, page cache of 128 MiB", "MiB",
               _memory(32768), subjects=(C, RUST), table=_LIFE, goal=Goal(RUST, C, at_most=0.4))
-    yield Row("vdo.memory.small", "the same with a page cache of 16 MiB", "MiB", _memory(4096),
+    yield Row("vdo.memory.index", "the same with deduplication and compression, index of 0.25 GiB",
+              "MiB", _memory(32768, _await_index, deduplication="on", compression="on"),
+              subjects=(C, RUST), table=_LIFE, goal=Goal(RUST, C, at_most=0.4))
+    yield Row("vdo.memory.small", "without both, with a page cache of 16 MiB", "MiB", _memory(4096),
               subjects=(C, RUST), table=_LIFE)
     yield Row("vdo.memory.full", "and when that page cache is full", "MiB",
               _memory(_CACHE, _fill_cache, sectors=_LEAVES * 812 * 8), subjects=(C, RUST),
