@@ -38,7 +38,7 @@ pub(super) struct Reader<'a, D: Disk> {
     /// The positions whose blocks are in the buffer.
     held: Range<u64>,
     /// Which of them could not be read, if any.
-    unreadable: [u64; WORDS],
+    unreadable: KVec<u64>,
 }
 
 /// Words of a bit for each block of the buffer.
@@ -52,7 +52,7 @@ impl<'a, D: Disk> Reader<'a, D> {
             volume,
             buffer: Some(storage.buffer_of_parts(pages, PARTS)?),
             held: 0..0,
-            unreadable: [0; WORDS],
+            unreadable: KVec::from_elem(0, WORDS, GFP_KERNEL)?,
         })
     }
 
@@ -88,7 +88,7 @@ impl<'a, D: Disk> Reader<'a, D> {
     async fn load(&mut self, position: u64) -> Result {
         let blocks = (self.volume.size - position).min(READ_BLOCKS);
         self.held = position..position + blocks;
-        self.unreadable = [0; WORDS];
+        self.unreadable.fill(0);
         let mut parts = [Part::new(0, 0, 0); PARTS];
         let count = blocks.div_ceil(PART_BLOCKS) as usize;
         let parts = parts.get_mut(..count).unwrap_or_default();
