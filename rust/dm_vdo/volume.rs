@@ -46,7 +46,7 @@ use vdo::volume::load::Found;
 use vdo::volume::open::Opened;
 use vdo::world::Level;
 
-/// How hard blocks are compressed, as mainline does it.
+/// How hard blocks are compressed until a message says something else: as mainline does it.
 const ACCELERATION: u32 = 1;
 
 /// A volume.
@@ -79,6 +79,8 @@ struct State {
     settings: Settings,
     /// Whether blocks are compressed, now.
     compression: bool,
+    /// How hard, if they are.
+    acceleration: u32,
     started: bool,
     /// The storage that is known to hold the volume.
     storage: DevT,
@@ -125,6 +127,7 @@ impl Volume {
             state: Lock::new(State {
                 settings: *settings,
                 compression: settings.compression,
+                acceleration: ACCELERATION,
                 started: false,
                 storage: path.device.dev(),
             }),
@@ -298,16 +301,24 @@ impl Volume {
 
     /// Takes note of the table that is in use now.
     fn is_resumed(&self, path: &Path<'_>, settings: &Settings) {
-        let compression = self.state.with(|state| {
+        self.change(|state| {
             // What a message has set holds until a table says something else.
             if state.settings.compression != settings.compression {
                 state.compression = settings.compression;
             }
             state.settings = *settings;
             state.storage = path.device.dev();
-            state.compression
         });
-        self.set_compression(compression);
+    }
+
+    /// Changes what is set, and has the engine compress accordingly; of two at once the last one wins
+    /// in both.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        self.state.with(|state| {
+            change(state);
+            let acceleration = state.compression.then_some(state.acceleration);
+            self.engine.set_compression(acceleration);
+        });
     }
 
     fn grow(&self, old: &Settings, new: &Settings) -> Result {
@@ -402,19 +413,19 @@ impl Volume {
                 let _ = self.config().write(reply);
             }
             Message::Compression(enabled) => {
-                self.state.with(|state| state.compression = enabled);
-                self.set_compression(enabled);
+                self.change(|state| state.compression = enabled);
                 self.tell_compression();
+            }
+            Message::Acceleration(acceleration) => {
+                self.change(|state| state.acceleration = acceleration);
+                self.log
+                    .info(format_args!("compression acceleration is {acceleration}"));
             }
             Message::Index(order) => self.engine.order_index(order),
             Message::Dump(_) => self.dump("dmsetup message"),
             Message::DumpOnShutdown => self.dump_on_shutdown.store_relaxed(1),
         }
         Ok(())
-    }
-
-    fn set_compression(&self, enabled: bool) {
-        self.engine.set_compression(enabled.then_some(ACCELERATION));
     }
 
     fn tell_compression(&self) {
@@ -465,6 +476,10 @@ impl Volume {
             return;
         };
         let bios = &statistics.bios_in_progress;
+        let (hash_zones, compression, acceleration) = self.state.with(|state| {
+            let hash_zones = state.settings.threads.hash;
+            (hash_zones, state.compression, state.acceleration)
+        });
         let frame = Frame {
             reason,
             device: &self.mapped,
@@ -483,7 +498,9 @@ impl Volume {
             },
             waiting: false,
             index: self.engine.index_state(),
-            hash_zones: self.state.with(|state| state.settings.threads.hash),
+            hash_zones,
+            compression,
+            acceleration,
             memory: Gauge {
                 now: statistics.memory_usage.bytes_used,
                 most: statistics.memory_usage.peak_bytes_used,

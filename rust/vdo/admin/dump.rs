@@ -145,6 +145,10 @@ pub struct Frame<'a> {
     pub index: IndexState,
     /// Zones of deduplication.
     pub hash_zones: u32,
+    /// Whether blocks are compressed.
+    pub compression: bool,
+    /// How hard blocks are compressed while they are.
+    pub acceleration: u32,
     /// Bytes of memory.
     pub memory: Gauge,
 }
@@ -167,6 +171,11 @@ impl Frame<'_> {
         for zone in 0..self.hash_zones.max(1) {
             line(format_args!("struct hash_zone {zone}: mapSize=0"));
         }
+        line(format_args!(
+            "compression: {}, acceleration {}",
+            if self.compression { "on" } else { "off" },
+            self.acceleration,
+        ));
         let waiters = |waiting| {
             if waiting {
                 "has waiters"

@@ -16,6 +16,8 @@ pub enum Message {
     Config,
     /// Compress from now on, or no more.
     Compression(bool),
+    /// Compress this hard: from 1 on, the higher, the less.
+    Acceleration(u32),
     /// Change what is done with the index.
     Index(IndexOrder),
     /// Log the state.
@@ -23,6 +25,9 @@ pub enum Message {
     /// Log the whole state when the device goes away.
     DumpOnShutdown,
 }
+
+/// With this much the compressor looks at the first bytes of a block only, and more changes nothing.
+const ACCELERATION_MAX: u32 = 4096;
 
 /// What is to be done with the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +71,9 @@ pub fn parse<'a>(
         Some(value) if is("compression") && words.len() == 0 => {
             Some(Message::Compression(parse_compression(value, log)?))
         }
+        Some(value) if is("compression-acceleration") && words.len() == 0 => {
+            Some(Message::Acceleration(parse_acceleration(value, log)?))
+        }
         _ => None,
     };
     known.ok_or_else(|| {
@@ -89,6 +97,22 @@ fn parse_compression(value: &str, log: &mut Log<'_>) -> Result<bool> {
         format_args!("invalid argument '{value}' to dmsetup compression message"),
     );
     Err(EINVAL)
+}
+
+fn parse_acceleration(value: &str, log: &mut Log<'_>) -> Result<u32> {
+    match value.parse() {
+        Ok(acceleration @ 1..=ACCELERATION_MAX) => Ok(acceleration),
+        _ => {
+            log(
+                Level::Warning,
+                format_args!(
+                    "invalid argument '{value}' to dmsetup compression-acceleration message: not a \
+                     number from 1 to {ACCELERATION_MAX}"
+                ),
+            );
+            Err(EINVAL)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ TEXT = {
     "K6b": "with deduplication off nothing is grouped: 16 blocks are written",
     "C8": "what a message has set of compression holds until a table says something else",
     "C9": "the same",
+    "CA1": "a message sets how hard blocks are compressed; mainline does not know it",
     "K3": "of equal blocks in requests that are served at once each request may store one more where "
           "a block has all its references",
     "K8a": "a lone fragment is stored as it is after 5 ms (also in K8b, K8c, K8j, K8k, K8l, K8q, K8r)",

@@ -14,6 +14,7 @@ from lib.devices import until
 from lib.kmsg import Log
 from lib.runner import equal
 from vdo.blocks import CONFIG
+from vdo.data import compressible
 from vdo.rig import SMALL
 from vdo.rig import SUSPENDED
 from vdo.rig import Volume
@@ -23,6 +24,7 @@ from vdo.rig import logging
 from vdo.rig import said
 from vdo.rig import small
 from vdo.rig import tool
+from vdo.rig import volume
 from vdo.stats import parse
 from vdo.suite import DEDUPE
 from vdo.suite import Session
@@ -59,6 +61,57 @@ def _(box):
     with logging("invalid argument 'maybe' to dmsetup compression message"):
         fails(EINVAL, v.message, "compression maybe")
     _unknown(v, "compression", "compression on off")
+
+
+@case("CA1", "how hard blocks are compressed", lambda: volume(SMALL.adding("compression on")),
+      needs="packer")
+def _(v):
+    if not expect(c=False, rust=True):
+        _unknown(v, "compression-acceleration 4")
+        return
+
+    def dumps(words):
+        with logging(f"compression: {words}"):
+            v.message("dump")
+
+    data = b"".join(compressible(key) for key in range(56))
+
+    def took(lbn):
+        before = v.counters()
+        v.write(lbn, data)
+        v.flush()
+        v.holds(lbn, data)
+        return v.counters()["frag"] - before["frag"]
+
+    dumps("on, acceleration 1")
+    with logging("compression acceleration is 4"):
+        v.message("compression-acceleration 4")
+    # Neither an error nor a resume changes it, nor does `compression`.
+    for word in ("0", "4097", "much", "-1"):
+        with logging(f"invalid argument '{word}' to dmsetup compression-acceleration message: not a "
+                     "number from 1 to 4096"):
+            fails(EINVAL, v.message, f"compression-acceleration {word}")
+    _unknown(v, "compression-acceleration", "compression-acceleration 1 2", "compression on 2")
+    dumps("on, acceleration 4")
+    v.message("compression off")
+    dumps("off, acceleration 4")
+    v.message("compression on")
+    v.suspend()
+    v.resume()
+    v.becomes("index", "online")
+    dumps("on, acceleration 4")
+    equal(v.table(), [str(v.line)])
+    # It reaches the compressor.
+    assert took(0) > 0
+    v.message("compression-acceleration 4096")
+    v.message("index-close")
+    v.becomes("index", "closed")
+    equal(took(1000), 0)
+    v.message("compression-acceleration 1")
+    assert took(2000) > 0
+    # It is not of the volume.
+    v = v.again()
+    dumps("on, acceleration 1")
 
 
 @session.row("C2", "unknown messages")

@@ -29,6 +29,8 @@ fn frame() {
         waiting: true,
         index: IndexState::Online,
         hash_zones: 2,
+        compression: true,
+        acceleration: 4,
         memory: Gauge { now: 5, most: 6 },
     };
     let mut lines: Vec<String> = Vec::new();
@@ -44,6 +46,7 @@ fn frame() {
             "UDS index: state: online",
             "struct hash_zone 0: mapSize=0",
             "struct hash_zone 1: mapSize=0",
+            "compression: on, acceleration 4",
             "data_vios: 3 of 2048 busy (max 8), has waiters",
             "discard permits: 4 of 1536 busy (max 7), no waiters",
             "memory: 5 bytes now, 6 at most",

@@ -44,6 +44,34 @@ fn c1_compression() {
 }
 
 #[test]
+fn acceleration() {
+    for (word, number) in [("1", 1), ("4", 4), ("4096", 4096)] {
+        let message = format!("compression-acceleration {word}");
+        assert_eq!(accepted(&message), Message::Acceleration(number));
+    }
+    for word in ["0", "4097", "4294967297", "-1", "on", "1x"] {
+        assert_eq!(
+            refused(&format!("compression-acceleration {word}")),
+            [format!(
+                "invalid argument '{word}' to dmsetup compression-acceleration message: not a number \
+                 from 1 to 4096"
+            )]
+        );
+    }
+    for message in ["compression-acceleration", "compression-acceleration 1 2"] {
+        assert_eq!(
+            refused(message),
+            ["unrecognized dmsetup message 'compression-acceleration' received"]
+        );
+    }
+    // What mainline refuses is refused here.
+    assert_eq!(
+        refused("compression on 4"),
+        ["unrecognized dmsetup message 'compression' received"]
+    );
+}
+
+#[test]
 fn c2_names_match_without_case_and_alone() {
     assert_eq!(accepted("STATS"), Message::Stats);
     assert_eq!(accepted("Config"), Message::Config);
