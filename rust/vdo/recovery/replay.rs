@@ -22,8 +22,10 @@ use crate::storage::Storage;
 use crate::world::Level;
 use crate::world::World;
 use core::future::Future;
+use core::pin::pin;
 use kernel::prelude::*;
 use runtime::disk::Disk;
+use runtime::stack::apart;
 use window::Window;
 
 /// Entries that the depot gets at once.
@@ -101,7 +103,8 @@ pub async fn recover<W: World>(
         Level::Info,
         format_args!("Replaying entries into slab journals for zone 0"),
     );
-    let appended = replay_slab_journals(storage, volume, survey, slabs).await?;
+    let appended = replay_slab_journals(storage, volume, survey, slabs);
+    let appended = apart(pin!(appended)).await?;
     world.log(
         Level::Info,
         format_args!("Replayed {appended} journal entries into slab journals"),
