@@ -23,6 +23,7 @@ from vdo.suite import case
 
 _BLOCKS = 12000
 _SHORT = 2000
+_SHORTEST = 600         # where the machine is emulated
 _PERCENTS = (0, 50, 75, 90)
 _SHIFTS = (1, 3, 8, 12, 16)     # sectors
 _CHAPTER = 65536                # names in a chapter of the smallest index
@@ -194,7 +195,7 @@ def _(first, second):
 @_register("RS", "the short form: half are duplicates, written by four, shifted, after a restart")
 def _(first, second):
     player = Player(first)
-    blocks = _generated(50, _SHORT, True)
+    blocks = _generated(50, _SHORTEST, True)
     player.write(blocks, 4)
     player.restart(second)
     player.write(streams.shifted(blocks, 12, unique(1 << 30)))
