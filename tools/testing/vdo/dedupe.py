@@ -199,15 +199,7 @@ packed = Session("K9", lambda: volume(MEDIUM.adding("compression on")))
 
 @packed.row("K9", "240 copies of a fragment", needs="index packer")
 def _(v):
-    fragments = [compressible(900 + at, 64) for at in range(14)]
-    if expect(c=True, rust=False):
-        # One by one, so that all are in one block.
-        v.write_each(0, fragments[:13])
-        v.parked(13)
-        v.write(13, fragments[13])
-        v.parked(0)
-    else:
-        v.write(0, b"".join(fragments))
+    v.pack(0, [compressible(900 + at, 64) for at in range(14)])
     _shared(v, 240, 240, lambda: v.write_each(100, [compressible(900, 64)] * 240), je=240)
 
 

@@ -51,7 +51,6 @@ TEXT = {
     "K8o": "as K8d",
     "K8q": "as K8a",
     "K8r": "as K8a",
-    "K9": "as K8a",
     "K9b": "as K8a",
     "L17b": "a suspended volume may show a documented index state",
     "Q3": "space numbers while recovering are within the rounding of the stored hints",

@@ -6,13 +6,16 @@ import json
 
 from lib.runner import equal
 from vdo import stats
+from vdo.data import compressible
 from vdo.data import unique
 from vdo.data import uniques
+from vdo.rig import SMALL
 from vdo.rig import Below
 from vdo.rig import dmox
 from vdo.rig import logging
 from vdo.rig import small
 from vdo.rig import tool
+from vdo.rig import volume
 from vdo.suite import case
 
 _EIGHT = uniques(0, 8)
@@ -37,15 +40,39 @@ def _(v):
     equal(stats.steady(dict(_flat(said["v"]))), stats.steady(v.stats()))
     # Without a name: all of them, a line each.
     head, line = dmox("stats").splitlines()
-    equal(head.split(), ["device", "size", "used", "free", "use", "saving", "shared", "mode"])
+    equal(head.split(), ["device", "size", "used", "free", "use", "saving", "shared", "packed",
+                         "mode"])
     words = line.split()
     state = v.status_now()
     equal((words[0], words[-1]), ("v", "normal"))
-    equal(words[-5], f"{-(-state.used * 100 // state.total)}%")
+    equal(words[-7], f"{-(-state.used * 100 // state.total)}%")
     assert "dataBlocksUsed" in dmox("stats", "--all", "v")
     # What is no volume is told, and is no success.
     assert "not a running vdo device" in dmox("stats", "b", code=1) \
         or "No such device" in dmox("stats", "b", code=1)
+
+
+@case("D1b", "what deduplication saves, and what compression",
+      lambda: volume(SMALL.adding("compression on")), needs="index packer")
+def _(v):
+    def saves():
+        """Saving, shared and packed."""
+        v.counters()
+        words = dmox("stats", "v").splitlines()[1].split()
+        return words[-6], " ".join(words[-5:-3]), " ".join(words[-3:-1])
+
+    # None of it is known, none compresses.
+    v.write(0, uniques(0, 16))
+    v.flush()
+    equal(saves(), ("0%", "0 B", "0 B"))
+    v.write(16, uniques(0, 16))
+    v.flush()
+    equal(saves(), ("50%", "64.0 KiB", "0 B"))
+    # Fourteen in one block: 32 logical blocks in use before, 46 now, in 17 of storage.
+    v.pack(100, [compressible(key, 64) for key in range(14)])
+    v.flush()
+    v.counters()
+    equal(saves(), ("63%", "64.0 KiB", "52.0 KiB"))
 
 
 @case("D2", "dmox vdo force-rebuild", Below)

@@ -107,54 +107,65 @@ fn parse(text: &str) -> Option<Value> {
 /// What most people want to know, a line per device.
 fn print_table(answers: &Map<String, Value>) {
     println!(
-        "{:<24} {:>10} {:>10} {:>10} {:>5} {:>7} {:>10}  mode",
-        "device", "size", "used", "free", "use", "saving", "shared"
+        "{:<24} {:>10} {:>10} {:>10} {:>5} {:>7} {:>10} {:>10}  mode",
+        "device", "size", "used", "free", "use", "saving", "shared", "packed"
     );
     for (name, stats) in answers {
-        let number = |field: &str| stats[field].as_u64().unwrap_or(0);
-        let line = Line::new(
-            number("physicalBlocks"),
-            number("dataBlocksUsed"),
-            number("overheadBlocksUsed"),
-            number("logicalBlocksUsed"),
-        );
-        // What was written since the volume was started, and was there already.
-        let locks = |field: &str| stats["hashLock"][field].as_u64().unwrap_or(0);
-        let shared = locks("dedupeAdviceValid").saturating_add(locks("concurrentDataMatches"));
-        let bytes = |blocks: u64| size::text(blocks.saturating_mul(number("blockSize")));
+        let line = Line::new(stats);
+        let bytes = |blocks: u64| size::text(blocks.saturating_mul(number(stats, "blockSize")));
         println!(
-            "{name:<24} {:>10} {:>10} {:>10} {:>4}% {:>6}% {:>10}  {}",
+            "{name:<24} {:>10} {:>10} {:>10} {:>4}% {:>6}% {:>10} {:>10}  {}",
             bytes(line.size),
             bytes(line.used),
             bytes(line.size - line.used),
             line.used_percent(),
             line.saving_percent,
-            bytes(shared),
+            bytes(line.shared),
+            bytes(line.packed),
             stats["mode"].as_str().unwrap_or("-"),
         );
     }
+}
+
+fn number(group: &Value, field: &str) -> u64 {
+    group[field].as_u64().unwrap_or(0)
 }
 
 /// A line of the table, in blocks.
 struct Line {
     size: u64,
     used: u64,
+    /// Of the logical blocks that hold something, those that take no block of their own.
     saving_percent: u64,
+    /// What deduplication has saved since the start: what was written and was there already.
+    shared: u64,
+    /// What compression has saved since the start: blocks that went into others' blocks.
+    packed: u64,
 }
 
 impl Line {
-    fn new(size: u64, data: u64, overhead: u64, logical: u64) -> Self {
-        let saved = logical.saturating_sub(data);
+    fn new(stats: &Value) -> Self {
+        let (locks, packer) = (&stats["hashLock"], &stats["packer"]);
+        let size = number(stats, "physicalBlocks");
+        let data = number(stats, "dataBlocksUsed");
+        let logical = number(stats, "logicalBlocksUsed");
+        let saved = u128::from(logical.saturating_sub(data));
         Self {
             size,
             // Of a volume that started read-only, mainline reports nonsense.
-            used: data.saturating_add(overhead).min(size),
-            saving_percent: (saved * 100).checked_div(logical).unwrap_or(0),
+            used: number(stats, "overheadBlocksUsed")
+                .saturating_add(data)
+                .min(size),
+            saving_percent: (saved * 100).checked_div(logical.into()).unwrap_or(0) as u64,
+            shared: number(locks, "dedupeAdviceValid")
+                .saturating_add(number(locks, "concurrentDataMatches")),
+            packed: number(packer, "compressedFragmentsWritten")
+                .saturating_sub(number(packer, "compressedBlocksWritten")),
         }
     }
 
-    fn used_percent(&self) -> u64 {
-        (self.used * 100).div_ceil(self.size.max(1))
+    fn used_percent(&self) -> u128 {
+        (u128::from(self.used) * 100).div_ceil(u128::from(self.size.max(1)))
     }
 }
 
@@ -182,9 +193,33 @@ mod tests {
 
     #[test]
     fn lines() {
-        let line = Line::new(2_097_152, 9, 750_902, 34);
+        let line = Line::new(&json!({
+            "physicalBlocks": 2_097_152,
+            "dataBlocksUsed": 9,
+            "overheadBlocksUsed": 750_902,
+            "logicalBlocksUsed": 34,
+            "hashLock": { "dedupeAdviceValid": 10, "concurrentDataMatches": 2 },
+            "packer": { "compressedFragmentsWritten": 15, "compressedBlocksWritten": 2 },
+        }));
         assert_eq!((line.used, line.used_percent()), (750_911, 36));
         assert_eq!(line.saving_percent, 73);
-        assert_eq!(Line::new(0, u64::MAX, 5, 0).used_percent(), 0);
+        assert_eq!((line.shared, line.packed), (12, 13));
+    }
+
+    #[test]
+    fn nonsense() {
+        let most = u64::MAX;
+        let line = Line::new(&json!({ "dataBlocksUsed": most, "overheadBlocksUsed": 5 }));
+        assert_eq!((line.used, line.used_percent()), (0, 0));
+        assert_eq!((line.saving_percent, line.shared, line.packed), (0, 0, 0));
+        let line = Line::new(&json!({
+            "physicalBlocks": most,
+            "overheadBlocksUsed": most,
+            "logicalBlocksUsed": most,
+            "hashLock": { "dedupeAdviceValid": most, "concurrentDataMatches": most },
+            "packer": { "compressedBlocksWritten": most },
+        }));
+        assert_eq!((line.used_percent(), line.saving_percent), (100, 100));
+        assert_eq!((line.shared, line.packed), (most, 0));
     }
 }
