@@ -13,6 +13,7 @@ from vdo import compression
 from vdo import converted
 from vdo import dedupe
 from vdo import failures
+from vdo import field
 from vdo import formatting
 from vdo import lvm
 from vdo import messages
